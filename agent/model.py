@@ -1,0 +1,557 @@
+"""The words of Watchkeeper as plain values: what a check answers, what an adapter offers, what a plan is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+Json: TypeAlias = Any
+UTC = UTC
+
+PROBE_HEADER = "X-Watchkeeper-Probe"
+PROBE_PREFIX = "wk-probe-"
+
+
+# What a check answers
+
+
+class Status(StrEnum):
+    """The six outcomes. `fail`: the world is bad. `error`, `nodata`: we could not see. Only `ok` counts as ok."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    ERROR = "error"
+    NODATA = "nodata"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One measured number beside its limit, with an interval and a sample size where it has them."""
+
+    observed: float | None
+    limit: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check says about one window: status, a sentence why, the number behind it, and parts (feature, slice, rule -> Reading).
+
+    `data` holds small files by name; `memory` is what this watch's check wants back next time (a frozen dataclass, at most 1 MB as JSON).
+    """
+
+    status: Status
+    reason: str
+    reading: Reading | None = None
+    parts: Mapping[str, Reading] = field(default_factory=dict)
+    data: Mapping[str, bytes] = field(default_factory=dict)
+    memory: Any = None
+
+    @property
+    def good(self) -> bool:
+        return self.status is Status.OK
+
+
+def ok(reason: str, reading: Reading | None = None, **more: Any) -> Verdict:
+    """A Verdict that the world is as it should be."""
+    return Verdict(Status.OK, reason, reading, **more)
+
+
+def warn(reason: str, reading: Reading | None = None, **more: Any) -> Verdict:
+    """A Verdict that somebody should look, soon."""
+    return Verdict(Status.WARN, reason, reading, **more)
+
+
+def fail(reason: str, reading: Reading | None = None, **more: Any) -> Verdict:
+    """A Verdict that the world is bad; the only one that may lead to action."""
+    return Verdict(Status.FAIL, reason, reading, **more)
+
+
+def error(reason: str, reading: Reading | None = None, **more: Any) -> Verdict:
+    """A Verdict that the watcher could not see."""
+    return Verdict(Status.ERROR, reason, reading, **more)
+
+
+def nodata(reason: str, reading: Reading | None = None, **more: Any) -> Verdict:
+    """A Verdict that there was nothing to judge."""
+    return Verdict(Status.NODATA, reason, reading, **more)
+
+
+def skip(reason: str, reading: Reading | None = None, **more: Any) -> Verdict:
+    """A Verdict that the check does not apply here."""
+    return Verdict(Status.SKIP, reason, reading, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A half-open stretch of event time, [start, end), both aware UTC."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def length(self) -> timedelta:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who is told about a service: a named owner, and who comes next when the owner does not answer."""
+
+    service: str
+    team: str | None = None
+    owner: str | None = None
+    escalation: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()  # channels that reach the owner
+    missing: tuple[str, ...] = ()  # owner or escalation names for which no channel is configured
+
+
+# What a server, a router and a registry offer (adapters implement these)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named input or output of a model; a dimension of -1 may have any length."""
+
+    name: str
+    datatype: str  # the Open Inference Protocol's words: FP32, INT64, BYTES, ...
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a served model says it takes and gives."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One inference answer: the body as decoded JSON, the version that says it answered (None if it does not say), and the seconds it took."""
+
+    body: Json
+    version: str | None
+    seconds: float
+
+
+@runtime_checkable
+class Server(Protocol):
+    """A running model server. Every method may raise a TargetError; none waits longer than the deadline its wire was given."""
+
+    can: frozenset[str]  # of: "version" (says what it serves), "at" (one loaded version can be addressed), "signature"
+
+    def ready(self) -> bool:
+        """Whether the model is ready to answer; False is an answer, not an error."""
+        ...
+
+    def version(self) -> str | None:
+        """The version that answers unversioned requests now; None if the server does not say."""
+        ...
+
+    def signature(self) -> Signature | None:
+        """Inputs and outputs as the server states them; None if it does not."""
+        ...
+
+    def infer(self, request: Json) -> Answer:
+        """The answer to one raw request, which is sent as it is but for a probe id where the protocol has one."""
+        ...
+
+    def at(self, version: str) -> Server:
+        """The same server, asking one loaded version by name; CannotError where the protocol has no such thing."""
+        ...
+
+
+@runtime_checkable
+class Router(Protocol):
+    """What decides which version gets the traffic."""
+
+    can: frozenset[str]  # of: "switch", "weights"
+
+    def served(self) -> Mapping[str, float]:
+        """Share of traffic by version, summing to 1."""
+        ...
+
+    @property
+    def point(self) -> Action:
+        """The action that sends all traffic to `{"to": version}`: compare-and-set on what was served before."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenRow:
+    """A raw request and the answer the training code gave to it before any serving code existed."""
+
+    request: Json
+    expected: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """The golden rows of one version, the tolerance they were recorded with, and the digest that seals them."""
+
+    version: str
+    rows: tuple[GoldenRow, ...]
+    rtol: float
+    atol: float
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One registered version: its files by name with sha256 digests, its lineage manifest, and when it was registered."""
+
+    version: str
+    digest: str
+    files: Mapping[str, str]
+    lineage: Mapping[str, Json]
+    registered_at: datetime
+    declared_good_by: str | None = None
+
+
+@runtime_checkable
+class Registry(Protocol):
+    """Where versions are written down."""
+
+    can: frozenset[str]
+
+    def versions(self) -> Sequence[ModelVersion]:
+        """All versions, oldest first."""
+        ...
+
+    def version(self, name: str) -> ModelVersion | None:
+        """One version; None if it is not registered."""
+        ...
+
+    def golden(self, version: str) -> Golden | None:
+        """Its golden rows; None if none were recorded. A digest that does not match is an AnswerError."""
+        ...
+
+
+# Tables (agent/targets/files.py and others; the annotation on a check's parameter says which of the two it needs)
+
+Kind: TypeAlias = Literal["number", "integer", "text", "boolean", "time", "bytes", "list", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What to count in one column: nulls and rows always; low, high, sum where it is a number or time; counts in cells or by key where given.
+
+    `cuts` c1 < ... < ck ask for the k + 1 counts of (-inf, c1], (c1, c2], ..., (ck, inf); NaN counts as null.
+    `keys` ask for the count of each key; what equals none of them is counted under None. `top` asks for the counts of the most frequent values.
+    """
+
+    column: str
+    cuts: tuple[float, ...] = ()
+    keys: tuple[str, ...] = ()
+    top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counts one Ask came back with; times are given as POSIX seconds. Two tallies of one Ask add up (`merge`)."""
+
+    rows: int
+    nulls: int
+    low: float | None = None
+    high: float | None = None
+    total: float | None = None
+    counts: tuple[int, ...] = ()
+    by_key: Mapping[str | None, int] = field(default_factory=dict)
+
+
+class Table(Protocol):
+    """Rows that stay where they are; only counts travel. Rows matched by the target's `exclude` are never in it."""
+
+    def kinds(self) -> Mapping[str, Kind]:
+        """Column name -> kind, as stored."""
+        ...
+
+    def rows(self) -> int:
+        """How many rows."""
+        ...
+
+    def between(self, start: datetime, end: datetime) -> Table:
+        """The rows whose declared event time is in [start, end)."""
+        ...
+
+    def tally(self, asks: Sequence[Ask]) -> Mapping[str, Tally]:
+        """One pass over the rows: column name -> Tally."""
+        ...
+
+    @property
+    def declared(self) -> Mapping[str, Json]:
+        """The prediction log contract as configured (time, id, features, prediction ...); empty for a plain table."""
+        ...
+
+
+class Columns(Table, Protocol):
+    """A Table that can also hand over whole columns, one at a time."""
+
+    def between(self, start: datetime, end: datetime) -> Columns:
+        """The rows whose declared event time is in [start, end)."""
+        ...
+
+    def column(self, name: str) -> Iterator[Any]:
+        """The column as numpy arrays, chunk by chunk (float64 with NaN for null where it is a number; object with None otherwise)."""
+        ...
+
+    def head(self, names: Sequence[str], limit: int, newest: bool = True) -> Sequence[Mapping[str, Json]]:
+        """At most `limit` whole rows as dicts, the newest by event time first."""
+        ...
+
+
+# Plans: what a runbook returns, what is approved, journalled and resumed
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Stands in a step's args for a field of an earlier step's output."""
+
+    step: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action of a plan. `action` is "role.verb"; `otherwise` says what a failure of it means for the run."""
+
+    name: str
+    action: str
+    args: Mapping[str, Json | Ref]
+    within: timedelta
+    otherwise: Literal["undo", "stop", "go on"] = "undo"
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A straight line of steps. `seen` is what planning saw, per role; a changed world expires the plan."""
+
+    runbook: str
+    service: str
+    reason: str
+    evidence: tuple[str, ...]
+    seen: Mapping[str, Json]
+    steps: tuple[Step, ...]
+    made_at: datetime
+    good_until: datetime
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the whole plan: what an approval binds."""
+        return digest(to_json(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One attempt at a step: its idempotency key, the fencing token of the lease it acts under, when it must be over, what `before` saw."""
+
+    key: str
+    token: int
+    deadline: datetime
+    before: Json
+    number: int
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The world is as the step wants it; `output` are the fields later steps may refer to."""
+
+    output: Mapping[str, Json] = field(default_factory=dict)
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Under way; look again in `again`."""
+
+    again: timedelta
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A strong claim: the effect has certainly not happened and is not on its way."""
+
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The step cannot succeed; `said` tells why."""
+
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Could not tell, now; never acted on, only looked at again until the step's `within` is over."""
+
+    said: str
+
+
+Look: TypeAlias = Done | Pending | Absent | Failed | Unknown
+
+
+@runtime_checkable
+class Action(Protocol):
+    """A verb of a target. Only `look` can say done; the reply of `do` is never believed."""
+
+    writes: bool
+    repeatable: bool  # compare-and-set, or idempotent by `Try.key`
+
+    def before(self, args: Mapping[str, Json]) -> Json:
+        """What stands now and `undo` would put back."""
+        ...
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        """What the world shows."""
+        ...
+
+    def do(self, args: Mapping[str, Json], t: Try) -> None:
+        """Make it so."""
+        ...
+
+    def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
+        """The args with which this same action puts it back; None = cannot be undone (said in --dry-run)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """The Action most routers need: one value, read back after a compare-and-set write.
+
+    `read()` gives the value; `write(value, expected)` must refuse when the value is no longer `expected`.
+    """
+
+    read: Callable[[], Json]
+    write: Callable[[Json, Json], None]
+    writes: bool = True
+    repeatable: bool = True
+
+    def before(self, args: Mapping[str, Json]) -> Json:
+        return self.read()
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        now = self.read()
+        if now == args["to"]:
+            return Done({"from": t.before, "to": now}, f"{now} is pointed at")
+        if now == t.before:
+            return Absent(f"{now} is still pointed at")
+        return Failed(f"it points at {now}, which this run did not ask for: somebody else moved it")
+
+    def do(self, args: Mapping[str, Json], t: Try) -> None:
+        self.write(args["to"], t.before)
+
+    def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
+        return {"to": before}
+
+
+# Text and digests
+
+
+def to_json(value: Any) -> Json:
+    """Dataclasses, datetimes and durations as JSON values: what is hashed, stored and sent over a line."""
+    if isinstance(value, Ref):
+        return {"from": f"{value.step}.{value.field}"}
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_json(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value
+
+
+def digest(value: Json) -> str:
+    """sha256 of the canonical JSON text of a value."""
+    text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def duration(text: str) -> timedelta:
+    """ "250ms", "10s", "1h30m", "90d" -> timedelta; ValueError says what is wrong."""
+    import re
+
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdw])", text.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip().replace(" ", ""):
+        raise ValueError(f"no duration {text!r}; write a number with a unit, such as 250ms, 10s, 5m, 1h30m or 90d")
+    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def spell(length: timedelta) -> str:
+    """A timedelta as a person writes it: 1h30m, 10s, 250ms."""
+    seconds = length.total_seconds()
+    if seconds < 0:
+        return f"-{spell(-length)}"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 60:
+        return f"{seconds:.3g}s"
+    out, left = "", round(seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if left >= size:
+            out += f"{left // size}{unit}"
+            left %= size
+    return out
+
+
+# Where things are and how to be let in (made by config, handed to adapters; goes to workers over a pipe, never to the store)
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """One credential. `kind` is bearer, basic, header, oauth2 or mtls; `values` are its secrets, hidden from repr, logs and JSON."""
+
+    kind: str
+    values: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where a target is and how to reach it: a URL whose scheme names the adapter, options of that adapter, and two credentials.
+
+    `look` may only read; `act` may change. With `look` set and `act` not, every action on the target is refused while planning.
+    """
+
+    service: str
+    role: str
+    url: str
+    options: Mapping[str, Json] = field(default_factory=dict)
+    look: Auth | None = None
+    act: Auth | None = None
+    verify: bool = True
+    ca: str | None = None
+    within: timedelta = timedelta(seconds=10)  # the most one exchange may take when no shorter deadline is set
+    folder: str = "."  # relative paths in the URL start here: where the configuration lies
+
+    @property
+    def scheme(self) -> str:
+        """The adapter's name: what stands before "+" or ":"."""
+        return self.url.split(":", 1)[0].split("+", 1)[0].lower()
+
+    @property
+    def address(self) -> str:
+        """The URL without the adapter's name: oip+http://h/m -> http://h/m; parquet:logs/*.parquet -> logs/*.parquet."""
+        scheme, _, rest = self.url.partition(":")
+        return f"{scheme.split('+', 1)[1]}:{rest}" if "+" in scheme else (self.url if rest.startswith("//") else rest)

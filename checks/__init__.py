@@ -1,0 +1,1 @@
+"""What Watchkeeper looks at: one module a subject; discovered, never listed by hand."""
