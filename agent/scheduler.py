@@ -1,0 +1,393 @@
+"""Decides when each watch looks: a fixed grid of slots in wall time, two lanes of threads, and a watchdog for the clock.
+
+One APScheduler job ticks; the tick takes what is due from a heap. A job of APScheduler for each watch was measured and costs more than twice
+the CPU, takes seconds to re-plan ten thousand watches when the clock jumps, and sleeps through a clock set back (see docs/internals.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import logging
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate, count
+from queue import SimpleQueue
+
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+log = logging.getLogger(__name__)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+SLOW_AFTER = 1.0  # seconds: a watch whose last run took longer goes to the slow lane
+SHORTEST, LONGEST = 0.01, 0.5  # seconds between ticks: looks due within the shortest share a tick; the longest bounds what a lost wake-up costs
+JUMP = 1.0  # seconds by which wall and monotonic clocks may part between two looks at them
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How often a watch looks, what it shares a cap with ("" = no cap), whether its slots are splayed, and whether it starts in the slow lane."""
+
+    every: timedelta
+    cap_key: str = ""
+    splay: bool = True
+    slow: bool = False
+
+
+class Slots(BaseTrigger):  # type: ignore[misc]
+    """Slots on a grid of wall time: `phase`, `phase + every`, ... counted from 1970 UTC. They never drift, and a missed one is never made up."""
+
+    __slots__ = ("every", "phase")
+
+    def __init__(self, every: timedelta, phase: timedelta = timedelta(0)) -> None:
+        if every < timedelta(milliseconds=1):
+            raise ValueError(f"a watch cannot look every {every}; the shortest interval is 1ms")
+        self.every, self.phase = every // MICROSECOND, phase // MICROSECOND
+
+    @classmethod
+    def of(cls, key: str, job: Job) -> Slots:
+        """The slots of a job: its phase is a hash of its key, the same after every restart, so that equal intervals spread out."""
+        spread = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) if job.splay else 0
+        return cls(job.every, timedelta(microseconds=spread % (job.every // MICROSECOND)))
+
+    def after(self, instant: int) -> int:
+        """The first slot later than an instant; both in microseconds since 1970."""
+        return instant + self.every - (instant - self.phase) % self.every
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        return moment(self.after((max(now, previous_fire_time or now) - EPOCH) // MICROSECOND))
+
+
+def moment(instant: int) -> datetime:
+    """Microseconds since 1970 as an aware UTC time."""
+    return EPOCH + timedelta(microseconds=instant)
+
+
+class Lateness:
+    """Seconds from a slot to the start of its run, as a histogram of fixed size: 2 % wide cells up to ten minutes."""
+
+    def __init__(self) -> None:
+        self.cells: Counter[int] = Counter()
+        self.total, self.most, self.n = 0.0, 0.0, 0
+
+    _limits = tuple(accumulate(range(680), lambda limit, _: limit * 1.02, initial=0.001))
+
+    def add(self, seconds: float) -> None:
+        self.cells[bisect_left(self._limits, seconds)] += 1
+        self.total, self.most, self.n = self.total + seconds, max(self.most, seconds), self.n + 1
+
+    def quantile(self, share: float) -> float:
+        """The lateness that this share of the runs did not exceed (at most 2 % above the true one); 0 when nothing has run."""
+        seen = 0
+        for cell in sorted(self.cells):
+            seen += self.cells[cell]
+            if seen >= share * self.n:
+                return min(self._limits[min(cell, len(self._limits) - 1)], self.most)
+        return 0.0
+
+
+@dataclass
+class Counts:
+    """What became of every slot: `due` = `run` + `in_flight` + `no_room` + those still waiting in a lane. Looks out of turn are apart."""
+
+    due: int = 0
+    run: int = 0
+    in_flight: int = 0  # an earlier run of the watch was still going, so it was no slot
+    no_room: int = 0
+    looks: int = 0
+    raised: int = 0
+    jumps: int = 0
+    late: Lateness = field(default_factory=Lateness)
+
+
+@dataclass(slots=True)
+class _Watch:
+    key: str
+    job: Job
+    slots: Slots
+    next: int = 0
+    slow: bool = False
+    flying: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    watch: _Watch
+    due: int  # microseconds since 1970
+    at: float  # the same instant on the monotonic clock
+    extra: bool
+    lane: Lane
+
+
+class Lane:
+    """Some threads and a bounded queue before them; a look parked for its target's cap counts as queued but holds no thread."""
+
+    def __init__(self, name: str, size: int, room: int, work: Callable[[_Look], None]) -> None:
+        self.room, self.waiting = room, 0
+        self.queue: SimpleQueue[_Look | None] = SimpleQueue()
+        self._work = work
+        self._threads = [threading.Thread(target=self._loop, name=f"{name}-{n}", daemon=True) for n in range(size)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        for _ in self._threads:
+            self.queue.put(None)
+
+    def _loop(self) -> None:
+        while (look := self.queue.get()) is not None:
+            self._work(look)
+
+
+class Scheduler:
+    """Calls `fire(key, due_at)` in a lane's thread at every slot of every planned watch.
+
+    A slot whose earlier run is still queued or running is no slot. When a lane's queue is full, `no_room(key, due_at)` is called instead, in the
+    thread that ticks: it must not block. At most `cap` runs with one cap key go at once. `clock_jumped(seconds)` is called after all watches were
+    planned anew because the wall clock was set or the machine slept. Neither callback may raise: what they raise is logged and counted.
+    """
+
+    def __init__(
+        self,
+        fire: Callable[[str, datetime], None],
+        no_room: Callable[[str, datetime], None],
+        *,
+        clock_jumped: Callable[[float], None] = lambda seconds: None,
+        quick: int = 16,
+        slow: int = 4,
+        quick_room: int = 20_000,
+        slow_room: int = 200,
+        cap: int = 4,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counts = Counts()
+        self._fire, self._no_room, self._clock_jumped = fire, no_room, clock_jumped
+        self._cap, self._clock, self._monotonic = cap, clock, monotonic
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._watches: dict[str, _Watch] = {}
+        self._heap: list[tuple[float, int, int, bool, _Watch]] = []
+        self._order = count()
+        self._going: Counter[str] = Counter()
+        self._parked: defaultdict[str, deque[_Look]] = defaultdict(deque)
+        self._running = 0
+        self._quick = Lane("quick", quick, quick_room, self._run)
+        self._slow = Lane("slow", slow, slow_room, self._run)
+        self._offset = clock() - monotonic()
+        self._expected = monotonic()
+        self._stopping = threading.Event()
+        self._timer = BackgroundScheduler(
+            timezone=UTC,
+            executors={"tick": DebugExecutor(), "default": ThreadPoolExecutor(4)},
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+
+    # Planning
+
+    def plan(self, jobs: Mapping[str, Job]) -> None:
+        """Make these the planned watches: what is new begins at its next slot, what is gone fires no more, what is unchanged is left alone."""
+        with self._lock:
+            for key in self._watches.keys() - jobs.keys():
+                del self._watches[key]
+            for key, job in jobs.items():
+                if key not in self._watches or self._watches[key].job != job:
+                    self._enter(key, job)
+        self._wake()
+
+    def _enter(self, key: str, job: Job) -> None:
+        old = self._watches.get(key)
+        watch = _Watch(key, job, Slots.of(key, job), slow=job.slow) if old is None else old
+        watch.job, watch.slots = job, Slots.of(key, job)
+        self._watches[key] = watch
+        self._push(watch, self._wall())
+
+    def again(self, key: str, at: datetime) -> None:
+        """One extra look at `at`, or at once when that is past; KeyError when no such watch is planned."""
+        with self._lock:
+            due = (at - EPOCH) // MICROSECOND
+            self._put(self._watches[key], due, max(0.0, (due - self._wall()) / 1e6), extra=True)
+        self._wake()
+
+    def now(self, key: str) -> None:
+        """One extra look at once."""
+        self.again(key, moment(self._wall()))
+
+    def also(self, name: str, every: timedelta, call: Callable[[], None]) -> None:
+        """Housekeeping: `call()` at a fixed interval, in threads apart from the lanes; never twice at once."""
+        self._timer.add_job(call, Slots.of(name, Job(every)), id=name, replace_existing=True)
+
+    def _wall(self) -> int:
+        return int(self._clock() * 1e6)
+
+    def _push(self, watch: _Watch, after: int) -> None:
+        watch.next = watch.slots.after(after)
+        self._put(watch, watch.next, (watch.next - self._wall()) / 1e6, extra=False)
+
+    def _put(self, watch: _Watch, due: int, wait: float, extra: bool) -> None:
+        heapq.heappush(self._heap, (self._monotonic() + wait, next(self._order), due, extra, watch))
+
+    # Ticking
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._quick.start()
+        self._slow.start()
+        self._timer.add_job(self._tick, _Next(self._wait), id="tick", executor="tick")
+        self._timer.start()
+        threading.Thread(target=self._watchdog, name="clock-watchdog", daemon=True).start()
+
+    def _wake(self) -> None:
+        if self._timer.get_job("tick"):
+            self._timer.reschedule_job("tick", trigger=_Next(self._wait))
+
+    def _wait(self) -> float:
+        with self._lock:
+            now = self._monotonic()
+            wait = min(max(self._heap[0][0] - now, SHORTEST), LONGEST) if self._heap else LONGEST
+            self._expected = now + wait
+            return wait
+
+    def _tick(self) -> None:
+        while not self._stopping.is_set() and (refused := self._send_one()) is not False:
+            if isinstance(refused, _Look):
+                self._guard(self._no_room, refused.watch.key, moment(refused.due))
+
+    def _send_one(self) -> _Look | bool:
+        """Take one due look off the heap and hand it to its lane: False when none is due, the look itself when its lane is full."""
+        with self._lock:
+            if not self._heap or self._heap[0][0] > self._monotonic():
+                return False
+            at, _, due, extra, watch = heapq.heappop(self._heap)
+            if self._watches.get(watch.key) is not watch or (not extra and due != watch.next):
+                return True
+            if not extra:
+                self.counts.due += 1
+                self._push(watch, max(due, self._wall()))
+            return self._hand_over(_Look(watch, due, at, extra, self._slow if watch.slow else self._quick))
+
+    def _hand_over(self, look: _Look) -> _Look | bool:
+        if look.watch.flying and look.extra:
+            self._put(look.watch, look.due, SHORTEST * 5, extra=True)
+        elif look.watch.flying:
+            self.counts.in_flight += 1
+        elif look.lane.waiting >= look.lane.room:
+            self.counts.no_room += 1
+            return look
+        else:
+            look.watch.flying = True
+            look.lane.waiting += 1
+            look.lane.queue.put(look)
+        return True
+
+    # Running, in a lane's thread
+
+    def _run(self, look: _Look) -> None:
+        if not self._begin(look):
+            return
+        began = self._monotonic()
+        try:
+            self._guard(self._fire, look.watch.key, moment(look.due))
+        finally:
+            self._end(look, self._monotonic() - began)
+
+    def _begin(self, look: _Look) -> bool:
+        with self._lock:
+            key = look.watch.job.cap_key
+            if key and self._going[key] >= self._cap:
+                self._parked[key].append(look)
+                return False
+            look.lane.waiting -= 1
+            if self._stopping.is_set():
+                look.watch.flying = False
+                return False
+            self._going[key] += 1
+            self._running += 1
+            self._count(look)
+            return True
+
+    def _count(self, look: _Look) -> None:
+        if look.extra:
+            self.counts.looks += 1
+        else:
+            self.counts.run += 1
+            self.counts.late.add(max(0.0, self._monotonic() - look.at))
+
+    def _end(self, look: _Look, took: float) -> None:
+        with self._lock:
+            key = look.watch.job.cap_key
+            look.watch.flying, look.watch.slow = False, took > SLOW_AFTER
+            self._going[key] -= 1
+            self._running -= 1
+            if parked := self._parked.get(key):
+                released = parked.popleft()
+                released.lane.queue.put(released)
+            self._idle.notify_all()
+
+    def _guard(self, call: Callable[..., None], *args: object) -> None:
+        try:
+            call(*args)
+        except Exception:
+            self.counts.raised += 1
+            log.exception("%s%r raised; the schedule goes on", getattr(call, "__name__", call), args)
+
+    # Watching the clock
+
+    def lag(self) -> float:
+        """Seconds by which the tick is late: 0 when it is not."""
+        return max(0.0, self._monotonic() - self._expected)
+
+    def _watchdog(self) -> None:
+        while not self._stopping.wait(LONGEST):
+            parted = self._parted()
+            if abs(parted) > JUMP:
+                self._guard(self._clock_jumped, parted)
+            if abs(parted) > JUMP or self.lag() > JUMP:
+                for job in self._timer.get_jobs():  # APScheduler keeps wall time only: set back an hour, it would sleep an hour
+                    self._timer.reschedule_job(job.id, trigger=job.trigger)
+
+    def _parted(self) -> float:
+        """Seconds the wall clock moved against the monotonic one since the last look; past the limit, every watch is planned anew."""
+        with self._lock:
+            was, self._offset = self._offset, self._clock() - self._monotonic()
+            if abs(self._offset - was) > JUMP:
+                self.counts.jumps += 1
+                self._heap = [entry for entry in self._heap if entry[3]]
+                for watch in self._watches.values():
+                    self._push(watch, self._wall())
+            return self._offset - was
+
+    # Ending
+
+    def stop(self, grace: timedelta = timedelta(seconds=30)) -> bool:
+        """Begin no more runs and wait for those in flight, at most `grace`; whether all ended. What still waited in a lane is dropped."""
+        self._stopping.set()
+        if self._timer.running:
+            self._timer.shutdown(wait=False)
+        with self._lock:
+            drained = self._idle.wait_for(lambda: self._running == 0, grace.total_seconds())
+        self._quick.end()
+        self._slow.end()
+        return drained
+
+
+class _Next(BaseTrigger):  # type: ignore[misc]
+    """Fires again after as long as it is told; never at or before `now`, or APScheduler would count the hours of a clock set back one by one."""
+
+    __slots__ = ("_wait",)
+
+    def __init__(self, wait: Callable[[], float]) -> None:
+        self._wait = wait
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        return max(now, datetime.now(UTC)) + timedelta(seconds=self._wait())
