@@ -18,6 +18,7 @@ WatchkeeperError
     StoreFullError         no room, or read-only
     StoreSchemaError       made by a newer Watchkeeper, exit code 4
     StoreCorruptError      the file fails its integrity check, exit code 4
+  WorkerError            a worker process died or spoke nonsense
   PlanError              a plan was refused while planning; nothing was done
   LeaseLostError         another agent holds the role this run was writing to
   CancelledError         the caller asked to stop
@@ -119,6 +120,10 @@ class StoreCorruptError(StoreError):
     """The store fails its integrity check."""
 
     exit_code = 4
+
+
+class WorkerError(WatchkeeperError):
+    """A worker process died or spoke nonsense, or none was free in time; the job it had was not done."""
 
 
 class PlanError(WatchkeeperError):
