@@ -1,1 +1,25 @@
-"""Adapters: one file for each kind of target: one module a subject; discovered, never listed by hand."""
+"""Adapters, one file for each kind of target; `connect` builds the one that a locator's role and URL scheme name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent import plugins
+from agent.errors import PluginError
+from agent.model import Locator
+
+TABLES = ("live", "labels", "reference")  # three roles, one kind of adapter
+
+
+def connect(at: Locator) -> Any:
+    """The adapter for a target, built but not yet spoken to: no request is made here.
+
+    PluginError names the schemes there are when none of them is the URL's; ConfigError when the adapter's options are wrong.
+    """
+    role = "table" if at.role in TABLES else at.role
+    known = plugins.listing("adapter")
+    found = known.get(f"{role}:{at.scheme}")
+    if found is None:
+        schemes = [name.partition(":")[2] for name in known if name.startswith(f"{role}:")]
+        raise PluginError(f"{at.service}.{at.role}: no adapter speaks '{at.scheme}' to a {role} ({at.url}){plugins.suggest(at.scheme, schemes)}")
+    return found.load()(at)

@@ -1,0 +1,55 @@
+"""Reads the parts that several adapters find in JSON: dotted fields, tensors, versions; and the options an adapter was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent import Json, Locator, Signature, Tensor
+from agent.errors import AnswerError, ConfigError
+from agent.plugins import suggest
+
+
+def options(at: Locator, known: Sequence[str]) -> Mapping[str, Json]:
+    """The locator's options; ConfigError for each one the adapter does not know."""
+    wrong = [f"{at.service}.{at.role}: no option '{name}'{suggest(name, known)}" for name in at.options if name not in known]
+    if wrong:
+        raise ConfigError(wrong)
+    return at.options
+
+
+def pick(body: Json, field: str, where: str) -> Json:
+    """What stands at a dotted field ("model.version", "models.0.name"); AnswerError says how far the answer followed it."""
+    seen: list[str] = []
+    for name in field.split(".") if field else ():
+        if isinstance(body, Mapping) and name in body:
+            body = body[name]
+        elif isinstance(body, list) and name.isdecimal() and int(name) < len(body):
+            body = body[int(name)]
+        else:
+            raise AnswerError(f"{where}: the answer has no '{name}' in {'.'.join(seen) or 'its top level'}; mend `field: {field}`")
+        seen.append(name)
+    return body
+
+
+def version(value: Json, where: str) -> str | None:
+    """A version as text; None for null and ""; AnswerError for what cannot be one."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    raise AnswerError(f"{where}: the version is {value!r:.80}, which is neither text nor a whole number")
+
+
+def signature(body: Json, where: str) -> Signature | None:
+    """The `inputs` and `outputs` of Open Inference Protocol metadata; None when no input is stated."""
+    if not isinstance(body, Mapping):
+        raise AnswerError(f"{where}: the metadata is no JSON object")
+    inputs = _tensors(body.get("inputs"), where)
+    return Signature(inputs, _tensors(body.get("outputs"), where)) if inputs else None
+
+
+def _tensors(stated: Json, where: str) -> tuple[Tensor, ...]:
+    try:
+        return tuple(Tensor(str(one["name"]), str(one["datatype"]), tuple(int(size) for size in one["shape"])) for one in stated or ())
+    except (KeyError, TypeError, ValueError) as problem:
+        raise AnswerError(f"{where}: a tensor needs name, datatype and shape, and one is {stated!r:.120}") from problem

@@ -1,0 +1,136 @@
+"""How far one inference answer is from another: named outputs, datatypes, shapes and tolerances; NaN equals nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One output that differs: what about it, and by how much where that is a number (with the tolerance it had)."""
+
+    output: str
+    what: str
+    difference: float | None = None
+    tolerance: float | None = None
+
+
+def gaps(expected: Json, answer: Json, rtol: float, atol: float) -> Iterator[Gap]:
+    """Every output of `expected` that `answer` does not give back within atol + rtol * |expected|. What it gives besides is not judged."""
+    given = outputs(answer)
+    for name, wanted in outputs(expected).items():
+        if name not in given:
+            yield Gap(name, "is missing from the answer")
+            continue
+        gap = _tensor(name, wanted, given[name], rtol, atol) if _is_tensor(wanted) else _plain(name, wanted, given[name], rtol, atol)
+        if gap is not None:
+            yield gap
+
+
+def outputs(body: Json) -> Mapping[str, Json]:
+    """The answer's outputs by name: an Open Inference Protocol list, the keys of an object, or the whole answer as one."""
+    if isinstance(body, Mapping):
+        listed = body.get("outputs")
+        if isinstance(listed, list) and listed and all(isinstance(one, Mapping) and "name" in one for one in listed):
+            return {str(one["name"]): one for one in listed}
+        return body
+    return {"answer": body}
+
+
+def finite(body: Json) -> bool:
+    """Whether every number the answer gives is one: a null in a list counts as none, since many servers write NaN as null."""
+    return all(_finite(one.get("data") if _is_tensor(one) else one) for one in outputs(body).values())
+
+
+def _finite(value: Json) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, str):
+        return value.strip().lower().lstrip("+-") not in ("nan", "inf", "infinity")
+    if isinstance(value, list):
+        return all(one is not None and _finite(one) for one in value)
+    return all(map(_finite, value.values())) if isinstance(value, Mapping) else True
+
+
+def _is_tensor(output: Json) -> bool:
+    return isinstance(output, Mapping) and "data" in output and "datatype" in output
+
+
+def _tensor(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> Gap | None:
+    if not _is_tensor(given):
+        return Gap(name, "is no tensor in the answer")
+    for key in ("datatype", "shape"):
+        if key in wanted and wanted[key] != given.get(key):
+            return Gap(name, f"has {key} {given.get(key)}, recorded was {wanted[key]}")
+    exact = not str(wanted["datatype"]).upper().startswith(("FP", "BF"))
+    return _values(name, list(_flat(wanted["data"])), list(_flat(given["data"])), *((0.0, 0.0) if exact else (rtol, atol)))
+
+
+def _plain(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> Gap | None:
+    if isinstance(wanted, Mapping):
+        if not isinstance(given, Mapping):
+            return Gap(name, f"is {_show(given)}, recorded was an object")
+        inner = list(gaps(wanted, given, rtol, atol))
+        worst = max(inner, key=_size, default=None)
+        return worst and Gap(f"{name}.{worst.output}", worst.what, worst.difference, worst.tolerance)
+    if isinstance(wanted, list):
+        return _list(name, wanted, given, rtol, atol)
+    return _values(name, [wanted], [given], rtol, atol)
+
+
+def _list(name: str, wanted: list[Json], given: Json, rtol: float, atol: float) -> Gap | None:
+    if not isinstance(given, list) or len(given) != len(wanted):
+        return Gap(name, f"is {_show(given)}, recorded was a list of {len(wanted)}")
+    if any(isinstance(one, (list, Mapping)) for one in wanted):
+        found = [gap for place, (left, right) in enumerate(zip(wanted, given, strict=True)) if (gap := _plain(f"{place}", left, right, rtol, atol))]
+        worst = max(found, key=_size, default=None)
+        return worst and Gap(name, f"at {worst.output} {worst.what}", worst.difference, worst.tolerance)
+    return _values(name, wanted, given, rtol, atol)
+
+
+def _values(name: str, wanted: list[Json], given: list[Json], rtol: float, atol: float) -> Gap | None:
+    if len(wanted) != len(given):
+        return Gap(name, f"has {len(given)} values, recorded were {len(wanted)}")
+    found = [gap for left, right in zip(wanted, given, strict=True) if (gap := _value(name, left, right, rtol, atol))]
+    return max(found, key=_size, default=None)
+
+
+def _value(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> Gap | None:
+    """Whole numbers are labels and counts: they are compared exactly unless one side is a fraction."""
+    said = f"is {_show(given)}, recorded was {_show(wanted)}"
+    if not (_number(wanted) and _number(given)):
+        return None if type(wanted) is type(given) and wanted == given else Gap(name, said)
+    if isinstance(wanted, int) and isinstance(given, int):
+        rtol = atol = 0.0
+    try:
+        difference, tolerance = abs(given - wanted), atol + rtol * abs(wanted)
+        near = given == wanted or (math.isfinite(tolerance) and difference <= tolerance)
+        return None if near else Gap(name, said, float(difference), float(tolerance))
+    except OverflowError:  # a whole number beyond any float
+        return Gap(name, said)
+
+
+def _flat(data: Json) -> Iterator[Json]:
+    """The protocol allows a tensor's data flat or nested: both are the same values in the same order."""
+    for one in data if isinstance(data, list) else (data,):
+        yield from _flat(one) if isinstance(one, list) else (one,)
+
+
+def _size(gap: Gap) -> float:
+    """What is not a number at all is worse than any difference."""
+    return math.inf if gap.difference is None or math.isnan(gap.difference) else gap.difference
+
+
+def _number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _show(value: Json) -> str:
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return "an object" if isinstance(value, Mapping) else f"{value:.6g}" if isinstance(value, float) else f"{value!r:.40}"

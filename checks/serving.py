@@ -1,0 +1,234 @@
+"""Whether the server answers, as fast and as right as when its model was registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from agent import Columns, Golden, GoldenRow, Json, Reading, Registry, Server, Tensor, Verdict, Window, check, error, fail, nodata, ok, spell, warn
+from agent.errors import AnswerError, DeniedError, ServerError
+from checks import _replay
+from checks._compare import Gap, finite, gaps
+from checks._quantile import interval, order
+
+RECORD = (
+    "record them where the model is trained, before any serving code: "
+    "`from agent.targets.folder import record; record('models/NAME', 'VERSION', {'model.onnx': path}, golden=[(request, expected), ...])`"
+)
+
+
+@check(pillar="monitoring", asks="Does the server say it is ready to answer?", cause="errors", exact=True)
+def ready(server: Server) -> Verdict:
+    """Fails when the server itself says that the model is not ready. A server that cannot be reached is a TargetError, not a verdict."""
+    if server.ready():
+        return ok("the model says it is ready", Reading(1, 1))
+    return fail("the server answers, and says that the model is not ready", Reading(0, 1))
+
+
+@check(pillar="deployment", asks="Does the served model take and give what was registered?", cause="answers", exact=True)
+def signature(server: Server, registry: Registry | None = None) -> Verdict:
+    """Compares the server's stated inputs and outputs with `signature` in the lineage manifest of the served version."""
+    stated = server.signature()
+    if stated is None:
+        return nodata("the server states no inputs or outputs, so there is nothing to compare; serving.parity does not need them")
+    version = _replay.served(server, registry)
+    if version is None or registry is None:
+        return nodata("no registry is bound: bind `registry:`" if registry is None else UNTOLD)
+    registered = registry.version(version)
+    recorded = (registered.lineage if registered else {}).get("signature")
+    if not recorded:
+        return nodata(f"the registry holds no signature for version {version}; pass lineage={{'signature': ...}} to record()")
+    wrong = [*_tensors("input", recorded.get("inputs", ()), stated.inputs), *_tensors("output", recorded.get("outputs", ()), stated.outputs)]
+    reading = Reading(len(wrong), 0, n=len(stated.inputs) + len(stated.outputs), unit="tensors")
+    if wrong:
+        return fail(f"version {version} is served with another signature than was registered: {'; '.join(wrong)}", reading)
+    return ok(f"the signature served is the one registered with version {version}", reading)
+
+
+UNTOLD = (
+    "the server does not say which version it serves: its answers, metadata and repository index name none, "
+    "or name several; set `with: {version: ...}` or have the server put model_version in its answers"
+)
+
+
+def _tensors(kind: str, recorded: Any, stated: tuple[Tensor, ...]) -> list[str]:
+    found, wrong = {tensor.name: tensor for tensor in stated}, []
+    for tensor in recorded:
+        name, served = tensor["name"], found.pop(tensor["name"], None)
+        if served is None:
+            wrong.append(f"{kind} '{name}' is not there")
+        elif served.datatype != tensor["datatype"]:
+            wrong.append(f"{kind} '{name}' is {served.datatype}, registered {tensor['datatype']}")
+        elif not _fits(served.shape, tuple(tensor["shape"])):
+            wrong.append(f"{kind} '{name}' has shape {list(served.shape)}, registered {list(tensor['shape'])}")
+    return wrong + [f"{kind} '{name}' was not registered" for name in found]
+
+
+def _fits(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return len(one) == len(other) and all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
+
+
+@check(pillar="monitoring", asks="Does the server answer our own probes in time?", cause="latency")
+def latency(
+    server: Server,
+    registry: Registry | None = None,
+    *,
+    limit: timedelta = timedelta(milliseconds=500),
+    probes: int = 20,
+    quantile: float = 0.5,
+    request: dict[str, Any] | None = None,
+) -> Verdict:
+    """Times `probes` golden requests (or `request`), one after another; says nothing about the users' own requests.
+
+    Fails only when the whole 95 % interval of the quantile lies above the limit; warns when the quantile does and the interval does not.
+    One request first opens the connection, and is not counted.
+    """
+    asked = [request] if request is not None else [row.request for row in _replay.rows(server, registry)]
+    if not asked:
+        return nodata(f"no request to time: set `with: {{request: ...}}`, or {RECORD}")
+    server.infer(asked[0])
+    seconds = sorted(server.infer(asked[place % len(asked)]).seconds for place in range(probes))
+    observed, (low, high) = order(seconds, quantile), interval(seconds, quantile)
+    reading = Reading(observed, limit.total_seconds(), (low, high), probes, "s")
+    within = f"{spell(timedelta(seconds=low))} to {'?' if high == float('inf') else spell(timedelta(seconds=high))}"
+    said = f"the {quantile:.4g} quantile of {probes} of our own probes is {spell(timedelta(seconds=observed))} (95 % interval {within})"
+    if low > limit.total_seconds():
+        return fail(f"{said}, above the limit of {spell(limit)}", reading)
+    if observed > limit.total_seconds():
+        return warn(f"{said}, not surely above the limit of {spell(limit)}; more probes would tell", reading)
+    return ok(f"{said}, within {spell(limit)}", reading)
+
+
+@check(pillar="deployment", asks="Does the server still answer golden requests as the training code did?", cause="answers", exact=True)
+def parity(
+    server: Server,
+    registry: Registry,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    rows: int | None = None,
+    version: str | None = None,
+) -> Verdict:
+    """Asks the golden rows of the served version again (of `version`, where it is given, addressed by name if the server can).
+
+    An output differs when it is beyond atol + rtol * |expected|; both are the recorded ones unless given. A golden request that is
+    refused with 4xx is a wrong answer. Rows that another version answered (a switch or a split while we asked) are not judged.
+    """
+    asked = server.at(version) if version is not None and "at" in server.can else server
+    judged = version or _replay.served(server, registry)
+    if judged is None:
+        return nodata(UNTOLD)
+    try:
+        golden = registry.golden(judged)
+    except AnswerError as problem:
+        return error(f"the golden rows of version {judged} cannot be trusted: {problem}")
+    if golden is None or not golden.rows:
+        return nodata(f"version {judged} has no golden rows; {RECORD}")
+    tolerance = (golden.rtol if rtol is None else rtol, golden.atol if atol is None else atol)
+    found = [_ask(asked, row, judged, *tolerance) for row in golden.rows[: rows or None]]
+    return _told(judged, found, golden)
+
+
+def _ask(server: Server, row: GoldenRow, version: str, rtol: float, atol: float) -> list[Gap] | str:
+    """The gaps of one row; the version that answered, when it is another one."""
+    try:
+        answer = server.infer(row.request)
+    except (ServerError, DeniedError):
+        raise
+    except AnswerError as problem:
+        if not _refused(problem):
+            raise
+        return [Gap("answer", f"was refused ({problem})")]
+    if answer.version is not None and answer.version != version:
+        return answer.version
+    return list(gaps(row.expected, answer.body, rtol, atol))
+
+
+def _refused(problem: AnswerError) -> bool:
+    """A 4xx is the model's word on the request, unless it only says "not now"."""
+    return problem.status is not None and 400 <= problem.status < 500 and problem.status not in (408, 425, 429)
+
+
+def _told(version: str, found: list[list[Gap] | str], golden: Golden) -> Verdict:
+    others = sorted({one for one in found if isinstance(one, str)})
+    rows = {place: one for place, one in enumerate(found) if not isinstance(one, str)}
+    wrong = {place: one for place, one in rows.items() if one}
+    if not rows:
+        return nodata(f"version {version} was asked {len(found)} golden rows and {' and '.join(others)} answered: the traffic is split or just moved")
+    reading = Reading(len(wrong) / len(rows), 0, n=len(rows))
+    aside = f" ({len(found) - len(rows)} more were answered by {', '.join(others)})" if others else ""
+    if not wrong:
+        return ok(f"version {version} answers all {len(rows)} golden rows as recorded{aside}", reading)
+    place, worst = max(((place, gap) for place, one in wrong.items() for gap in one), key=lambda pair: _size(pair[1]))
+    by = "" if worst.difference is None else f" (off by {worst.difference:.4g}, allowed {worst.tolerance:.4g})"
+    return fail(
+        f"version {version} answers {len(wrong)} of {len(rows)} golden rows otherwise than recorded{aside}; worst in row {place}: "
+        f"'{worst.output}' {worst.what}{by}",
+        reading,
+        parts=_parts(wrong),
+    )
+
+
+def _parts(wrong: Mapping[int, list[Gap]]) -> Mapping[str, Reading]:
+    by_output: dict[str, list[Gap]] = {}
+    for gap in (gap for one in wrong.values() for gap in one):
+        by_output.setdefault(gap.output, []).append(gap)
+    return {name: _part(some) for name, some in by_output.items()}
+
+
+def _part(some: list[Gap]) -> Reading:
+    worst = max(some, key=_size)
+    return Reading(worst.difference, worst.tolerance, n=len(some), unit="rows")
+
+
+def _size(gap: Gap) -> float:
+    return float("inf") if gap.difference is None else gap.difference
+
+
+@check(pillar="monitoring", asks="Does the server take the inputs it gets, and answer with numbers?", cause="answers", exact=True)
+def answers(
+    server: Server,
+    live: Columns,
+    registry: Registry | None = None,
+    window: Window | None = None,
+    *,
+    limit: float = 0.05,
+    rows: int = 20,
+    request: dict[str, Any] | None = None,
+) -> Verdict:
+    """Replays the newest `rows` logged inputs of the window through the server, as probes; fails when more than `limit` of them go wrong.
+
+    Wrong is an answer that is refused (4xx, 5xx), unreadable, or holds something that is no finite number. The inputs are put, as
+    logged, into `request` where it says "{inputs}", else in place of the data of a golden request. Asked of the last known good, the
+    same question tells a bad version (it does better) from bad inputs (it does not).
+    """
+    template = request if request is not None else next((row.request for row in _replay.rows(server, registry)), None)
+    if template is None:
+        return nodata(f"no request to put the inputs in: set `with: {{request: ...}}` with {{inputs}} where they go, or {RECORD}")
+    recent = live if window is None else live.between(window.start, window.end)
+    filled = [_replay.fill(template, inputs) for inputs in _replay.logged(recent, rows) if inputs is not None]
+    asked = [one for one in filled if one is not None]
+    if not asked:
+        why = "the request has no place for them: write {inputs} in `with: {request: ...}`" if filled else "no live inputs were logged in this window"
+        return nodata(f"nothing to replay: {why}")
+    faults = [fault for one in asked if (fault := _fault(server, one))]
+    reading = Reading(len(faults) / len(asked), limit, n=len(asked))
+    said = f"{len(faults)} of the {len(asked)} newest live inputs, asked again, are answered wrongly"
+    if reading.observed is not None and reading.observed > limit:
+        return fail(f"{said}, more than {limit:.3g} of them; first: {faults[0]}", reading)
+    return ok(
+        f"{said}, within {limit:.3g}" if faults else f"the {len(asked)} newest live inputs, asked again, are all answered with numbers", reading
+    )
+
+
+def _fault(server: Server, request: Json) -> str | None:
+    try:
+        answer = server.infer(request)
+    except DeniedError:
+        raise
+    except AnswerError as problem:
+        if problem.status in (408, 425, 429):
+            raise
+        return str(problem)
+    return None if finite(answer.body) else "a number in the answer is NaN, infinite or null"
