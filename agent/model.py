@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC as UTC
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Json: TypeAlias = Any
-UTC = UTC
 
 PROBE_HEADER = "X-Watchkeeper-Probe"
 PROBE_PREFIX = "wk-probe-"
@@ -555,3 +555,229 @@ class Locator:
         """The URL without the adapter's name: oip+http://h/m -> http://h/m; parquet:logs/*.parquet -> logs/*.parquet."""
         scheme, _, rest = self.url.partition(":")
         return f"{scheme.split('+', 1)[1]}:{rest}" if "+" in scheme else (self.url if rest.startswith("//") else rest)
+
+
+# What is remembered (the store takes and gives these; a watch is named "service/name")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A Verdict that a watch came to about one window, as it stands in the record."""
+
+    id: int
+    watch: str
+    service: str
+    check: str
+    start_at: datetime
+    end_at: datetime
+    looked_at: datetime
+    status: Status
+    reason: str
+    reading: Reading | None
+    parts: Mapping[str, Reading]
+    version: str | None
+    rule: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One row a watch: its last statuses as letters (newest last), whether that is bad, and since when."""
+
+    watch: str
+    service: str
+    check: str
+    status: Status
+    statuses: str
+    state: Literal["ok", "bad", "blind", "new"]
+    since_at: datetime
+    looked_at: datetime
+    end_at: datetime
+    kept_at: datetime
+    reason: str
+    rule: str
+    seq: int
+
+    @property
+    def flapping(self) -> bool:
+        """Three or more turns from good to not good among the statuses remembered."""
+        return sum(a == "o" and b != "o" for a, b in zip(self.statuses, self.statuses[1:], strict=False)) >= 3
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One watch in an incident: since when it is bad, what it said, when it came right."""
+
+    watch: str
+    check: str
+    since_at: datetime
+    reason: str
+    cause: str
+    cleared_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """What a service's owner is told about and somebody sees to its end."""
+
+    id: int
+    service: str
+    state: Literal["open", "acknowledged", "mitigating", "mitigated", "resolved", "reviewed"]
+    severity: Literal["page", "ticket"]
+    title: str
+    opened_at: datetime
+    changed_at: datetime
+    members: tuple[Member, ...] = ()
+    acknowledged_by: str | None = None
+    acknowledged_at: datetime | None = None
+    resolved_at: datetime | None = None
+    told: int = 0  # how many people in the line owner, escalation[0], ... have been told
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("resolved", "reviewed")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the record: a change seen in the world, a step of an incident or a run, a person's act. Append-only."""
+
+    id: int
+    at: datetime
+    kind: str
+    what: str
+    service: str | None = None
+    incident: int | None = None
+    run: int | None = None
+    body: Mapping[str, Json] = field(default_factory=dict)
+
+
+RunState: TypeAlias = Literal[
+    "proposed", "awaiting", "running", "compensating", "succeeded", "stopped", "compensated", "stuck", "superseded", "cancelled", "expired", "refused"
+]
+ACTIVE: tuple[RunState, ...] = ("proposed", "awaiting", "running", "compensating")
+Mode: TypeAlias = Literal["observe", "suggest", "approve", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """How far one step has come. `undo` rows take back what an earlier step left."""
+
+    n: int
+    name: str
+    action: str
+    state: Literal["planned", "intended", "done", "failed", "passed over", "undoing", "undone", "left"]
+    undo: bool = False
+    args: Mapping[str, Json] = field(default_factory=dict)
+    before: Json = None
+    output: Mapping[str, Json] = field(default_factory=dict)
+    said: str = ""
+    tries: int = 0
+    intended_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a runbook, from wanted to its end."""
+
+    id: int
+    runbook: str
+    service: str
+    state: RunState
+    mode: Mode
+    by: str
+    reason: str
+    wanted_at: datetime
+    drill: bool = False
+    incident: int | None = None
+    trigger: str | None = None  # the watch whose finding asked for it
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    plan: Plan | None = None
+    steps: tuple[StepRow, ...] = ()
+    approved_by: str | None = None
+    recoveries: int = 0
+    wake_at: datetime | None = None
+    ended_at: datetime | None = None
+    said: str = ""
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message in the outbox: sent at least once, under one dedup key."""
+
+    id: int
+    key: str
+    channel: str
+    subject: str
+    body: Mapping[str, Json]
+    made_at: datetime
+    next_at: datetime
+    tries: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nobody is told about matching watches until then; findings and incidents are still recorded."""
+
+    id: int
+    match: str  # "service/watch", with * as a wildcard
+    start_at: datetime
+    until_at: datetime
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A stretch of time in which one version had the traffic."""
+
+    service: str
+    version: str
+    since_at: datetime
+    until_at: datetime | None = None
+
+
+def plan_from_json(body: Mapping[str, Json]) -> Plan:
+    """The Plan whose `to_json` this is."""
+
+    def arg(value: Json) -> Json:
+        if isinstance(value, Mapping) and set(value) == {"from"}:
+            step, _, name = str(value["from"]).partition(".")
+            return Ref(step, name)
+        return value
+
+    steps = tuple(
+        Step(
+            s["name"],
+            s["action"],
+            {k: arg(v) for k, v in s["args"].items()},
+            timedelta(seconds=s["within"]),
+            s["otherwise"],
+            s.get("why", ""),
+        )
+        for s in body["steps"]
+    )
+    return Plan(
+        body["runbook"],
+        body["service"],
+        body["reason"],
+        tuple(body["evidence"]),
+        body["seen"],
+        steps,
+        datetime.fromisoformat(body["made_at"]),
+        datetime.fromisoformat(body["good_until"]),
+    )
+
+
+def reading_from_json(body: Mapping[str, Json] | None) -> Reading | None:
+    """The Reading whose `to_json` this is; None for None."""
+    if body is None:
+        return None
+    interval = body.get("interval")
+    return Reading(body.get("observed"), body.get("limit"), (interval[0], interval[1]) if interval else None, body.get("n"), body.get("unit", ""))

@@ -1,0 +1,496 @@
+"""What can be written to and read from the store, in one transaction: every statement of SQL there is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from agent import _rows as rows
+from agent.errors import LeaseLostError
+from agent.model import (
+    ACTIVE,
+    Event,
+    Finding,
+    Incident,
+    Json,
+    Letter,
+    Member,
+    Plan,
+    Run,
+    Served,
+    Signal,
+    Silence,
+    Status,
+    StepRow,
+    digest,
+    plan_from_json,
+    reading_from_json,
+    to_json,
+)
+
+T = TypeVar("T")
+
+
+def _table(row: Any) -> Table:
+    return cast(Table, row.__table__)
+
+
+FINDING, MEMORY, FILE, SIGNAL = _table(rows.FindingRow), _table(rows.MemoryRow), _table(rows.FileRow), _table(rows.SignalRow)
+ROLLUP, INCIDENT, MEMBER, EVENT = _table(rows.RollupRow), _table(rows.IncidentRow), _table(rows.MemberRow), _table(rows.EventRow)
+EVIDENCE, CHECKPOINT, RUN, STEP = _table(rows.EvidenceRow), _table(rows.CheckpointRow), _table(rows.RunRow), _table(rows.StepTable)
+LEASE, SERVED, GOOD, LETTER = _table(rows.LeaseRow), _table(rows.ServedRow), _table(rows.GoodRow), _table(rows.LetterRow)
+SILENCE, SETTING = _table(rows.SilenceRow), _table(rows.SettingRow)
+CHAINED = {"finding": FINDING, "event": EVENT}
+GENESIS = "0" * 64
+
+_SIGNAL_COLUMNS = [column.name for column in SIGNAL.columns]
+
+
+def _put_signals() -> Any:
+    statement = upsert(SIGNAL)
+    return statement.on_conflict_do_update(
+        index_elements=["watch"], set_={name: statement.excluded[name] for name in _SIGNAL_COLUMNS if name != "watch"}
+    )
+
+
+def _put_rollups() -> Any:
+    new = upsert(ROLLUP)
+    put = new.excluded
+    return new.on_conflict_do_update(
+        index_elements=["watch", "minute_at"],
+        set_={
+            "looks": ROLLUP.c.looks + put.looks,
+            "good": ROLLUP.c.good + put.good,
+            "readings": ROLLUP.c.readings + put.readings,
+            "low": func.min(func.coalesce(ROLLUP.c.low, put.low), func.coalesce(put.low, ROLLUP.c.low)),
+            "high": func.max(func.coalesce(ROLLUP.c.high, put.high), func.coalesce(put.high, ROLLUP.c.high)),
+            "total": ROLLUP.c.total + put.total,
+        },
+    )
+
+
+PUT_SIGNALS, PUT_ROLLUPS = _put_signals(), _put_rollups()
+
+
+def _make(kind: type[T], row: Mapping[Any, Any], **more: Any) -> T:
+    """A dataclass from a row: columns of the same name, what differs given by hand."""
+    names = {f.name for f in fields(cast(Any, kind))}
+    return kind(**{**{name: row[name] for name in row if name in names}, **more})
+
+
+class Ledger:
+    """One transaction (or one snapshot, for reading). Signals are read from memory first: the writer is the only one who changes them."""
+
+    def __init__(self, conn: Connection, signals: dict[str, Signal] | None = None, link: str | None = None) -> None:
+        self.conn = conn
+        self._known = signals
+        self.signals: dict[str, Signal] = {}  # put in this transaction, not yet written
+        self._rollups: dict[tuple[str, datetime], list[Any]] = {}
+        self.link = link  # the last link of the evidence chain, once read
+
+    # Signals, roll-ups, memory
+
+    def signal(self, watch: str) -> Signal | None:
+        if watch in self.signals:
+            return self.signals[watch]
+        if self._known is not None:
+            return self._known.get(watch)
+        row = self._one(select(SIGNAL).where(SIGNAL.c.watch == watch))
+        return None if row is None else _make(Signal, row, status=Status(row["status"]))
+
+    def all_signals(self) -> list[Signal]:
+        """Every watch's signal, as last written."""
+        return [_make(Signal, row, status=Status(row["status"])) for row in self._all(select(SIGNAL).order_by(SIGNAL.c.watch))]
+
+    def put_signal(self, signal: Signal) -> None:
+        self.signals[signal.watch] = signal
+
+    def forget_signal(self, watch: str) -> None:
+        """Drop a watch that the configuration no longer names."""
+        self.conn.execute(delete(SIGNAL).where(SIGNAL.c.watch == watch))
+
+    def roll_up(self, watch: str, at: datetime, good: bool, value: float | None) -> None:
+        """Count one look into its minute."""
+        key = (watch, at.replace(second=0, microsecond=0))
+        row = self._rollups.setdefault(key, [0, 0, 0, None, 0.0, None])
+        row[0] += 1
+        row[1] += good
+        if value is not None and value == value:
+            row[2] += 1
+            row[3] = value if row[3] is None else min(row[3], value)
+            row[4] += value
+            row[5] = value if row[5] is None else max(row[5], value)
+
+    def rollups(self, watch: str, since: datetime) -> list[Mapping[str, Any]]:
+        """Minute rows of a watch: looks, good, readings, low, total, high."""
+        return self._all(select(ROLLUP).where(ROLLUP.c.watch == watch, ROLLUP.c.minute_at >= since).order_by(ROLLUP.c.minute_at))
+
+    def flush(self) -> None:
+        """Write the signals and roll-ups of this transaction, each kind in one statement."""
+        if self.signals:
+            self.conn.execute(PUT_SIGNALS, [_signal_row(signal) for signal in self.signals.values()])
+        if self._rollups:
+            names = ("looks", "good", "readings", "low", "total", "high")
+            batch = [{"watch": watch, "minute_at": minute, **dict(zip(names, row, strict=True))} for (watch, minute), row in self._rollups.items()]
+            self.conn.execute(PUT_ROLLUPS, batch)
+            self._rollups = {}
+
+    def memory(self, watch: str) -> tuple[int, str, Json] | None:
+        """(seq, rule, body) of what the watch's check returned last."""
+        row = self._one(select(MEMORY).where(MEMORY.c.watch == watch))
+        return None if row is None else (row["seq"], row["rule"], row["body"])
+
+    def put_memory(self, watch: str, seq: int, rule: str, body: Json) -> None:
+        statement = upsert(MEMORY).values(watch=watch, seq=seq, rule=rule, body=body)
+        self.conn.execute(statement.on_conflict_do_update(index_elements=["watch"], set_={"seq": seq, "rule": rule, "body": body}))
+
+    # Findings and the chain of evidence
+
+    def finding_at(self, watch: str, end: datetime) -> Finding | None:
+        """The finding of that window, if it was kept."""
+        row = self._one(select(FINDING).where(FINDING.c.watch == watch, FINDING.c.end_at == end))
+        return None if row is None else _finding(row)
+
+    def keep(self, data: Mapping[str, bytes], **values: Any) -> int:
+        """Keep a finding and chain it; its small files are stored once by content."""
+        names = {name: hashlib.sha256(body).hexdigest() for name, body in data.items()}
+        for name, body in data.items():
+            self.conn.execute(upsert(FILE).values(digest=names[name], body=body).on_conflict_do_nothing())
+        return self._chained("finding", values["looked_at"], {**values, "data": names})
+
+    def findings(
+        self,
+        service: str | None = None,
+        watch: str | None = None,
+        check: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Finding]:
+        """Kept findings, newest first."""
+        query = select(FINDING).order_by(FINDING.c.id.desc()).limit(limit)
+        for column, value in ((FINDING.c.service, service), (FINDING.c.watch, watch), (FINDING.c.check, check)):
+            if value is not None:
+                query = query.where(column == value)
+        if since is not None:
+            query = query.where(FINDING.c.looked_at >= since)
+        return [_finding(row) for row in self._all(query)]
+
+    def file(self, name: str) -> bytes | None:
+        row = self._one(select(FILE).where(FILE.c.digest == name))
+        return None if row is None else row["body"]
+
+    def record(
+        self,
+        at: datetime,
+        kind: str,
+        what: str,
+        *,
+        service: str | None = None,
+        incident: int | None = None,
+        run: int | None = None,
+        body: Mapping[str, Json] | None = None,
+    ) -> int:
+        """Append one event to the record and chain it."""
+        values = {"at": at, "kind": kind, "what": what, "service": service, "incident": incident, "run": run, "body": to_json(body or {})}
+        return self._chained("event", at, values)
+
+    def events(
+        self,
+        kind: str | None = None,
+        service: str | None = None,
+        incident: int | None = None,
+        run: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 200,
+    ) -> list[Event]:
+        """Events, newest first; `kind` matches the word itself and what starts with it and a dot."""
+        query = select(EVENT).order_by(EVENT.c.id.desc()).limit(limit)
+        if kind is not None:
+            query = query.where(or_(EVENT.c.kind == kind, EVENT.c.kind.startswith(f"{kind}.", autoescape=True)))
+        for column, value in ((EVENT.c.service, service), (EVENT.c.incident, incident), (EVENT.c.run, run)):
+            if value is not None:
+                query = query.where(column == value)
+        if since is not None:
+            query = query.where(EVENT.c.at >= since)
+        if until is not None:
+            query = query.where(EVENT.c.at <= until)
+        return [_make(Event, row) for row in self._all(query)]
+
+    def _chained(self, kind: str, at: datetime, values: Mapping[str, Any]) -> int:
+        ref = self._insert(CHAINED[kind], values)
+        own = digest(values)
+        self.link = _link(self.last_link(), own)
+        self._insert(EVIDENCE, {"at": at, "kind": kind, "ref": ref, "digest": own, "link": self.link})
+        return ref
+
+    def last_link(self) -> str:
+        if self.link is None:
+            row = self._one(select(EVIDENCE.c.link).order_by(EVIDENCE.c.seq.desc()).limit(1)) or self._one(
+                select(CHECKPOINT.c.link).order_by(CHECKPOINT.c.seq.desc()).limit(1)
+            )
+            self.link = GENESIS if row is None else row["link"]
+        return self.link
+
+    def broken_links(self) -> Iterator[str]:
+        """A sentence for every place where the chain does not hold; nothing when it does."""
+        start = self._one(select(CHECKPOINT).order_by(CHECKPOINT.c.seq.desc()).limit(1))
+        link, seq = (GENESIS, 0) if start is None else (start["link"], start["seq"])
+        for row in self._stream(select(EVIDENCE).order_by(EVIDENCE.c.seq)):
+            if row["seq"] != seq + 1:
+                yield f"evidence {seq + 1} to {row['seq'] - 1} is missing"
+            if row["link"] != _link(link, row["digest"]):
+                yield f"evidence {row['seq']} ({row['kind']} {row['ref']}, {row['at']:%Y-%m-%d %H:%M:%S}Z) does not follow from what is before it"
+            link, seq = row["link"], row["seq"]
+        for kind, table in CHAINED.items():
+            joined = select(table, EVIDENCE.c.digest.label("sealed")).join(
+                EVIDENCE, and_(EVIDENCE.c.ref == table.c.id, EVIDENCE.c.kind == kind), isouter=True
+            )
+            for row in self._stream(joined):
+                body = {name: row[name] for name in table.columns.keys() if name != "id"}
+                if row["sealed"] is not None and digest(body) != row["sealed"]:
+                    yield f"{kind} {row['id']} is not what was sealed"
+                if row["sealed"] is None and (start is None):
+                    yield f"{kind} {row['id']} is not in the chain"
+
+    def prune(self, findings_before: datetime, rollups_before: datetime, evidence_before: datetime, now: datetime) -> int:
+        """Drop bodies of old findings, old roll-ups and, behind a checkpoint, old links. Returns how many findings were dropped."""
+        dropped = self.conn.execute(delete(FINDING).where(FINDING.c.looked_at < findings_before)).rowcount
+        self.conn.execute(delete(ROLLUP).where(ROLLUP.c.minute_at < rollups_before))
+        last = self._one(select(EVIDENCE).where(EVIDENCE.c.at < evidence_before).order_by(EVIDENCE.c.seq.desc()).limit(1))
+        if last is not None:
+            self.conn.execute(delete(EVENT).where(EVENT.c.at < evidence_before))
+            self._insert(CHECKPOINT, {"seq": last["seq"], "at": now, "link": last["link"]})
+            self.conn.execute(delete(EVIDENCE).where(EVIDENCE.c.seq <= last["seq"]))
+        return dropped
+
+    # Incidents
+
+    def incident(self, number: int) -> Incident | None:
+        row = self._one(select(INCIDENT).where(INCIDENT.c.id == number))
+        return None if row is None else self._incident(row)
+
+    def open_incident(self, service: str) -> Incident | None:
+        """The incident of this service that is not over."""
+        row = self._one(select(INCIDENT).where(INCIDENT.c.service == service, INCIDENT.c.state.not_in(("resolved", "reviewed"))))
+        return None if row is None else self._incident(row)
+
+    def incidents(self, open_only: bool = False, service: str | None = None, limit: int = 100) -> list[Incident]:
+        """Incidents, newest first."""
+        query = select(INCIDENT).order_by(INCIDENT.c.id.desc()).limit(limit)
+        if open_only:
+            query = query.where(INCIDENT.c.state.not_in(("resolved", "reviewed")))
+        if service is not None:
+            query = query.where(INCIDENT.c.service == service)
+        return [self._incident(row) for row in self._all(query)]
+
+    def add_incident(self, service: str, severity: str, title: str, at: datetime) -> Incident:
+        values = {"service": service, "state": "open", "severity": severity, "title": title, "opened_at": at, "changed_at": at, "told": 0}
+        return _make(Incident, {**values, "id": self._insert(INCIDENT, values)})
+
+    def save_incident(self, incident: Incident) -> None:
+        """Write the incident's own fields back."""
+        values = {f.name: getattr(incident, f.name) for f in fields(incident) if f.name not in ("id", "members")}
+        self.conn.execute(update(INCIDENT).where(INCIDENT.c.id == incident.id).values(**values))
+
+    def put_member(self, incident: int, member: Member) -> None:
+        values = {f.name: getattr(member, f.name) for f in fields(member)}
+        statement = upsert(MEMBER).values(incident=incident, **values)
+        self.conn.execute(statement.on_conflict_do_update(index_elements=["incident", "watch"], set_=values))
+
+    def _incident(self, row: Mapping[str, Any]) -> Incident:
+        members = self._all(select(MEMBER).where(MEMBER.c.incident == row["id"]).order_by(MEMBER.c.since_at))
+        return _make(Incident, row, members=tuple(_make(Member, member) for member in members))
+
+    # Runs
+
+    def want(self, **values: Any) -> tuple[Run, bool]:
+        """A new run, or the active one of that runbook on that service: (run, whether it is new)."""
+        row = self._one(select(RUN).where(RUN.c.service == values["service"], RUN.c.runbook == values["runbook"], RUN.c.state.in_(ACTIVE)))
+        if row is not None:
+            return self._run(row), False
+        full = {"state": "proposed", "drill": False, "parameters": {}, "recoveries": 0, "said": "", **values}
+        return _make(Run, {**full, "id": self._insert(RUN, full)}), True
+
+    def run(self, number: int) -> Run | None:
+        row = self._one(select(RUN).where(RUN.c.id == number))
+        return None if row is None else self._run(row)
+
+    def runs(self, active_only: bool = False, service: str | None = None, since: datetime | None = None, limit: int = 100) -> list[Run]:
+        """Runs with their steps, newest first."""
+        query = select(RUN).order_by(RUN.c.id.desc()).limit(limit)
+        if active_only:
+            query = query.where(RUN.c.state.in_(ACTIVE))
+        if service is not None:
+            query = query.where(RUN.c.service == service)
+        if since is not None:
+            query = query.where(RUN.c.wanted_at >= since)
+        return [self._run(row) for row in self._all(query)]
+
+    def save_run(self, run: Run) -> None:
+        """Write the run's own fields back; its steps are saved one by one."""
+        values = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("id", "steps", "plan")}
+        values["plan"] = None if run.plan is None else to_json(run.plan)
+        self.conn.execute(update(RUN).where(RUN.c.id == run.id).values(**values))
+
+    def save_step(self, run: int, step: StepRow) -> None:
+        values = {f.name: to_json(getattr(step, f.name)) if f.name in ("args", "before", "output") else getattr(step, f.name) for f in fields(step)}
+        statement = upsert(STEP).values(run=run, **values)
+        self.conn.execute(statement.on_conflict_do_update(index_elements=["run", "n", "undo"], set_=values))
+
+    def _run(self, row: Mapping[str, Any]) -> Run:
+        steps = self._all(select(STEP).where(STEP.c.run == row["id"]).order_by(STEP.c.undo, STEP.c.n))
+        plan: Plan | None = None if row["plan"] is None else plan_from_json(row["plan"])
+        return _make(Run, row, plan=plan, steps=tuple(_make(StepRow, step) for step in steps))
+
+    def last_drill(self, service: str, runbook: str) -> Run | None:
+        """The newest drill of that runbook on that service that succeeded."""
+        row = self._one(
+            select(RUN)
+            .where(RUN.c.service == service, RUN.c.runbook == runbook, RUN.c.drill, RUN.c.state == "succeeded")
+            .order_by(RUN.c.id.desc())
+            .limit(1)
+        )
+        return None if row is None else self._run(row)
+
+    def hold(self, things: Sequence[str], run: int) -> int | str:
+        """Take the leases of a run, all or none: the fencing token, or a sentence saying which run holds one of them."""
+        held = {row["thing"]: row for row in self._all(select(LEASE).where(LEASE.c.thing.in_(things)))}
+        for thing in sorted(things):
+            if thing in held and held[thing]["run"] not in (None, run):
+                return f"{thing} is held by run {held[thing]['run']}"
+        token = 1 + max((row["token"] for row in held.values()), default=0)
+        for thing in sorted(things):
+            statement = upsert(LEASE).values(thing=thing, run=run, token=token)
+            self.conn.execute(statement.on_conflict_do_update(index_elements=["thing"], set_={"run": run, "token": token}))
+        return token
+
+    def still_holds(self, run: int, things: Sequence[str]) -> int:
+        """The run's fencing token; LeaseLostError when any of its leases is another's now."""
+        held = self._all(select(LEASE).where(LEASE.c.thing.in_(things), LEASE.c.run == run))
+        if len(held) != len(set(things)):
+            raise LeaseLostError(f"run {run} no longer holds {', '.join(sorted(set(things) - {row['thing'] for row in held}))}")
+        return max((row["token"] for row in held), default=0)
+
+    def release(self, run: int) -> None:
+        self.conn.execute(update(LEASE).where(LEASE.c.run == run).values(run=None))
+
+    # What is served, and what was good
+
+    def served_now(self, service: str) -> Served | None:
+        row = self._one(select(SERVED).where(SERVED.c.service == service, SERVED.c.until_at.is_(None)).order_by(SERVED.c.id.desc()).limit(1))
+        return None if row is None else _make(Served, row)
+
+    def serve(self, service: str, version: str, at: datetime) -> None:
+        """Write down that `version` has the traffic from `at` on."""
+        self.conn.execute(update(SERVED).where(SERVED.c.service == service, SERVED.c.until_at.is_(None)).values(until_at=at))
+        self._insert(SERVED, {"service": service, "version": version, "since_at": at, "until_at": None})
+
+    def declare_good(self, service: str, version: str, by: str, at: datetime) -> None:
+        statement = upsert(GOOD).values(service=service, version=version, by=by, at=at)
+        self.conn.execute(statement.on_conflict_do_update(index_elements=["service", "version"], set_={"by": by, "at": at}))
+
+    def goods(self, service: str) -> list[tuple[str, str, datetime]]:
+        """(version, who or what found it good, when) of every good version, the one served or declared last first."""
+        last = select(SERVED.c.version, func.max(SERVED.c.since_at).label("last")).where(SERVED.c.service == service).group_by(SERVED.c.version)
+        part = last.subquery()
+        query = (
+            select(GOOD.c.version, GOOD.c.by, GOOD.c.at, part.c.last)
+            .join(part, part.c.version == GOOD.c.version, isouter=True)
+            .where(GOOD.c.service == service)
+        )
+        found = sorted(self._all(query), key=lambda row: row["last"] or row["at"], reverse=True)
+        return [(row["version"], row["by"], row["at"]) for row in found]
+
+    # Letters, silences, settings
+
+    def post(self, key: str, channel: str, subject: str, body: Mapping[str, Json], now: datetime, after: timedelta = timedelta()) -> None:
+        """Put a letter into the outbox; one key goes to one channel once."""
+        values = {"key": key, "channel": channel, "subject": subject, "body": to_json(body), "made_at": now, "next_at": now + after}
+        self.conn.execute(upsert(LETTER).values(tries=0, error="", state="waiting", **values).on_conflict_do_nothing())
+
+    def letters_due(self, now: datetime, limit: int = 50) -> list[Letter]:
+        query = select(LETTER).where(LETTER.c.state == "waiting", LETTER.c.next_at <= now).order_by(LETTER.c.id).limit(limit)
+        return [_make(Letter, row) for row in self._all(query)]
+
+    def letters(self, limit: int = 100) -> list[Mapping[str, Any]]:
+        """Letters with their state, newest first."""
+        return self._all(select(LETTER).order_by(LETTER.c.id.desc()).limit(limit))
+
+    def letter_sent(self, key: str, channel: str) -> None:
+        self._letter(key, channel, state="sent", error="")
+
+    def letter_deferred(self, key: str, channel: str, tries: int, next_at: datetime, why: str) -> None:
+        self._letter(key, channel, tries=tries, next_at=next_at, error=why)
+
+    def letter_dropped(self, key: str, channel: str, why: str) -> None:
+        self._letter(key, channel, state="dropped", error=why)
+
+    def withdraw(self, incident: int, why: str) -> None:
+        """Drop the letters of an incident that have not gone out yet."""
+        prefix = f"incident-{incident}/"
+        self.conn.execute(update(LETTER).where(LETTER.c.state == "waiting", LETTER.c.key.startswith(prefix)).values(state="dropped", error=why))
+
+    def _letter(self, key: str, channel: str, **values: Any) -> None:
+        self.conn.execute(update(LETTER).where(LETTER.c.key == key, LETTER.c.channel == channel).values(**values))
+
+    def add_silence(self, match: str, start: datetime, until: datetime, by: str, why: str) -> int:
+        return self._insert(SILENCE, {"match": match, "start_at": start, "until_at": until, "by": by, "why": why})
+
+    def silences(self, now: datetime | None = None) -> list[Silence]:
+        """All silences, or those in force at `now`."""
+        query = select(SILENCE).order_by(SILENCE.c.id)
+        if now is not None:
+            query = query.where(SILENCE.c.start_at <= now, SILENCE.c.until_at > now)
+        return [_make(Silence, row) for row in self._all(query)]
+
+    def expire_silence(self, number: int, at: datetime) -> bool:
+        """End a silence now; False if there is none of that number in force."""
+        return bool(self.conn.execute(update(SILENCE).where(SILENCE.c.id == number, SILENCE.c.until_at > at).values(until_at=at)).rowcount)
+
+    def setting(self, key: str) -> Json:
+        row = self._one(select(SETTING).where(SETTING.c.key == key))
+        return None if row is None else row["value"]
+
+    def set(self, key: str, value: Json, at: datetime, by: str) -> None:
+        values = {"value": value, "at": at, "by": by}
+        self.conn.execute(upsert(SETTING).values(key=key, **values).on_conflict_do_update(index_elements=["key"], set_=values))
+
+    # Small print
+
+    def _insert(self, table: Table, values: Mapping[str, Any]) -> int:
+        key = self.conn.execute(insert(table).values(**values)).inserted_primary_key
+        return int(key[0]) if key else 0
+
+    def _one(self, query: Any) -> Mapping[str, Any] | None:
+        return cast("Mapping[str, Any] | None", self.conn.execute(query).mappings().first())
+
+    def _all(self, query: Any) -> list[Mapping[str, Any]]:
+        return [dict(row) for row in self.conn.execute(query).mappings()]
+
+    def _stream(self, query: Any) -> Iterator[Mapping[str, Any]]:
+        yield from cast("Iterator[Mapping[str, Any]]", self.conn.execution_options(yield_per=1000).execute(query).mappings())
+
+
+def _link(before: str, own: str) -> str:
+    return hashlib.sha256(f"{before}{own}".encode()).hexdigest()
+
+
+def _signal_row(signal: Signal) -> dict[str, Any]:
+    return {**{name: getattr(signal, name) for name in _SIGNAL_COLUMNS}, "status": signal.status.value}
+
+
+def _finding(row: Mapping[str, Any]) -> Finding:
+    parts = {name: reading for name, body in row["parts"].items() if (reading := reading_from_json(body)) is not None}
+    return _make(Finding, row, status=Status(row["status"]), reading=reading_from_json(row["reading"]), parts=parts)
+
+
+def changed(signal: Signal, **values: Any) -> Signal:
+    """The same signal but for these fields."""
+    return replace(signal, **values)

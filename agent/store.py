@@ -1,0 +1,426 @@
+"""The store: one SQLite file in WAL mode, one thread that writes it, and any number of readers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import random
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+from agent import _rows as rows
+from agent._ledger import Ledger
+from agent.errors import StoreBusyError, StoreCorruptError, StoreError, StoreFullError, StoreSchemaError
+from agent.model import UTC, Signal
+
+T = TypeVar("T")
+Work = Callable[[Ledger], T]
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "glusterfs", "ceph", "lustre", "afs")
+GATHER = 0.05  # seconds that work which is not urgent waits for company
+BATCH = 500
+ROOM = 50_000  # pieces of work that may wait before the oldest looks are let go
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Work[Any]
+    urgent: bool
+    durable: bool
+    future: Future[Any] = field(default_factory=Future)
+
+
+class Store:
+    """Rows kept, words out. `write` hands work to the writer thread; `read` is a snapshot.
+
+    `mark` is called with "before" and "after" around every durable commit: crash tests end the process there.
+    """
+
+    def __init__(self, path: Path, *, patience: float = 5.0, mark: Callable[[str], None] = lambda _: None) -> None:
+        self.path = path
+        self.aside: Path | None = None  # where a corrupt file was put
+        self.errors = 0  # commits that failed
+        self.written_at = time.monotonic()
+        self._patience, self._mark = patience, mark
+        self._engine = _engine(path)
+        self._signals: dict[str, Signal] = {}
+        self._link: str | None = None
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._afloat: _Afloat | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    # Opening and closing
+
+    @classmethod
+    def open(cls, path: str | Path, *, now: datetime | None = None, set_aside: bool = False, **more: Any) -> Store:
+        """The store at that path, made if it is not there, checked if it is.
+
+        StoreCorruptError when the file fails its integrity check, unless `set_aside` renames it and starts afresh; StoreSchemaError
+        when a newer Watchkeeper made it; StoreError on a network file system, where WAL does not work.
+        """
+        path = Path(path)
+        refuse_network_file_system(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store = cls(path, **more)
+        try:
+            store._check()
+        except StoreCorruptError:
+            if not set_aside:
+                raise
+            store._engine.dispose()
+            aside = _put_aside(path, now or datetime.now(UTC))
+            store = cls(path, **more)
+            store.aside = aside
+            store._check()
+        return store
+
+    def _check(self) -> None:
+        from agent import migrations
+
+        try:
+            with self._engine.connect() as conn:
+                if inspect(conn).get_table_names():
+                    said = conn.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+                    if said != "ok":
+                        raise StoreCorruptError(f"{self.path} fails its integrity check ({said}); restore a backup, or start with a new file")
+                migrations.bring_up(conn, self.path)
+        except DatabaseError as problem:
+            raise _translated(problem, self.path) from problem
+
+    def start(self) -> Store:
+        """Start the writer. Whoever writes must hold the lock of the store (`locked`)."""
+        if self._thread is None:
+            with self.read() as ledger:
+                self._signals = {signal.watch: signal for signal in ledger.all_signals()}
+            self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+            self._thread.start()
+        return self
+
+    def close(self, grace: float = 10.0) -> None:
+        """Write what waits and stop."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join(grace)
+        self._engine.dispose()
+
+    # Writing and reading
+
+    def write(self, work: Work[T], *, durable: bool = False, within: float = 30.0) -> T:
+        """Do the work in a transaction now and give back what it returns. `durable`: on the disk before this returns.
+
+        StoreBusyError when the store cannot be written `within` seconds; StoreFullError when durable work finds no room.
+        """
+        future = self.submit(work, urgent=True, durable=durable)
+        try:
+            return future.result(timeout=within)
+        except TimeoutError:
+            raise StoreBusyError(f"{self.path} could not be written within {within:g} s; is another program holding it?") from None
+
+    def submit(self, work: Work[T], *, urgent: bool = False, durable: bool = False) -> Future[T]:
+        """Hand work to the writer; what is not urgent may wait 50 ms for company."""
+        job = _Job(work, urgent, durable)
+        if self._jobs.qsize() > ROOM and not urgent:
+            job.future.set_exception(StoreFullError(f"{ROOM} pieces of work already wait for {self.path}; this look is let go"))
+        else:
+            self._jobs.put(job)
+        return job.future
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Ledger]:
+        """A snapshot to read from."""
+        try:
+            with self._engine.connect() as conn:
+                conn.exec_driver_sql("BEGIN")
+                try:
+                    yield Ledger(conn)
+                finally:
+                    with contextlib.suppress(DatabaseError):
+                        conn.exec_driver_sql("ROLLBACK")
+        except DatabaseError as problem:
+            raise _translated(problem, self.path) from problem
+
+    def signal(self, watch: str) -> Signal | None:
+        """The watch's signal as the writer knows it; no query."""
+        return self._signals.get(watch)
+
+    @property
+    def signals(self) -> dict[str, Signal]:
+        """All signals as the writer knows them (a copy)."""
+        return dict(self._signals)
+
+    @property
+    def afloat(self) -> str:
+        """Why the store is kept in memory at the moment; empty when it is on disk."""
+        return self._afloat.why if self._afloat else ""
+
+    @property
+    def backlog(self) -> int:
+        """Pieces of work not yet on disk."""
+        return self._jobs.qsize() + (len(self._afloat.jobs) if self._afloat else 0)
+
+    # The writer
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            batch, going = self._gather()
+            if batch:
+                self._commit(batch)
+            elif self._afloat:
+                self._land()
+        if self._afloat:
+            self._land()
+
+    def _gather(self) -> tuple[list[_Job], bool]:
+        batch: list[_Job] = []
+        until = time.monotonic() + (1.0 if self._afloat else 3600.0)
+        while len(batch) < BATCH:
+            try:
+                job = self._jobs.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return batch, True
+            if job is None:
+                return batch, False
+            batch.append(job)
+            until = min(until, time.monotonic() + (0.0 if job.urgent else GATHER))
+        return batch, True
+
+    def _commit(self, batch: list[_Job]) -> None:
+        if self._afloat and not self._land():
+            self._afloat.take(batch, self._signals)
+            return
+        began = time.monotonic()
+        while True:
+            try:
+                done = self._transact(self._engine, batch, any(job.durable for job in batch))
+                break
+            except DatabaseError as problem:
+                self.errors += 1
+                if _locked(problem) and time.monotonic() - began < self._patience:
+                    time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, not a secret
+                    continue
+                self._afloat = _Afloat(self._engine, self._signals, f"{_translated(problem, self.path)}")
+                self._afloat.take(batch, self._signals)
+                return
+        _settle(done)
+
+    def _transact(self, engine: Engine, batch: list[_Job], durable: bool) -> list[tuple[_Job, Any, BaseException | None]]:
+        with engine.connect() as conn:
+            conn.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+            ledger = Ledger(conn, self._signals, self._link)
+            try:
+                done = [(job, *_attempt(ledger, job)) for job in batch]
+                ledger.flush()
+                if durable:
+                    self._mark("before")
+                conn.exec_driver_sql("COMMIT")
+            except BaseException:
+                with contextlib.suppress(DatabaseError):
+                    conn.exec_driver_sql("ROLLBACK")
+                raise
+        if durable:
+            self._mark("after")
+        self._signals.update(ledger.signals)
+        self._link = ledger.link
+        self.written_at = time.monotonic()
+        return done
+
+    def _land(self) -> bool:
+        """Write on disk what was done in memory meanwhile; False while that is not possible."""
+        assert self._afloat is not None
+        if time.monotonic() < self._afloat.try_at:
+            return False
+        self._signals, signals = dict(self._afloat.signals_before), self._signals
+        try:
+            self._transact(self._engine, list(self._afloat.jobs), True)
+        except DatabaseError:
+            self.errors += 1
+            self._signals = signals
+            self._afloat.try_at = time.monotonic() + 1.0
+            return False
+        self._afloat.engine.dispose()
+        self._afloat = None
+        return True
+
+    # Looking after the file
+
+    def backup(self, to: Path) -> None:
+        """A consistent copy, made while the store is in use."""
+        if to.exists():
+            raise StoreError(f"{to} exists already; name a file that does not")
+        with contextlib.closing(sqlite3.connect(self.path)) as source, contextlib.closing(sqlite3.connect(to)) as copy:
+            source.backup(copy)
+
+    def verify(self) -> list[str]:
+        """Everything wrong with the file or with its chain of evidence; an empty list when nothing is."""
+        with self.read() as ledger:
+            found = [str(row[0]) for row in ledger.conn.exec_driver_sql("PRAGMA integrity_check(20)") if row[0] != "ok"]
+            return found or list(ledger.broken_links())
+
+
+class _Afloat:
+    """The store in memory while the disk cannot be written: looking and telling go on, and all work is done again on disk later."""
+
+    def __init__(self, disk: Engine, signals: dict[str, Signal], why: str) -> None:
+        self.why, self.jobs, self.try_at = why, deque[_Job](maxlen=ROOM), time.monotonic() + 1.0
+        self.signals_before = dict(signals)
+        self.engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False, "isolation_level": None})
+        rows.METADATA.create_all(self.engine)
+        with contextlib.suppress(DatabaseError), disk.connect() as source, self.engine.connect() as target:
+            _seed(source, target)
+
+    def take(self, batch: list[_Job], signals: dict[str, Signal]) -> None:
+        done: list[tuple[_Job, Any, BaseException | None]] = []
+        with self.engine.connect() as conn:
+            conn.exec_driver_sql("BEGIN")
+            ledger = Ledger(conn, signals)
+            for job in batch:
+                if job.durable:
+                    done.append((job, None, StoreFullError(f"nothing that changes the world is begun: {self.why}")))
+                else:
+                    done.append((job, *_attempt(ledger, job)))
+                    self.jobs.append(job)
+            ledger.flush()
+            conn.exec_driver_sql("COMMIT")
+        signals.update(ledger.signals)
+        _settle(done)
+
+
+def _seed(source: Connection, target: Connection) -> None:
+    """Copy what judging needs: the small tables whole, incidents and runs from the newest back."""
+    for table in rows.METADATA.sorted_tables:
+        if table.name in ("finding", "event", "evidence", "file", "rollup", "checkpoint"):
+            continue
+        query = table.select()
+        if table.name in ("incident", "run", "letter", "served"):
+            query = query.order_by(table.c.id.desc()).limit(1000)
+        copied = [dict(row) for row in source.execute(query).mappings()]
+        if copied:
+            target.execute(table.insert(), copied)
+
+
+def _attempt(ledger: Ledger, job: _Job) -> tuple[Any, BaseException | None]:
+    """One piece of work in a savepoint: its failure undoes itself and nobody else's."""
+    before, rollups, link = dict(ledger.signals), dict(ledger._rollups), ledger.link
+    ledger.conn.exec_driver_sql("SAVEPOINT job")
+    try:
+        result = job.work(ledger)
+    except DatabaseError as problem:
+        if not isinstance(problem, OperationalError):
+            ledger.conn.exec_driver_sql("ROLLBACK TO job")
+            ledger.signals, ledger._rollups, ledger.link = before, rollups, link
+            return None, problem
+        raise
+    except Exception as problem:
+        ledger.conn.exec_driver_sql("ROLLBACK TO job")
+        ledger.signals, ledger._rollups, ledger.link = before, rollups, link
+        return None, problem
+    ledger.conn.exec_driver_sql("RELEASE job")
+    return result, None
+
+
+def _settle(done: list[tuple[_Job, Any, BaseException | None]]) -> None:
+    for job, result, problem in done:
+        if job.future.done():
+            continue
+        if problem is not None:
+            job.future.set_exception(problem)
+        else:
+            job.future.set_result(result)
+
+
+def _engine(path: Path) -> Engine:
+    # Transactions are begun by hand: pysqlite's own would begin them too late, and never IMMEDIATE.
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 0.5, "isolation_level": None, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _(conn: sqlite3.Connection, _record: object) -> None:
+        with contextlib.suppress(sqlite3.OperationalError):  # a read-only or full disk is told by the first write
+            conn.execute("PRAGMA journal_mode=WAL")
+
+    return engine
+
+
+def _locked(problem: DatabaseError) -> bool:
+    return "locked" in str(problem.orig) or "busy" in str(problem.orig)
+
+
+def _translated(problem: DatabaseError, path: Path) -> StoreError:
+    said = str(problem.orig)
+    if _locked(problem):
+        return StoreBusyError(f"{path} is locked by another program ({said})")
+    if "full" in said or "readonly" in said or "read-only" in said or "disk I/O" in said or "unable to open" in said:
+        return StoreFullError(f"{path} cannot be written ({said}); make room or make it writable")
+    if "malformed" in said or "not a database" in said or "corrupt" in said:
+        return StoreCorruptError(f"{path} is damaged ({said}); restore a backup, or start with a new file")
+    return StoreError(f"{path}: {said}")
+
+
+def _put_aside(path: Path, now: datetime) -> Path:
+    aside = path.with_name(f"{path.name}.corrupt-{now:%Y%m%dT%H%M%SZ}")
+    for ending in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{ending}").rename(f"{aside}{ending}")
+    return aside
+
+
+def refuse_network_file_system(path: Path, mounts: str | None = None) -> None:
+    """StoreError when the path lies on a file system that is shared over a network: WAL needs shared memory."""
+    if mounts is None:
+        table = Path("/proc/mounts")
+        mounts = table.read_text() if table.exists() else ""
+    where, best, kind = str(path.absolute().parent), "", ""
+    for line in mounts.splitlines():
+        point, system = [*line.split(" "), "", "", ""][1:3]
+        inside = where == point or where.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, system
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise StoreError(f"{path} lies on {kind} ({best}), where SQLite's WAL loses data; put the store on a local disk (store: /var/lib/...)")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the store as its one writer; StoreBusyError names the process that has it."""
+    lock = Path(f"{path}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(handle, 64, 0).decode("ascii", "replace").strip() or "another process"
+            raise StoreBusyError(f"{path} is held by {holder}; stop it, or let it do the work") from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def known_schema(conn: Connection) -> str | None:
+    """The revision the file is at; None for a new file."""
+    if "alembic_version" not in inspect(conn).get_table_names():
+        return None
+    return conn.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+__all__ = ["Ledger", "Store", "StoreSchemaError", "known_schema", "locked", "refuse_network_file_system"]
