@@ -1,0 +1,91 @@
+"""The program a worker runs (`python -m agent._worker`): jobs in from stdin, one a line; progress, then one verdict or error, out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from agent import errors
+from agent.errors import WatchkeeperError, WorkerError
+from agent.perform import Connections, Tell, perform
+from agent.rebuild import verdict_to_json
+
+REPLY_LIMIT = 8 * 2**20 - 1024  # bytes; a little under what the pool lets through
+
+
+def main() -> None:
+    """Take jobs from stdin until it closes. Whatever a check prints goes to stderr, and it finds its own stdin empty."""
+    jobs, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    threading.Thread(target=_end_with_parent, args=(jobs.fileno(),), daemon=True).start()
+    _give_way()
+    connections = Connections()
+    for line in jobs:
+        reply = _reply(json.loads(line), lambda done, what: _say(replies, {"tell": [float(done), str(what)]}), connections)
+        _say(replies, {**reply, "resident": _resident()})
+
+
+def _reply(job: Mapping[str, Any], tell: Tell, connections: Connections) -> Mapping[str, Any]:
+    from agent.wire import deadline
+
+    try:
+        with deadline(timedelta(seconds=job["within"])):
+            reply = {"verdict": verdict_to_json(perform(job, tell, connections))}
+        size = len(json.dumps(reply)) if reply["verdict"]["data"] else 0
+        if size < REPLY_LIMIT:
+            return reply
+        return _told(
+            WorkerError(f"the verdict of check '{job['check']}' is {size:,} bytes; the most a worker sends is {REPLY_LIMIT:,}; keep less in `data`")
+        )
+    except WatchkeeperError as problem:
+        return _told(problem)
+
+
+def _told(problem: WatchkeeperError) -> Mapping[str, Any]:
+    kind = next(kind.__name__ for kind in type(problem).__mro__ if kind.__module__ == errors.__name__)
+    return {"error": {"kind": kind, "message": str(problem), "status": getattr(problem, "status", None)}}
+
+
+def _say(replies: Any, reply: Mapping[str, Any]) -> None:
+    unsent = memoryview(json.dumps(reply).encode() + b"\n")
+    while unsent:
+        unsent = unsent[replies.write(unsent) :]
+
+
+def _end_with_parent(jobs: int) -> None:
+    """Wait for the other end of stdin to close, even in the middle of a look, and take down with us what the look started."""
+    import select
+
+    watch = select.poll()
+    watch.register(jobs, 0)
+    watch.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
+def _give_way() -> None:
+    """The daemon's clock comes first on a busy machine, and the kernel's choice when memory runs out should be us."""
+    os.nice(5)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _resident() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    main()

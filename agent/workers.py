@@ -1,0 +1,241 @@
+"""Heavy looks, elsewhere: a pool of warm child processes that take one job a line and answer with one verdict a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from agent import errors
+from agent.errors import AnswerError, DeadlineError, WatchkeeperError, WorkerError
+from agent.model import Locator, spell, to_json
+from agent.perform import Connections, perform
+from agent.rebuild import locator_from_json, locator_to_json, plain, verdict_from_json, verdict_to_json
+
+__all__ = ["Connections", "Pool", "locator_from_json", "locator_to_json", "perform", "verdict_from_json", "verdict_to_json"]
+
+Tell = Callable[[float, str], None]
+REPLY_LIMIT = 8 * 2**20  # bytes of one line from a worker
+TAIL_LIMIT = 4096  # bytes of a worker's stderr that are kept
+OWN_SHARE = 0.95  # of the time left is given to the child's own wire: its DeadlineError names the target, a kill cannot
+
+
+class Pool:
+    """At most `size` warm children, started when first needed (or by `warm`), each replaced after `jobs` calls or above `resident` bytes.
+
+    Safe to call from many threads. Close it, or use it in `with`: children end when their stdin closes, however the parent ended.
+    """
+
+    def __init__(self, size: int, *, jobs: int = 1000, resident: int = 2**30) -> None:
+        self._jobs, self._resident = jobs, resident
+        self._free: list[_Worker] = []
+        self._all: set[_Worker] = set()
+        self._places = size
+        self._some = threading.Condition()
+        self._closed = False
+
+    def warm(self) -> None:
+        """Start every child now, so that no first look pays for it."""
+        with self._some:
+            while len(self._all) < self._places and not self._closed:
+                self._free.append(self._start())
+
+    def call(self, job: Mapping[str, Any], within: timedelta, tell: Tell | None = None) -> Mapping[str, Any]:
+        """The child's reply, {"verdict": {...}}, within a total time that includes the wait for a free child.
+
+        `tell` is called in this thread with the check's progress; what it raises ends the child. DeadlineError: the child and all it started were
+        killed. WorkerError: no child was free in time, or it died or spoke nonsense. Errors of the check come back as their own kinds.
+        """
+        until = time.monotonic() + within.total_seconds()
+        worker = self._take(until, within)
+        try:
+            reply = worker.exchange(job, until, within, tell)
+        except BaseException:
+            self._drop(worker)
+            raise
+        worn = worker.calls >= self._jobs or reply.get("resident", 0) > self._resident
+        (self._drop if worn else self._give)(worker)
+        if "error" in reply:
+            raise _error(reply["error"])
+        return reply
+
+    def close(self) -> None:
+        """End all children, busy ones too."""
+        with self._some:
+            self._closed = True
+            workers, self._all, self._free = self._all, set(), []
+            self._some.notify_all()
+        for worker in workers:
+            worker.end()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _take(self, until: float, within: timedelta) -> _Worker:
+        with self._some:
+            ready = self._some.wait_for(self._room, max(0.0, until - time.monotonic()))
+            if self._closed:
+                raise WorkerError("no room: the workers are being closed")
+            if not ready:
+                raise WorkerError(f"no room: all {self._places} workers were busy for {spell(within)}; add workers, or look less often")
+            return self._free.pop() if self._free else self._start()
+
+    def _room(self) -> bool:
+        return self._closed or bool(self._free) or len(self._all) < self._places
+
+    def _start(self) -> _Worker:
+        worker = _Worker()
+        self._all.add(worker)
+        return worker
+
+    def _give(self, worker: _Worker) -> None:
+        with self._some:
+            self._free.append(worker)
+            self._some.notify()
+
+    def _drop(self, worker: _Worker) -> None:
+        worker.end()
+        with self._some:
+            self._all.discard(worker)
+            if not self._closed and len(self._all) < self._places:  # its successor warms up while nobody waits for it
+                with suppress(WorkerError):
+                    self._free.append(self._start())
+            self._some.notify()
+
+
+class _Worker:
+    """One child. All three pipes are served by whoever calls it, under one deadline, so that neither side can block the other for ever."""
+
+    def __init__(self) -> None:
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        try:
+            self._process = subprocess.Popen([sys.executable, "-m", "agent._worker"], **pipes, bufsize=0, env=env, start_new_session=True)  # type: ignore[call-overload]
+        except OSError as problem:
+            raise WorkerError(f"no worker could be started: {problem}; is the machine out of memory or processes?") from problem
+        self.calls = 0
+        self._in, self._out, self._err = (pipe.fileno() for pipe in (self._process.stdin, self._process.stdout, self._process.stderr))
+        self._heard = b""
+        self._tail = b""
+        self._pipes = selectors.DefaultSelector()
+        for pipe in (self._in, self._out, self._err):
+            os.set_blocking(pipe, False)
+        self._pipes.register(self._out, selectors.EVENT_READ)
+        self._pipes.register(self._err, selectors.EVENT_READ)
+
+    def exchange(self, job: Mapping[str, Any], until: float, within: timedelta, tell: Tell | None) -> Mapping[str, Any]:
+        """Send one job and wait for its reply, passing progress to `tell`."""
+        self.calls += 1
+        left = max(0.0, until - time.monotonic())
+        unsent = memoryview(json.dumps({**job, "within": left * OWN_SHARE}, default=_portable).encode() + b"\n")
+        self._pipes.register(self._in, selectors.EVENT_WRITE)
+        while True:
+            ready = self._pipes.select(max(0.0, until - time.monotonic()))
+            if not ready and time.monotonic() >= until:
+                raise DeadlineError(f"check '{job.get('check')}' was not done after {spell(within)}; its worker was killed{self._last_words()}")
+            for key, _ in ready:
+                if key.fd == self._in:
+                    unsent = self._send(unsent)
+                elif key.fd == self._err:
+                    self._overhear()
+                elif (reply := self._hear(job, tell)) is not None:
+                    return reply
+
+    def _send(self, unsent: memoryview) -> memoryview:
+        try:
+            unsent = unsent[os.write(self._in, unsent) :]
+        except BlockingIOError:
+            return unsent
+        except BrokenPipeError:  # it died: what it said last is still in the other pipes
+            unsent = unsent[:0]
+        if not unsent:
+            self._pipes.unregister(self._in)
+        return unsent
+
+    def _hear(self, job: Mapping[str, Any], tell: Tell | None) -> Mapping[str, Any] | None:
+        said = os.read(self._out, 2**20)
+        if not said:
+            raise WorkerError(f"the worker of check '{job.get('check')}' died ({self._ending()}){self._last_words()}")
+        *lines, self._heard = (self._heard + said).split(b"\n")
+        if len(self._heard) > REPLY_LIMIT:
+            raise WorkerError(f"the worker of check '{job.get('check')}' said more than {REPLY_LIMIT // 2**20} MiB in one line")
+        for line in lines:
+            reply = _parse(line)
+            if "tell" not in reply:
+                return reply
+            if tell is not None:
+                tell(float(reply["tell"][0]), str(reply["tell"][1]))
+        return None
+
+    def _overhear(self) -> None:
+        said = os.read(self._err, 2**16)
+        self._tail = (self._tail + said)[-TAIL_LIMIT:]
+        if not said:
+            self._pipes.unregister(self._err)
+
+    def _last_words(self) -> str:
+        with suppress(BlockingIOError, KeyError):
+            while self._err in self._pipes.get_map():
+                self._overhear()
+        words = self._tail.decode("utf-8", "replace").strip()
+        return f"; it last said: {words}" if words else ""
+
+    def _ending(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(1)
+            return f"exit code {code}" if code >= 0 else _signal(-code)
+        return "its stdout is closed"
+
+    def end(self) -> None:
+        """Kill the child and everything it started; again is harmless."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._pipes.close()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def _signal(number: int) -> str:
+    hint = ": killed from outside, by the kernel when memory ran out" if number == signal.SIGKILL else ""
+    return f"{signal.Signals(number).name}{hint}"
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, Locator):
+        return locator_to_json(value)
+    made = to_json(value)
+    return plain(value) if made is value else made
+
+
+def _parse(line: bytes) -> Mapping[str, Any]:
+    try:
+        reply = json.loads(line)
+        if not reply.keys() & {"tell", "verdict", "error"}:
+            raise ValueError("neither progress, verdict nor error")
+        return reply  # type: ignore[no-any-return]
+    except (ValueError, AttributeError) as problem:
+        raise WorkerError(f"a worker spoke nonsense: {line[:200]!r} ({problem})") from problem
+
+
+def _error(told: Mapping[str, Any]) -> WatchkeeperError:
+    kind = getattr(errors, str(told.get("kind")), WorkerError)
+    if not (isinstance(kind, type) and issubclass(kind, WatchkeeperError)):
+        kind = WorkerError
+    return kind(told["message"], told.get("status")) if issubclass(kind, AnswerError) else kind(told["message"])
