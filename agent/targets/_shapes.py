@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agent import Json, Locator, Signature, Tensor
 from agent.errors import AnswerError, ConfigError
@@ -53,3 +55,13 @@ def _tensors(stated: Json, where: str) -> tuple[Tensor, ...]:
         return tuple(Tensor(str(one["name"]), str(one["datatype"]), tuple(int(size) for size in one["shape"])) for one in stated or ())
     except (KeyError, TypeError, ValueError) as problem:
         raise AnswerError(f"{where}: a tensor needs name, datatype and shape, and one is {stated!r:.120}") from problem
+
+
+def raw(request: Json) -> Mapping[str, Any]:
+    """A request as it was logged, for `Wire.post`: NaN too, which some clients send and only the server may refuse."""
+    return {"content": json.dumps(request, separators=(",", ":")).encode(), "headers": {"content-type": "application/json"}}
+
+
+def moved(where: str, expected: Json, problem: object) -> AnswerError:
+    """What a refused compare-and-set is raised as."""
+    return AnswerError(f"{where} no longer points at {expected}: somebody else moved it, and it was left there ({problem})", 409)

@@ -1,0 +1,99 @@
+"""A model behind plain HTTP and JSON, as FastAPI, BentoML or Flask applications are: paths and shapes are options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from agent import Answer, Json, Locator, Signature, adapter
+from agent.errors import AnswerError, CannotError, ConfigError
+from agent.targets import _shapes
+from agent.wire import Reply, Wire
+
+OPTIONS = ("ready", "predict", "version", "signature", "at", "wrap")
+
+
+@adapter(role="server", schemes=("http", "https"))
+class Http:
+    """`http://host:port/predict`, with these options, all of which may be left out:
+
+    `ready`: path that answers 200 when ready and 503 when not. `predict`: path to post to (default: the URL itself).
+    `version`: {path, field} of a page that tells it, or {field} or {header} of each answer.
+    `signature`: {path, field} of a page with inputs and outputs. `at`: path of one version, with {version} in it.
+    `wrap`: the key under which a request is sent. Paths begin at the root; fields are dotted.
+    """
+
+    can: frozenset[str]
+
+    def __init__(self, at: Locator) -> None:
+        self._at, self._set = at, _shapes.options(at, OPTIONS)
+        self._predict = str(self._set.get("predict", ""))
+        self._version, self._signature = self._map("version", ("path", "field", "header")), self._map("signature", ("path", "field"))
+        if "{version}" not in str(self._set.get("at", "{version}")):
+            raise ConfigError(f"{at.service}.{at.role}.at: {self._set['at']!r} has no {{version}} in it")
+        self.can = frozenset(name for name in ("version", "signature", "at") if self._set.get(name))
+        self._wire, self._named = Wire(at), ""
+        self._asked: Json = None
+
+    def ready(self) -> bool:
+        """Whether the `ready` path answers 2xx; 503 says no. CannotError without the option."""
+        if not self._set.get("ready"):
+            raise CannotError(f"{self._at.service}.{self._at.role}: no path tells whether it is ready; add `ready: /readyz` to the target")
+        try:
+            self._wire.get(str(self._set["ready"]))
+        except AnswerError as problem:
+            if problem.status == 503:
+                return False
+            raise
+        return True
+
+    def version(self) -> str | None:
+        """The version served, always asked anew: from its page, or by sending the last request again when only answers tell it."""
+        if self._named:
+            return self._named
+        if path := self._version.get("path"):
+            return self._told(self._wire.get(path), path)
+        return self.infer(self._asked).version if self._asked is not None and self._version else None
+
+    def signature(self) -> Signature | None:
+        """From the page the option names, where it holds `inputs` and `outputs` as the Open Inference Protocol writes them; else None."""
+        if not self._signature:
+            return None
+        path = self._signature.get("path", "")
+        return _shapes.signature(_shapes.pick(self._wire.get(path).json(), self._signature.get("field", ""), path), path)
+
+    def infer(self, request: Json) -> Answer:
+        """Posts the request, wrapped as configured; the answer's body is the JSON that came back."""
+        path = str(self._set["at"]).replace("{version}", quote(self._named, safe="")) if self._named else self._predict
+        wrap = self._set.get("wrap")
+        reply = self._wire.post(path, **_shapes.raw({str(wrap): request} if wrap else request))
+        answer = Answer(reply.json(), None if "path" in self._version else self._told(reply, path), reply.seconds)
+        self._asked = request
+        return answer
+
+    def at(self, version: str) -> Http:
+        """The same server through the `at` path; CannotError without that option."""
+        if not self._set.get("at"):
+            raise CannotError(
+                f"{self._at.service}.{self._at.role}: no path addresses one version; add `at: '/predict?version={{version}}'` if there is one"
+            )
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _named=version, _asked=None)
+        return other
+
+    def close(self) -> None:
+        """Closes the connections, those of every `at` too."""
+        self._wire.close()
+
+    def _told(self, reply: Reply, where: str) -> str | None:
+        if header := self._version.get("header"):
+            return _shapes.version(reply.headers.get(header.lower()), where)
+        if not self._version:
+            return None
+        return _shapes.version(_shapes.pick(reply.json(), self._version.get("field", ""), where), where)
+
+    def _map(self, option: str, known: tuple[str, ...]) -> Mapping[str, str]:
+        given = self._set.get(option) or {}
+        if not isinstance(given, Mapping) or not set(given) <= set(known):
+            raise ConfigError(f"{self._at.service}.{self._at.role}.{option}: write {{{', '.join(known)}}}, not {given!r}")
+        return {str(key): str(value) for key, value in given.items()}

@@ -1,0 +1,63 @@
+"""A real HTTP server on a loopback port, in threads, that answers what it is told to or misbehaves in one named way."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answers = Callable[[str, str, Any], tuple[int, Any]]
+
+FAULTS = {  # what goes over the wire instead of an answer
+    "broken": (500, "application/json", b'{"error": "out of memory"}'),
+    "nan": (200, "application/json", b'{"outputs": [NaN], "version": NaN}'),
+    "html": (200, "text/html", b"<h1>sign in</h1>"),
+    "redirect": (302, "text/html", b""),
+    "cut": (200, "application/json", b'{"outputs": ['),
+    "list": (200, "application/json", b"[1, 2]"),
+}
+
+
+class Loopback:
+    """`answers(method, path, body)` gives (status, JSON); `fault` names one of FAULTS, or "hang"; every request is kept in `requests`."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.fault, self.requests, self.released = "", [], threading.Event()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                content = self.rfile.read(int(self.headers.get("content-length", 0)))
+                server.requests.append((self.command, self.path, dict(self.headers.items()), content))
+                if server.fault == "hang":
+                    server.released.wait(30)
+                status, kind, body = FAULTS.get(server.fault) or _json(answers(self.command, self.path, json.loads(content or b"null")))
+                self.send_response(status)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(body)))
+                if status == 302:
+                    self.send_header("location", "http://elsewhere.example/")
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_PUT = do_PATCH = do_GET
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._http.server_port}"
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.released.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+
+def _json(answer: tuple[int, Any]) -> tuple[int, str, bytes]:
+    return answer[0], "application/json", b"" if answer[0] == 204 else json.dumps(answer[1]).encode()

@@ -1,0 +1,451 @@
+"""One suite that every server, router and registry adapter passes against a real speaker of its protocol in tests/servers/."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import tests.servers
+from agent import PROBE_HEADER, PROBE_PREFIX, UTC, Absent, Auth, Done, Failed, Locator, Registry, Router, Server, Signature, Try
+from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, PluginError, ServerError, TargetError, UnreachableError
+from agent.plugins import listing
+from agent.targets import connect
+from agent.targets.folder import record
+from tests.servers import folder, hook, oip, plain, pointer
+
+ROLES = ("server", "router", "registry")
+ADAPTERS = [name for name in listing("adapter") if name.startswith(ROLES)]
+LOOK, ACT = Auth("bearer", {"token": "may-look"}), Auth("bearer", {"token": "may-act"})
+
+
+def speakers() -> dict[str, ModuleType]:
+    found = [importlib.import_module(f"tests.servers.{one.name}") for one in pkgutil.iter_modules(tests.servers.__path__)]
+    return {name: module for module in found for name in getattr(module, "SPEAKS", ())}
+
+
+def of(role: str) -> list[str]:
+    """The adapters of a role, but for https: the same adapter, whose TLS is the wire's and tested with it."""
+    return [name for name in ADAPTERS if name.startswith(f"{role}:") and not name.endswith(":https")]
+
+
+@contextmanager
+def talk(name: str, tmp_path: Path, **more: Any) -> Iterator[tuple[Any, Any]]:
+    """A fresh speaker and the adapter connected to it."""
+    module = speakers()[name]
+    speaker = module.Speaker(tmp_path / "registry") if name == "registry:folder" else module.Speaker()
+    adapter = connect(where(speaker, name.split(":")[0], **more))
+    try:
+        yield speaker, adapter
+    finally:
+        adapter.close()
+        speaker.stop()
+
+
+def where(speaker: Any, role: str, **more: Any) -> Locator:
+    return Locator("fraud", role, speaker.url, **{"options": speaker.options, "within": timedelta(seconds=5), **more})
+
+
+def attempt(before: Any) -> Try:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return Try("key", 1, now + timedelta(seconds=10), before, 1, now)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_adapter_has_a_speaker_to_be_tested_against(name):
+    assert name in speakers(), f"{name} has no speaker: add tests/servers/<name>.py with SPEAKS = ('{name}',) and a class Speaker"
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_is_made_without_any_request(name):
+    scheme = name.partition(":")[2]
+    module = speakers()[name]
+    url = (
+        "folder:nowhere"
+        if scheme == "folder"
+        else f"{scheme}+http://127.0.0.1:9/m"
+        if scheme not in ("http", "https")
+        else f"{scheme}://127.0.0.1:9/"
+    )
+    options = hook.Speaker().options if module is hook else getattr(module, "OPTIONS", {})
+    connect(Locator("fraud", name.split(":")[0], url, options)).close()
+
+
+def test_an_unknown_scheme_is_told_with_the_nearest_one():
+    with pytest.raises(PluginError, match=r"no adapter speaks 'oipp' to a server .*did you mean 'oip'"):
+        connect(Locator("fraud", "server", "oipp+http://host/m"))
+
+
+def test_an_unknown_option_is_told_with_the_nearest_one():
+    with pytest.raises(ConfigError, match=r"fraud.server: no option 'redy'; did you mean 'ready'"):
+        connect(Locator("fraud", "server", "http://host/m", {"redy": "/readyz"}))
+
+
+# Servers
+
+
+@pytest.mark.parametrize("name", of("server"))
+class TestServer:
+    def test_it_is_a_server(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, server):
+            assert isinstance(server, Server)
+            assert server.can <= {"version", "at", "signature"}
+
+    def test_it_says_whether_the_model_is_ready(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, server):
+            assert server.ready() is True
+            speaker.up = False
+            assert server.ready() is False
+
+    def test_it_answers_a_request_with_body_version_and_seconds(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, server):
+            answer = server.infer(speakers()[name].REQUEST)
+            assert "[2.0, 4.0]" in json.dumps(answer.body)
+            assert answer.version in ("1", None)
+            assert 0 < answer.seconds < 5
+
+    def test_it_follows_a_switch_of_the_version_served(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, server):
+            server.infer(speakers()[name].REQUEST)
+            assert server.version() == "1"
+            speaker.served = "2"
+            assert server.version() == "2"
+
+    def test_it_reaches_a_loaded_version_that_is_not_served(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, server):
+            assert "at" in server.can
+            second = server.at("2")
+            assert "[3.0, 6.0]" in json.dumps(second.infer(speakers()[name].REQUEST).body)
+            assert second.version() == "2"
+            assert "[2.0, 4.0]" in json.dumps(server.infer(speakers()[name].REQUEST).body)
+
+    def test_a_version_that_is_not_loaded_is_an_answer_error(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, server), pytest.raises(AnswerError) as caught:
+            server.at("../9").infer(speakers()[name].REQUEST)
+        assert caught.value.status == 404
+
+    def test_it_states_the_signature(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, server):
+            stated = server.signature()
+            assert isinstance(stated, Signature)
+            assert (stated.inputs[0].name, stated.inputs[0].datatype, stated.inputs[0].shape) == ("x", "FP32", (-1, 2))
+
+    def test_every_request_says_that_it_is_a_probe(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, server):
+            for ask in (server.ready, server.version, server.signature, lambda: server.infer(speakers()[name].REQUEST)):
+                ask()
+            assert len(speaker.requests) >= 4
+            assert all(PROBE_HEADER.lower() in {key.lower() for key in headers} for _, _, headers, _ in speaker.requests)
+
+    def test_a_request_the_server_refuses_keeps_its_status(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, server), pytest.raises(AnswerError) as caught:
+            request = json.loads(json.dumps(speakers()[name].REQUEST).replace("[1.0, 2.0]", "[1.0]"))
+            server.infer(request)
+        assert caught.value.status in (400, 422)
+
+    @pytest.mark.parametrize(
+        ("fault", "error"), [("broken", ServerError), ("nan", AnswerError), ("html", AnswerError), ("redirect", AnswerError), ("cut", AnswerError)]
+    )
+    def test_a_bad_answer_is_an_error_and_never_an_answer(self, name, tmp_path, fault, error):
+        with talk(name, tmp_path) as (speaker, server):
+            speaker.fault = fault
+            for ask in (server.version, server.signature, lambda: server.infer(speakers()[name].REQUEST)):
+                with pytest.raises(error):
+                    ask()
+
+    def test_a_hanging_server_costs_the_deadline_and_no_more(self, name, tmp_path):
+        with talk(name, tmp_path, within=timedelta(milliseconds=200)) as (speaker, server):
+            speaker.fault = "hang"
+            for ask in (server.ready, server.version, lambda: server.infer(speakers()[name].REQUEST)):
+                with pytest.raises(DeadlineError):
+                    ask()
+
+    def test_a_server_that_is_gone_is_unreachable(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, server):
+            speaker.stop()
+            with pytest.raises(UnreachableError):
+                server.ready()
+
+
+def test_oip_marks_its_requests_with_an_id_unless_they_have_one():
+    speaker = oip.Speaker()
+    server = connect(where(speaker, "server"))
+    assert server.infer(oip.REQUEST).body["id"].startswith(PROBE_PREFIX)
+    assert server.infer({**oip.REQUEST, "id": "mine"}).body["id"] == "mine"
+    speaker.stop()
+
+
+@pytest.mark.parametrize(
+    ("loaded", "silent", "expected"),
+    [
+        (("2",), (), "2"),  # the metadata names one
+        (("1", "2"), (), None),  # it names two, and nothing was asked yet
+        (("2",), ("metadata",), "2"),  # MLServer: only the repository index tells
+        (("1", "2"), ("metadata",), None),
+        (("2",), ("metadata", "index"), None),
+    ],
+)
+def test_oip_says_which_version_is_served_only_when_it_knows(loaded, silent, expected):
+    speaker = oip.Speaker("2", loaded, silent)
+    assert connect(where(speaker, "server")).version() == expected
+    speaker.stop()
+
+
+def test_oip_states_no_signature_when_the_server_leaves_it_empty():
+    speaker = oip.Speaker(silent=("metadata",))
+    assert connect(where(speaker, "server")).signature() is None
+    speaker.stop()
+
+
+def test_oip_keeps_a_prefix_before_the_model_and_needs_a_model():
+    assert connect(Locator("fraud", "server", "oip+http://host/serving/m"))._path == "/serving/v2/models/m"
+    assert connect(Locator("fraud", "server", "oip+http://host/v2/models/m"))._path == "/v2/models/m"
+    with pytest.raises(ConfigError, match="names no model"):
+        connect(Locator("fraud", "server", "oip+http://host/"))
+
+
+def test_plain_http_reads_the_version_from_its_answers_where_it_is_told_to():
+    speaker = plain.Speaker(options={"wrap": "x", "version": {"field": "meta.version"}})
+    server = connect(where(speaker, "server"))
+    assert server.version() is None
+    assert server.infer(plain.REQUEST).version == "1"
+    speaker.served = "2"
+    assert server.version() == "2"
+    speaker.stop()
+
+
+def test_plain_http_without_options_only_infers():
+    speaker = plain.Speaker(options={})
+    server = connect(where(speaker, "server"))
+    assert server.can == frozenset()
+    assert server.infer({"x": [1.0, 2.0]}).body["y"] == [2.0, 4.0]
+    assert (server.version(), server.signature()) == (None, None)
+    for cannot in (server.ready, lambda: server.at("1")):
+        with pytest.raises(CannotError, match="add `"):
+            cannot()
+    speaker.stop()
+
+
+def test_a_missing_field_says_how_far_the_answer_followed():
+    speaker = plain.Speaker(options={"version": {"path": "/metadata", "field": "model.edition"}})
+    with pytest.raises(AnswerError, match="no 'edition' in model"):
+        connect(where(speaker, "server")).version()
+    speaker.stop()
+
+
+# Routers
+
+
+@pytest.mark.parametrize("name", of("router"))
+class TestRouter:
+    def test_its_shares_sum_to_one(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, router):
+            assert isinstance(router, Router)
+            assert "switch" in router.can
+            assert router.served() == {"1": 1.0}
+
+    def test_it_points_all_traffic_to_another_version_and_back(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, router):
+            before = router.point.before({"to": "2"})
+            assert router.point.look({"to": "2"}, attempt(before)) == Absent("1 is still pointed at")
+            router.point.do({"to": "2"}, attempt(before))
+            assert isinstance(router.point.look({"to": "2"}, attempt(before)), Done)
+            assert (speaker.served, router.served()) == ("2", {"2": 1.0})
+            back = router.point.undo({"to": "2"}, before, None)
+            router.point.do(back, attempt("2"))
+            assert router.served() == {"1": 1.0}
+
+    def test_it_leaves_alone_what_somebody_else_has_moved(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, router):
+            speaker.served = "3"
+            with pytest.raises(AnswerError, match="somebody else moved it") as caught:
+                router.point.do({"to": "2"}, attempt("1"))
+            assert caught.value.status == 409
+            assert speaker.served == "3"
+            assert isinstance(router.point.look({"to": "2"}, attempt("1")), Failed)
+
+    def test_an_agent_that_may_only_look_writes_nothing(self, name, tmp_path):
+        with talk(name, tmp_path, look=LOOK) as (speaker, router):
+            assert router.served() == {"1": 1.0}
+            with pytest.raises(DeniedError):
+                router.point.do({"to": "2"}, attempt("1"))
+            assert {method for method, *_ in speaker.requests} == {"GET"}
+
+    def test_the_credential_that_acts_is_never_shown_to_look(self, name, tmp_path):
+        with talk(name, tmp_path, look=LOOK, act=ACT) as (speaker, router):
+            speaker.token = "may-act"
+            router.point.do({"to": "2"}, attempt(router.point.before({})))
+            shown = {(method == "GET", headers.get("Authorization")) for method, _, headers, _ in speaker.requests}
+            assert shown == {(True, "Bearer may-look"), (False, "Bearer may-act")}
+
+    @pytest.mark.parametrize("fault", ["broken", "nan", "html", "redirect", "cut", "list"])
+    def test_a_bad_answer_is_an_error_and_moves_nothing(self, name, tmp_path, fault):
+        with talk(name, tmp_path) as (speaker, router):
+            speaker.fault = fault
+            with pytest.raises(TargetError):
+                router.served()
+            assert speaker.served == "1"
+
+
+def test_the_pointer_loads_and_unloads_versions():
+    speaker = pointer.Speaker(loaded=("1",))
+    router = connect(where(speaker, "router"))
+    router.load("7")
+    assert router.loaded() == ("1", "7")
+    router.unload("1")
+    assert router.loaded() == ("7",)
+    speaker.stop()
+
+
+def test_a_hook_that_cannot_compare_is_read_again_right_before_the_write():
+    speaker = hook.Speaker(compares=False)
+    router = connect(where(speaker, "router"))
+    router.point.do({"to": "2"}, attempt("1"))
+    assert [(method, path) for method, path, *_ in speaker.requests] == [("GET", "/route"), ("PUT", "/route/2")]
+    with pytest.raises(AnswerError, match="somebody else moved it"):
+        router.point.do({"to": "3"}, attempt("1"))
+    assert speaker.served == "2"
+    speaker.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({}, "fraud.router.read"), ({"read": {"path": "/"}, "write": {"path": "/x"}}, "{to}"), ({"read": {"pth": "/"}}, "pth")],
+)
+def test_a_hook_that_could_not_work_is_refused_before_anything_is_sent(options, told):
+    with pytest.raises(ConfigError, match=told):
+        connect(Locator("fraud", "router", "hook+http://host", options))
+
+
+# Registries
+
+
+@pytest.mark.parametrize("name", of("registry"))
+class TestRegistry:
+    def test_versions_come_in_the_order_of_their_registration(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, registry):
+            assert isinstance(registry, Registry)
+            assert [one.version for one in registry.versions()] == ["2", "1"]
+            assert all(one.registered_at.tzinfo is not None for one in registry.versions())
+
+    def test_a_version_that_is_not_registered_is_none(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, registry):
+            assert registry.version("9") is None
+            assert registry.golden("9") is None
+
+    def test_golden_rows_come_back_as_they_were_recorded(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, registry):
+            golden = registry.golden("2")
+            assert (golden.version, len(golden.rows), golden.rtol, golden.atol) == ("2", 5, 1e-3, 1e-5)
+            assert golden.rows[3].request["inputs"][0]["data"] == [3, 1.0]
+            assert golden.rows[3].expected["outputs"][0]["data"] == [9.0, 3.0]
+
+    def test_a_digest_names_each_version(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, registry):
+            assert len({one.digest for one in registry.versions()}) == 2
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return connect(where(folder.Speaker(tmp_path), "registry"))
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_golden_rows_that_were_changed_are_refused_even_with_a_digest_of_their_own(registry, forged):
+    path = registry.root / "1" / "golden.json"
+    document = json.loads(path.read_text())
+    document["rows"][0]["expected"]["outputs"][0]["data"] = [0.0, 0.1]
+    if forged:
+        from agent import digest
+
+        document["digest"] = digest({key: value for key, value in document.items() if key != "digest"})
+    path.write_text(json.dumps(document))
+    with pytest.raises(AnswerError, match="changed after it was recorded"):
+        registry.golden("1")
+
+
+def test_a_manifest_that_was_changed_is_refused_but_may_be_declared_good(registry):
+    path = registry.root / "1" / "manifest.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "declared_good_by": "ada"}))
+    assert registry.version("1").declared_good_by == "ada"
+    path.write_text(json.dumps({**document, "lineage": {"data": "elsewhere"}}))
+    with pytest.raises(AnswerError, match="changed after it was recorded"):
+        registry.versions()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", "\xff"])
+def test_a_damaged_manifest_is_an_error_that_names_the_file(registry, damage):
+    (registry.root / "1" / "manifest.json").write_text(damage, encoding="latin-1")
+    with pytest.raises(AnswerError, match=r"manifest.json"):
+        registry.version("1")
+
+
+def test_golden_rows_that_were_deleted_are_missed(registry):
+    (registry.root / "1" / "golden.json").unlink()
+    with pytest.raises(AnswerError, match="changed after it was recorded"):
+        registry.golden("1")
+
+
+def test_a_file_is_handed_out_only_as_it_was_registered(registry):
+    path = registry.file("1", "model.bin")
+    assert path.read_bytes() == b"times 2.0"
+    path.write_bytes(b"times 2.1")
+    with pytest.raises(AnswerError, match="changed after it was recorded"):
+        registry.file("1", "model.bin")
+
+
+@pytest.mark.parametrize("name", ["../1", "/etc", "..", ".", "", "a/b", "1\x00", ".hidden", "x" * 200])
+def test_a_version_cannot_lead_out_of_the_registry(registry, tmp_path, name):
+    for ask in (registry.version, registry.golden, lambda name: record(tmp_path, name, {})):
+        with pytest.raises(AnswerError, match="names no version"):
+            ask(name)
+
+
+def test_a_link_cannot_lead_out_of_the_registry(tmp_path):
+    folder.Speaker(tmp_path / "outside")
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "1").symlink_to(tmp_path / "outside" / "1")
+    with pytest.raises(AnswerError, match="leads out of the registry"):
+        connect(Locator("fraud", "registry", "folder:inside", folder=str(tmp_path))).version("1")
+
+
+@pytest.mark.parametrize("name", ["../escaped.bin", "/etc/escaped", "manifest.json", "golden.json"])
+def test_a_file_cannot_be_recorded_outside_its_version(tmp_path, name):
+    with pytest.raises(CannotError, match="no file of a version"):
+        record(tmp_path, "1", {name: b"x"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_is_written_once(registry):
+    with pytest.raises(CannotError, match="is there already"):
+        record(registry.root, "1", {})
+    assert registry.file("1", "model.bin").read_bytes() == b"times 2.0"
+
+
+@pytest.mark.parametrize("golden", [[({}, {"y": float("nan")})], [({}, {"y": object()})]])
+def test_a_record_that_fails_leaves_nothing_behind(tmp_path, golden):
+    with pytest.raises(ValueError, match="JSON"):
+        record(tmp_path, "1", {"model.bin": b"x"}, golden=golden)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numpy_values_are_recorded_as_lists_and_numbers(tmp_path):
+    import numpy as np
+
+    record(tmp_path, "1", {}, golden=[({"x": np.arange(3)}, {"y": np.float64(0.5)})])
+    row = connect(Locator("fraud", "registry", f"folder:{tmp_path}")).golden("1").rows[0]
+    assert (row.request, row.expected) == ({"x": [0, 1, 2]}, {"y": 0.5})
+
+
+def test_a_registry_that_is_not_mounted_is_unreachable_and_not_empty(tmp_path):
+    with pytest.raises(UnreachableError, match="no registry folder"):
+        connect(Locator("fraud", "registry", "folder:nowhere", folder=str(tmp_path))).versions()
