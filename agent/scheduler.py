@@ -41,6 +41,10 @@ class Job:
     splay: bool = True
     slow: bool = False
 
+    def __post_init__(self) -> None:
+        if self.every < timedelta(milliseconds=1):
+            raise ValueError(f"a watch cannot look every {self.every}; the shortest interval is 1ms")
+
 
 class Slots(BaseTrigger):  # type: ignore[misc]
     """Slots on a grid of wall time: `phase`, `phase + every`, ... counted from 1970 UTC. They never drift, and a missed one is never made up."""
@@ -48,15 +52,14 @@ class Slots(BaseTrigger):  # type: ignore[misc]
     __slots__ = ("every", "phase")
 
     def __init__(self, every: timedelta, phase: timedelta = timedelta(0)) -> None:
-        if every < timedelta(milliseconds=1):
-            raise ValueError(f"a watch cannot look every {every}; the shortest interval is 1ms")
-        self.every, self.phase = every // MICROSECOND, phase // MICROSECOND
+        self.every = every // MICROSECOND
+        self.phase = phase // MICROSECOND % self.every
 
     @classmethod
     def of(cls, key: str, job: Job) -> Slots:
         """The slots of a job: its phase is a hash of its key, the same after every restart, so that equal intervals spread out."""
         spread = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) if job.splay else 0
-        return cls(job.every, timedelta(microseconds=spread % (job.every // MICROSECOND)))
+        return cls(job.every, timedelta(microseconds=spread))
 
     def after(self, instant: int) -> int:
         """The first slot later than an instant; both in microseconds since 1970."""
