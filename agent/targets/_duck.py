@@ -1,0 +1,109 @@
+"""The DuckDB engine behind local files and DuckDB databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from agent.errors import DataError
+from agent.model import Kind
+from agent.targets._tables import Stored, quoted
+from agent.targets._times import NEVER, Where
+
+THREADS = 2  # a worker is one of several on the machine
+OFFLINE: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "threads": THREADS,
+}
+_KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"), "integer"),
+    **dict.fromkeys(("FLOAT", "DOUBLE", "DECIMAL"), "number"),
+    **dict.fromkeys(("VARCHAR", "ENUM", "UUID", "JSON"), "text"),
+    **dict.fromkeys(("DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"), "time"),
+    "BOOLEAN": "boolean",
+    "BLOB": "bytes",
+}
+
+
+class DuckSource:
+    """A DuckDB relation: `opened` gives the connection when first needed, `relation` the text that stands after FROM, at every new look."""
+
+    def __init__(self, place: str, opened: Callable[[], Any], relation: Callable[[Any], str]) -> None:
+        self.place = place
+        self._opened = opened
+        self._relation = relation
+        self._con: Any = None
+        self._from = ""
+
+    def close(self) -> None:
+        if self._con is not None:
+            self._con.close()
+        self._con = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """A cursor of its own, so that a column may be read while another is; what DuckDB cannot read is a DataError."""
+        import duckdb
+
+        try:
+            if self._con is None:
+                self._con = self._opened()
+            with self._con.cursor() as cursor:
+                cursor.execute("SET TimeZone = 'UTC'")
+                yield cursor
+        except duckdb.Error as problem:
+            raise DataError(f"{self.place} cannot be read: {str(problem).strip().splitlines()[0]}") from problem
+
+    def stored(self, where: Where | None) -> Mapping[str, Stored]:
+        with self._reading() as cursor:
+            if where is None:  # a new look: files may have come since the last
+                self._from = self._relation(cursor)
+            described = cursor.execute(f"DESCRIBE SELECT * FROM {self._from}").fetchall()  # noqa: S608
+        return {name: _stored(kind) for name, kind, *_ in described}
+
+    def scan(self, columns: Mapping[str, Kind], where: Where, exact: bool = False) -> Iterator[Mapping[str, Any]]:
+        sql, values = where
+        wanted = ", ".join(f"{_selected(name, kind, exact)} AS {quoted(name)}" for name, kind in columns.items())
+        with self._reading() as cursor:
+            for batch in _batches(cursor, f"SELECT {wanted} FROM {self._from} WHERE {sql}", values):  # noqa: S608
+                yield {name: _array(batch.column(place), kind, exact) for place, (name, kind) in enumerate(columns.items())}
+
+
+def _stored(declared: str) -> Stored:
+    if declared.endswith("]"):
+        return Stored("list")
+    naive = declared == "DATE" or (declared.startswith("TIMESTAMP") and "ZONE" not in declared)
+    return Stored(_KINDS.get(declared.partition("(")[0], "other"), naive)
+
+
+def _selected(name: str, kind: Kind, exact: bool) -> str:
+    column = quoted(name)
+    if kind == "list":
+        return f"CAST(to_json({column}) AS VARCHAR)"
+    if kind == "other" or (kind == "text" and not exact):
+        return f"CAST({column} AS VARCHAR)"
+    if kind == "time" and not exact:
+        return f"CASE WHEN isfinite({column}) THEN epoch_us({column}) END"
+    return f"CAST({column} AS DOUBLE)" if kind in ("number", "integer") and not exact else column
+
+
+def _batches(cursor: Any, sql: str, values: list[Any]) -> Iterator[Any]:
+    import pyarrow as pa
+
+    relation = cursor.sql(sql, params=values) if values else cursor.sql(sql)
+    return iter(pa.RecordBatchReader.from_stream(relation))
+
+
+def _array(cells: Any, kind: Kind, exact: bool) -> Any:
+    import numpy as np
+    import pyarrow as pa
+
+    if exact or kind == "boolean" or pa.types.is_null(cells.type):
+        out = np.empty(len(cells), dtype=object)
+        out[:] = cells.to_pylist()
+        return out
+    if kind == "time":
+        return cells.fill_null(NEVER).to_numpy(zero_copy_only=False)
+    return cells.to_numpy(zero_copy_only=False)

@@ -1,0 +1,320 @@
+"""Tables: one class over every engine that presents a prediction log as its configuration declares it.
+
+The engine only selects columns under a condition; times, JSON features, tallies and newest rows are read here, once, so that the same
+rows written as Parquet, CSV, SQLite or DuckDB give the same answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn, Protocol
+
+from agent.errors import DataError
+from agent.model import Ask, Json, Kind, Tally
+from agent.plugins import suggest
+from agent.targets import _tally, _times, _unfold
+from agent.targets._times import NEVER, Where
+
+ROOM = 16_000_000  # parsed feature values kept from one column to the next: 128 MB; a larger window is parsed again for each column
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A column as the engine holds it; `naive` is a native time without a zone."""
+
+    kind: Kind
+    naive: bool = False
+
+
+class Source(Protocol):
+    """What an engine must do. Chunks hold float64 (number, integer), int64 microseconds (time) or objects (all else)."""
+
+    place: str
+
+    def stored(self, where: Where | None) -> Mapping[str, Stored]:
+        """The columns of the rows under a condition, or of all."""
+        ...
+
+    def scan(self, columns: Mapping[str, Kind], where: Where, exact: bool = False) -> Iterator[Mapping[str, Any]]:
+        """Those columns, read as those kinds, chunk by chunk, always in one order; `exact` gives every value as stored, as objects."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Rows:
+    """The rows of one table, or of one window of it: the Columns protocol of `agent.model`."""
+
+    can = frozenset({"columns"})
+
+    def __init__(self, source: Source, options: Mapping[str, Json], span: tuple[datetime, datetime] | None = None) -> None:
+        self._source = source
+        self._options = options
+        self._span = span
+        self._json = options["features"] if isinstance(options.get("features"), Mapping) else None
+        self._virtual = {name: place for place, name in enumerate(_unfold.names(self._json))}
+        self._all: Mapping[str, Stored] | None = None  # the columns of the table
+        self._columns: Mapping[str, Stored] | None = None  # and of these rows of it
+        self._kept: list[tuple[Any, Any]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._source.place}>"
+
+    @property
+    def declared(self) -> Mapping[str, Json]:
+        """The prediction log contract as configured."""
+        return self._options
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self._source.close()
+
+    def between(self, start: datetime, end: datetime) -> Rows:
+        """The rows whose event time is in [start, end); of a window, those in both. DataError where no time is declared."""
+        if "time" not in self._options:
+            raise DataError(f"{self._source.place} declares no time, so it has no windows; add time: {{column: ..., unit: ...}}")
+        _times.micros(start), _times.micros(end)  # refuses naive times
+        if self._span:
+            start, end = max(start, self._span[0]), min(end, self._span[1])
+        return Rows(self._source, self._options, (start.astimezone(UTC), end.astimezone(UTC)))
+
+    def kinds(self) -> Mapping[str, Kind]:
+        """Column name -> kind. The declared time is a `time` whatever holds it; JSON features follow as numbers, and `<json>.length`."""
+        kinds: dict[str, Kind] = {name: column.kind for name, column in self._stored().items()}
+        if "time" in self._options:
+            kinds[self._time["column"]] = "time"
+        if self._json:
+            kinds[f"{self._json['json']}.length"] = "integer"
+            kinds.update(dict.fromkeys(self._virtual, "number"))
+        return kinds
+
+    def rows(self) -> int:
+        """How many rows; in a window, how many whose event time is in it."""
+        if self._span:
+            return sum(len(chunk[self._time["column"]]) for chunk in self._chunks([self._time["column"]]))
+        any_column = next(iter(self._stored()))
+        return sum(len(chunk[any_column]) for chunk in self._chunks([any_column]))
+
+    def tally(self, asks: Sequence[Ask]) -> Mapping[str, Tally]:
+        """One pass over the rows: column name -> Tally; times in POSIX seconds."""
+        names = [ask.column for ask in asks]
+        found = {ask.column: _tally.count(ask, self._empty(ask.column)) for ask in asks}
+        for chunk in self._presented(names):
+            for ask in asks:
+                found[ask.column] = _tally.merge(found[ask.column], _tally.count(ask, chunk[ask.column]))
+        return {ask.column: _tally.finished(ask, found[ask.column]) for ask in asks}
+
+    def column(self, name: str) -> Iterator[Any]:
+        """One column, chunk by chunk: float64 with NaN for null (number, integer, time in POSIX seconds), else objects with None."""
+        if name in self._virtual:
+            place = self._virtual[name]
+            return (values[:, place] for values, _ in self._unfolded())
+        return (chunk[name] for chunk in self._presented([name]))
+
+    def head(self, names: Sequence[str], limit: int, newest: bool = True) -> Sequence[Mapping[str, Json]]:
+        """At most `limit` rows as dicts of values as stored; the newest by event time first, or as the table has them. Not finite is None."""
+        self._known(names)
+        if newest and "time" not in self._options:
+            raise DataError(f"{self._source.place} declares no time, so no row is the newest; ask with newest=False")
+        best: list[tuple[int, int, Mapping[str, Any]]] = []
+        behind = self._behind(names)
+        for chunk in self._chunks(behind, exact=True):
+            best += _newest(chunk, behind, limit) if newest else _first(chunk, behind, limit - len(best))
+            if newest:
+                best = sorted(best, key=lambda row: -row[0])[:limit]
+            elif len(best) >= limit:
+                break
+        return [self._shown(row, names) for _, _, row in best]
+
+    # One chunk at a time: the condition, the exact cut, the virtual columns
+
+    @property
+    def _time(self) -> Mapping[str, Json]:
+        time: Mapping[str, Json] = self._options["time"]
+        return time
+
+    def _stored(self) -> Mapping[str, Stored]:
+        if self._columns is None:
+            self._all = self._source.stored(None)
+            for what, name in self._leaned_on():
+                if name not in self._all:
+                    self._missing(name, self._all, what)
+            self._columns = self._source.stored(self._where()) if self._span else self._all
+        return self._columns
+
+    def _leaned_on(self) -> Iterator[tuple[str, str]]:
+        """Declared columns without which every answer would be wrong; a missing feature is for data.contract to tell."""
+        if "time" in self._options:
+            yield "time", self._time["column"]
+        if self._json:
+            yield "features.json", self._json["json"]
+        for rule in self._options.get("exclude") or ():
+            yield "exclude", rule["column"]
+
+    def _missing(self, name: str, known: Mapping[str, Any], what: str = "") -> NoReturn:
+        asked = f" ({what} declares it)" if what else ""
+        raise DataError(f"{self._source.place} has no column '{name}'{asked}{suggest(name, known)}")
+
+    def _known(self, names: Sequence[str]) -> None:
+        kinds = self.kinds()
+        for name in names:
+            if name not in kinds:
+                self._missing(name, kinds)
+
+    def _where(self) -> Where:
+        columns = self._all or {}
+        parts: list[Where] = []
+        if self._span:  # first: an index on the time decides before anything else of a row is read
+            name = self._time["column"]
+            parts.append(_times.roughly(quoted(name), columns[name].kind, self._time, *self._span))
+        parts += [_excluded(rule, columns[rule["column"]].kind, self._source.place) for rule in self._options.get("exclude") or ()]
+        return " AND ".join(f"({sql})" for sql, _ in parts) or "1 = 1", [value for _, values in parts for value in values]
+
+    def _chunks(self, names: Sequence[str], exact: bool = False) -> Iterator[dict[str, Any]]:
+        """Stored columns under the condition, cut exactly to the window; `None` holds each row's event time where one is declared."""
+        columns = self._stored()
+        time = self._time["column"] if "time" in self._options and (self._span or exact) else None
+        wanted = list(dict.fromkeys([*names, *([time] if time else [])]))
+        for chunk in self._source.scan({name: columns[name].kind for name in wanted}, self._where(), exact):
+            yield self._cut(dict(chunk), time, columns)
+
+    def _cut(self, chunk: dict[str, Any], time: str | None, columns: Mapping[str, Stored]) -> dict[str, Any]:
+        if time is None:
+            return chunk
+        chunk[""] = _times.read(_plain(chunk[time]), columns[time].naive, self._time, self._source.place)
+        if not self._span:
+            return chunk
+        start, end = map(_times.micros, self._span)
+        inside = (chunk[""] >= start) & (chunk[""] < end) & (chunk[""] != NEVER)
+        return chunk if inside.all() else {name: values[inside] for name, values in chunk.items()}
+
+    def _presented(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Chunks of stored and virtual columns alike, as `column` promises them."""
+        self._known(names)
+        for chunk in self._chunks(self._behind(names)):
+            shown = {name: self._as_column(name, chunk) for name in names if self._is_stored(name)}
+            if len(shown) < len(set(names)):
+                values, lengths = _unfold.matrix(chunk[self._json["json"]], list(self._virtual))  # type: ignore[index]
+                shown |= {name: values[:, self._virtual[name]] if name in self._virtual else lengths for name in names if name not in shown}
+            yield shown
+
+    def _as_column(self, name: str, chunk: Mapping[str, Any]) -> Any:
+        if "time" in self._options and name == self._time["column"]:
+            times = chunk[""] if "" in chunk else _times.read(_plain(chunk[name]), self._stored()[name].naive, self._time, self._source.place)
+            return _seconds(times)
+        return _seconds(chunk[name]) if chunk[name].dtype == "int64" else chunk[name]
+
+    def _unfolded(self) -> Iterator[tuple[Any, Any]]:
+        """Parsed JSON features, kept for the next column as long as they fit in ROOM."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[tuple[Any, Any]] | None = []
+        json_column = self._json["json"]  # type: ignore[index]
+        for chunk in self._chunks([json_column]):
+            parsed = _unfold.matrix(chunk[json_column], list(self._virtual))
+            yield parsed
+            if kept is not None:
+                kept.append(parsed)
+                kept = kept if sum(values.size for values, _ in kept) <= ROOM else None
+        self._kept = kept
+
+    def _is_stored(self, name: str) -> bool:
+        return name in self._stored()
+
+    def _behind(self, names: Sequence[str]) -> list[str]:
+        """The stored columns that answer for these names."""
+        return list(dict.fromkeys(name if self._is_stored(name) else self._json["json"] for name in names))  # type: ignore[index]
+
+    def _empty(self, name: str) -> Any:
+        import numpy as np
+
+        self._known([name])
+        return np.empty(0, dtype=np.float64 if self.kinds()[name] in ("number", "integer", "time") else object)
+
+    def _shown(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Json]:
+        shown = {name: _json(row[name]) for name in names if name in row}
+        if len(shown) < len(set(names)):
+            values, lengths = _unfold.matrix([row[self._json["json"]]], list(self._virtual))  # type: ignore[index]
+            parsed = dict(zip(self._virtual, values[0].tolist(), strict=True)) | {f"{self._json['json']}.length": lengths[0].item()}  # type: ignore[index]
+            shown |= {name: _json(parsed[name]) for name in names if name not in shown}
+        return {name: shown[name] for name in names}
+
+
+def _excluded(rule: Mapping[str, Json], kind: Kind, place: str) -> Where:
+    name = quoted(rule["column"])
+    if "prefix" in rule:
+        text = str(rule["prefix"])
+        return f"(substr(CAST({name} AS VARCHAR), 1, {len(text)}) = ?) IS NOT TRUE", [text]
+    if "equals" not in rule and "in" not in rule:
+        raise DataError(f"{place}: exclude of column '{rule['column']}' says neither equals, prefix nor in")
+    values = [_typed(value, kind, rule["column"], place) for value in rule.get("in", [rule.get("equals")])]
+    return f"({name} IN ({', '.join('?' * len(values))})) IS NOT TRUE", values
+
+
+def _typed(value: Json, kind: Kind, column: str, place: str) -> Any:
+    """The value as the column's kind would hold it, so that 1, true and "1" exclude the same rows in every engine."""
+    if kind == "boolean":
+        return str(value).lower() in ("1", "true", "yes")
+    if kind in ("number", "integer"):
+        try:
+            return float(value) if not isinstance(value, bool) else int(value)
+        except (TypeError, ValueError) as problem:
+            raise DataError(f"{place}: exclude compares column '{column}', which holds numbers, with {value!r}: it can match nothing") from problem
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _plain(values: Any) -> Any:
+    """Times read `exact` come as objects; numbers among them are numbers again."""
+    import numpy as np
+
+    if values.dtype != object or any(isinstance(value, str) for value in values[:64]):
+        return values
+    if any(isinstance(value, datetime) for value in values):
+        return np.array([NEVER if value is None else _wall(value) for value in values], dtype=np.int64)
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return values
+
+
+def _wall(value: datetime) -> int:
+    return _times.micros(value if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+def _seconds(times: Any) -> Any:
+    import numpy as np
+
+    return np.where(times == NEVER, np.nan, times / 1e6)
+
+
+def _newest(chunk: Mapping[str, Any], names: Sequence[str], limit: int) -> list[tuple[int, int, Mapping[str, Any]]]:
+    import numpy as np
+
+    order = np.argsort(-(chunk[""] // 2), kind="stable")[:limit]  # halved: the smallest int64 has no negative
+    return [(int(chunk[""][place]), int(place), {name: chunk[name][place] for name in names}) for place in order]
+
+
+def _first(chunk: Mapping[str, Any], names: Sequence[str], limit: int) -> list[tuple[int, int, Mapping[str, Any]]]:
+    count = min(limit, len(chunk[names[0]]))
+    return [(0, place, {name: chunk[name][place] for name in names}) for place in range(count)]
+
+
+def _json(value: Any) -> Json:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value

@@ -1,0 +1,159 @@
+"""Event times in whatever form a log keeps them, read as microseconds since 1970 UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+from agent.errors import DataError
+
+Where: TypeAlias = tuple[str, list[Any]]  # an SQL condition and its values
+
+NEVER = -(2**63)  # no time, or one that cannot be read: such a row is in no window
+FAR = 2**63 - 2  # beyond what fits: still a time, and still in the future
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UNITS = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
+WEST, EAST = timedelta(hours=12, minutes=1), timedelta(hours=14, minutes=1)  # how far wall clocks stand from UTC
+_DAY = timedelta(days=1)
+
+
+def micros(at: datetime) -> int:
+    """An aware datetime as exact microseconds."""
+    if at.tzinfo is None:
+        raise DataError(f"{at} has no time zone; windows are aware UTC")
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def read(values: Any, naive: bool, time: Mapping[str, Any], place: str) -> Any:
+    """A chunk of the declared time column as int64 microseconds; null and unreadable times are NEVER."""
+    if values.dtype == "int64":  # a native time, read as microseconds of its own clock
+        if naive and not time.get("tz"):
+            raise DataError(f"{place}: time column '{time['column']}' holds times without a zone; say which zone it is in with time.tz")
+        return localise(values, time.get("tz")) if naive else values
+    if values.dtype == "float64":
+        return _from_epoch(values, time, place)
+    return _from_text(values, time, place)
+
+
+def _from_epoch(values: Any, time: Mapping[str, Any], place: str) -> Any:
+    import numpy as np
+
+    unit = time.get("unit", "iso")
+    if unit not in UNITS:
+        if np.isnan(values).all():
+            return np.full(len(values), NEVER, dtype=np.int64)
+        raise DataError(f"{place}: time column '{time['column']}' holds numbers, but its unit is {unit}; set time.unit to s, ms, us or ns")
+    out = np.full(len(values), NEVER, dtype=np.int64)
+    scaled = values * UNITS[unit]
+    known = ~np.isnan(scaled)
+    inside = known & (np.abs(scaled) < float(FAR))
+    out[inside] = np.rint(scaled[inside]).astype(np.int64)
+    out[known & ~inside] = np.where(scaled[known & ~inside] > 0, FAR, NEVER)
+    return out
+
+
+def _from_text(values: Any, time: Mapping[str, Any], place: str) -> Any:
+    import numpy as np
+
+    if time.get("unit", "iso") != "iso":
+        values = _numbers(values)
+        return _from_epoch(values, time, place)
+    zone, column = _zone(time.get("tz")), time["column"]
+    out = np.fromiter((_instant(text, zone, place, column) for text in values), np.int64, len(values))
+    filled = [text for text in values if text is not None]
+    if filled and (out == NEVER).all():
+        raise DataError(f"{place}: time column '{column}' holds {str(filled[0])[:40]!r}, which is not ISO-8601 (2026-03-29T14:05:00Z); set time.unit")
+    return out
+
+
+def _numbers(values: Any) -> Any:
+    import numpy as np
+
+    def number(text: Any) -> float:
+        try:
+            return float(text)
+        except (TypeError, ValueError):
+            return float("nan")
+
+    return np.fromiter((number(text) for text in values), np.float64, len(values))
+
+
+def _instant(text: Any, zone: Any, place: str, column: str) -> int:
+    if not isinstance(text, str) or text[4:5] != "-" or text[7:8] != "-":
+        return NEVER
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return NEVER
+    if at.tzinfo is None:
+        if zone is None:
+            raise DataError(f"{place}: time column '{column}' holds {text!r}, which has no offset; say which zone it is in with time.tz")
+        at = at.replace(tzinfo=zone)
+    offset = at.utcoffset() or timedelta(0)
+    return (at.replace(tzinfo=UTC) - EPOCH - offset) // timedelta(microseconds=1)  # subtracting last: 9999-12-31 must not overflow
+
+
+def _zone(name: str | None) -> Any:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError) as problem:
+        raise DataError(f"time.tz: no time zone '{name}'; use a name such as UTC or Europe/Berlin") from problem
+
+
+def localise(values: Any, tz: str | None) -> Any:
+    """Microseconds of a wall clock in `tz` as microseconds UTC; one look-up an hour, not a row."""
+    import numpy as np
+
+    zone = _zone(tz)
+    if zone is None or tz == "UTC":
+        return values
+    hours, back = np.unique(np.where(values == NEVER, 0, values) // 900_000_000, return_inverse=True)
+    offsets = np.array([_offset(int(hour), zone) for hour in hours], dtype=np.int64)
+    return np.where(values == NEVER, NEVER, values - offsets[back])
+
+
+def _offset(quarter: int, zone: Any) -> int:
+    try:
+        wall = (EPOCH + timedelta(minutes=15 * quarter)).replace(tzinfo=zone)
+    except OverflowError:
+        return 0
+    return (wall.utcoffset() or timedelta(0)) // timedelta(microseconds=1)
+
+
+# What a database can leave out before a row travels. Never too tight: the exact cut is made on what `read` returns.
+
+
+def roughly(quoted: str, kind: str, time: Mapping[str, Any], start: datetime, end: datetime) -> Where:
+    """An SQL condition, the same for SQLite and DuckDB, that keeps every row of [start, end) and few others."""
+    if kind in ("number", "integer"):
+        unit = UNITS.get(time.get("unit", "iso"), 1.0)
+        return f"{quoted} >= ? AND {quoted} < ?", [(micros(start) - 1) / unit, micros(end) / unit]
+    if kind == "time":
+        early, late = (_shift(at, step).replace(tzinfo=None) for at, step in ((start, -_DAY), (end, _DAY)))
+        return f"{quoted} >= CAST(? AS TIMESTAMP) AND {quoted} <= CAST(? AS TIMESTAMP)", [str(early), str(late)]
+    if kind == "text" and time.get("unit", "iso") == "iso":
+        return _roughly_text(quoted, start, end)
+    return "1 = 1", []
+
+
+def _roughly_text(quoted: str, start: datetime, end: datetime) -> Where:
+    """ISO text: as far around as zones reach, by text order (an index serves it), then to the second where the text says it is UTC."""
+    utc = f"{quoted} GLOB '????-??-??T??:??:*Z' OR {quoted} GLOB '????-??-??T??:??:*+00:00'"
+    sql = f"{quoted} >= ? AND {quoted} <= ? AND ({quoted} >= ? AND {quoted} <= ? OR NOT ({utc}))"
+    early, late = start.astimezone(UTC), end.astimezone(UTC)
+    wide = [_second(_shift(early, -WEST), " "), _second(_shift(late, EAST), "T") + "~"]
+    return sql, [*wide, _second(early, "T"), _second(late, "T") + "~"]
+
+
+def _second(at: datetime, separator: str) -> str:
+    return at.strftime("%Y").zfill(4) + at.strftime(f"-%m-%d{separator}%H:%M:%S")
+
+
+def _shift(at: datetime, by: timedelta) -> datetime:
+    try:
+        return at + by
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if by > timedelta(0) else datetime.min.replace(tzinfo=UTC)

@@ -1,0 +1,61 @@
+"""One JSON column of feature lists, presented as one virtual column a feature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent.errors import DataError
+
+
+def names(features: Any) -> tuple[str, ...]:
+    """The virtual columns a `features` declaration offers: `names`, or `size` of them as p0, p1, ... (another `prefix` may be said)."""
+    if not isinstance(features, Mapping):
+        return ()
+    if "names" in features:
+        return tuple(features["names"])
+    if "size" not in features:
+        raise DataError(f"features: the JSON column '{features.get('json')}' needs either names or size")
+    return tuple(f"{features.get('prefix', 'p')}{place}" for place in range(int(features["size"])))
+
+
+def matrix(texts: Any, wanted: Sequence[str]) -> tuple[Any, Any]:
+    """Parsed rows: (n x features float64, NaN where an entry is missing or no number; lengths as float64, NaN where there is no list)."""
+    import numpy as np
+
+    out = np.full((len(texts), len(wanted)), np.nan)
+    lengths = np.full(len(texts), np.nan)
+    for place, text in enumerate(texts):
+        row = _parsed(text)
+        if row is None:
+            continue
+        lengths[place] = len(row)
+        entries = [row.get(name) for name in wanted] if isinstance(row, dict) else row[: len(wanted)]
+        out[place, : len(entries)] = _numbers(entries)
+    return out, lengths
+
+
+def _parsed(text: Any) -> list[Any] | dict[str, Any] | None:
+    if not isinstance(text, (str, bytes)):
+        return None
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, (list, dict)) else None
+
+
+def _numbers(entries: list[Any]) -> list[float]:
+    if set(map(type, entries)) <= {float}:
+        return entries
+    return [_number(entry) for entry in entries]
+
+
+def _number(entry: Any) -> float:
+    if isinstance(entry, bool) or not isinstance(entry, (int, float)):
+        return float("nan")
+    try:
+        return float(entry)
+    except OverflowError:
+        return float("inf") if entry > 0 else float("-inf")

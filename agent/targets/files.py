@@ -1,0 +1,76 @@
+"""Tables in local files, one or many: `parquet:logs/*.parquet`, `csv:predictions.csv`, `jsonl:events/*.jsonl`."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.errors import DataError
+from agent.model import Json, Locator
+from agent.plugins import adapter
+from agent.targets._duck import OFFLINE, DuckSource
+from agent.targets._tables import Rows
+
+READERS = {"parquet": "read_parquet", "csv": "read_csv", "jsonl": "read_json"}
+
+
+@adapter(role="table", schemes=("parquet", "csv", "jsonl"))
+class Files(Rows):
+    """All rows of the files a pattern matches now, in the order of their names; columns are matched by name."""
+
+    def __init__(self, at: Locator) -> None:
+        pattern = at.url.partition(":")[2]
+        pattern = pattern.removeprefix("//") if pattern.startswith("//") else pattern
+        place = f"{at.scheme}:{pattern}"
+
+        def relation(con: Any) -> str:
+            return _reader(at.scheme, found(Path(at.folder) / pattern, place, at.scheme), at.options)
+
+        super().__init__(DuckSource(place, _memory, relation), at.options)
+
+
+def _memory() -> Any:
+    import duckdb
+
+    return duckdb.connect(config=OFFLINE)
+
+
+def found(pattern: Path, place: str, scheme: str) -> list[str]:
+    """The files of a pattern, in order; DataError where there is none or one of them is empty."""
+    if pattern.is_dir():
+        pattern = pattern / f"*.{scheme}"
+    files = sorted(glob.glob(str(pattern), recursive=True)) or ([str(pattern)] if pattern.is_file() else [])  # noqa: PTH207
+    if not files:
+        raise DataError(f"{place} matches no file (looked for {pattern}); check the path, which starts at the configuration's folder")
+    for name in files:
+        if not Path(name).stat().st_size:
+            raise DataError(f"{place}: {name} is empty (0 bytes); its writer has not finished, or died")
+    return files
+
+
+def _reader(scheme: str, files: list[str], options: Mapping[str, Json]) -> str:
+    names = "[" + ", ".join(_text(name) for name in files) + "]"
+    if scheme == "parquet":
+        return f"read_parquet({names}, union_by_name = true)"
+    if scheme == "jsonl":
+        return f"read_json({names}, format = 'newline_delimited', union_by_name = true, sample_size = -1, date_format = '-', timestamp_format = '-')"
+    return (
+        f"read_csv({names}, union_by_name = true, sample_size = -1, types = {{{_types(files, options)}}}, "
+        "auto_type_candidates = ['BIGINT', 'DOUBLE', 'BOOLEAN', 'VARCHAR'])"
+    )
+
+
+def _types(files: list[str], options: Mapping[str, Json]) -> str:
+    """Names are text even when they look like numbers: version 1 stays 1, id 007 stays 007. Times are read by us, not guessed."""
+    declared = [options.get(what) for what in ("id", "entity", "version")]
+    if options.get("time", {}).get("unit", "iso") == "iso":
+        declared.append(options.get("time", {}).get("column"))
+    with Path(files[0]).open(encoding="utf-8", errors="replace") as first:
+        header = first.readline()
+    return ", ".join(f"{_text(name)}: 'VARCHAR'" for name in declared if isinstance(name, str) and name in header)
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
