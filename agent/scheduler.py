@@ -1,7 +1,7 @@
 """Decides when each watch looks: a fixed grid of slots in wall time, two lanes of threads, and a watchdog for the clock.
 
-One APScheduler job ticks; the tick takes what is due from a heap. A job of APScheduler for each watch was measured and costs more than twice
-the CPU, takes seconds to re-plan ten thousand watches when the clock jumps, and sleeps through a clock set back (see docs/internals.md).
+One APScheduler job ticks; the tick takes what is due from a heap. A job of APScheduler for each watch was measured (benchmarks/scheduler.py): it
+costs three to four times the CPU, and seven times as much to plan anew when the clock is set.
 """
 
 from __future__ import annotations
@@ -28,18 +28,22 @@ log = logging.getLogger(__name__)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 SLOW_AFTER = 1.0  # seconds: a watch whose last run took longer goes to the slow lane
-SHORTEST, LONGEST = 0.01, 0.5  # seconds between ticks: looks due within the shortest share a tick; the longest bounds what a lost wake-up costs
+SHORTEST, LONGEST = 0.02, 0.5  # seconds between ticks: looks due within the shortest share a tick; the longest bounds what a lost wake-up costs
 JUMP = 1.0  # seconds by which wall and monotonic clocks may part between two looks at them
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How often a watch looks, what it shares a cap with ("" = no cap), whether its slots are splayed, and whether it starts in the slow lane."""
+    """How often a watch looks, what it shares a cap with ("" = no cap), whether its slots are splayed, and whether it starts in the slow lane.
+
+    A run still going after `lost_after` is given up: its thread cannot be stopped, but its lane gets another one.
+    """
 
     every: timedelta
     cap_key: str = ""
     splay: bool = True
     slow: bool = False
+    lost_after: timedelta = timedelta(minutes=10)
 
     def __post_init__(self) -> None:
         if self.every < timedelta(milliseconds=1):
@@ -105,6 +109,7 @@ class Counts:
     run: int = 0
     in_flight: int = 0  # an earlier run of the watch was still going, so it was no slot
     no_room: int = 0
+    lost: int = 0
     looks: int = 0
     raised: int = 0
     jumps: int = 0
@@ -121,7 +126,7 @@ class _Watch:
     flying: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Look:
     watch: _Watch
     due: int  # microseconds since 1970
@@ -134,14 +139,25 @@ class Lane:
     """Some threads and a bounded queue before them; a look parked for its target's cap counts as queued but holds no thread."""
 
     def __init__(self, name: str, size: int, room: int, work: Callable[[_Look], None]) -> None:
-        self.room, self.waiting = room, 0
+        self.room, self.waiting, self.spare = room, 0, size
         self.queue: SimpleQueue[_Look | None] = SimpleQueue()
-        self._work = work
-        self._threads = [threading.Thread(target=self._loop, name=f"{name}-{n}", daemon=True) for n in range(size)]
+        self._name, self._size, self._work = name, size, work
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        for _ in range(self._size):
+            self.add()
+
+    def add(self) -> None:
+        thread = threading.Thread(target=self._loop, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def replace(self) -> None:
+        """Another thread in place of one that never came back; at most as many as the lane began with, or hung looks would eat the machine."""
+        if self.spare > 0:
+            self.spare -= 1
+            self.add()
 
     def end(self) -> None:
         for _ in self._threads:
@@ -157,7 +173,8 @@ class Scheduler:
 
     A slot whose earlier run is still queued or running is no slot. When a lane's queue is full, `no_room(key, due_at)` is called instead, in the
     thread that ticks: it must not block. At most `cap` runs with one cap key go at once. `clock_jumped(seconds)` is called after all watches were
-    planned anew because the wall clock was set or the machine slept. Neither callback may raise: what they raise is logged and counted.
+    planned anew because the wall clock was set or the machine slept; `lost(key, due_at)` when a run is given up. What callbacks raise is logged and
+    counted, and stops nothing.
     """
 
     def __init__(
@@ -166,6 +183,7 @@ class Scheduler:
         no_room: Callable[[str, datetime], None],
         *,
         clock_jumped: Callable[[float], None] = lambda seconds: None,
+        lost: Callable[[str, datetime], None] = lambda key, due_at: None,
         quick: int = 16,
         slow: int = 4,
         quick_room: int = 20_000,
@@ -175,7 +193,7 @@ class Scheduler:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts = Counts()
-        self._fire, self._no_room, self._clock_jumped = fire, no_room, clock_jumped
+        self._fire, self._no_room, self._clock_jumped, self._lost = fire, no_room, clock_jumped, lost
         self._cap, self._clock, self._monotonic = cap, clock, monotonic
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -184,7 +202,7 @@ class Scheduler:
         self._order = count()
         self._going: Counter[str] = Counter()
         self._parked: defaultdict[str, deque[_Look]] = defaultdict(deque)
-        self._running = 0
+        self._running: dict[_Look, float] = {}
         self._quick = Lane("quick", quick, quick_room, self._run)
         self._slow = Lane("slow", slow, slow_room, self._run)
         self._offset = clock() - monotonic()
@@ -298,11 +316,10 @@ class Scheduler:
     def _run(self, look: _Look) -> None:
         if not self._begin(look):
             return
-        began = self._monotonic()
         try:
             self._guard(self._fire, look.watch.key, moment(look.due))
         finally:
-            self._end(look, self._monotonic() - began)
+            self._end(look)
 
     def _begin(self, look: _Look) -> bool:
         with self._lock:
@@ -315,7 +332,7 @@ class Scheduler:
                 look.watch.flying = False
                 return False
             self._going[key] += 1
-            self._running += 1
+            self._running[look] = self._monotonic()
             self._count(look)
             return True
 
@@ -326,16 +343,38 @@ class Scheduler:
             self.counts.run += 1
             self.counts.late.add(max(0.0, self._monotonic() - look.at))
 
-    def _end(self, look: _Look, took: float) -> None:
+    def _end(self, look: _Look) -> None:
         with self._lock:
-            key = look.watch.job.cap_key
-            look.watch.flying, look.watch.slow = False, took > SLOW_AFTER
-            self._going[key] -= 1
-            self._running -= 1
-            if parked := self._parked.get(key):
-                released = parked.popleft()
-                released.lane.queue.put(released)
-            self._idle.notify_all()
+            look.watch.flying = False
+            if look in self._running:  # else it was given up
+                look.watch.slow = self._monotonic() - self._running[look] > SLOW_AFTER
+                self._release(look)
+
+    def _release(self, look: _Look) -> None:
+        del self._running[look]
+        key = look.watch.job.cap_key
+        self._going[key] -= 1
+        if parked := self._parked.get(key):
+            released = parked.popleft()
+            released.lane.queue.put(released)
+        self._idle.notify_all()
+
+    def in_flight(self) -> Mapping[str, float]:
+        """The watches whose run is going now, and for how many seconds."""
+        with self._lock:
+            now = self._monotonic()
+            return {look.watch.key: now - began for look, began in self._running.items()}
+
+    def _give_up(self) -> None:
+        with self._lock:
+            now = self._monotonic()
+            lost = [look for look, began in self._running.items() if now - began > look.watch.job.lost_after.total_seconds()]
+            for look in lost:
+                self.counts.lost += 1
+                self._release(look)
+                look.lane.replace()
+        for look in lost:
+            self._guard(self._lost, look.watch.key, moment(look.due))
 
     def _guard(self, call: Callable[..., None], *args: object) -> None:
         try:
@@ -352,6 +391,7 @@ class Scheduler:
 
     def _watchdog(self) -> None:
         while not self._stopping.wait(LONGEST):
+            self._give_up()
             parted = self._parted()
             if abs(parted) > JUMP:
                 self._guard(self._clock_jumped, parted)
@@ -378,7 +418,7 @@ class Scheduler:
         if self._timer.running:
             self._timer.shutdown(wait=False)
         with self._lock:
-            drained = self._idle.wait_for(lambda: self._running == 0, grace.total_seconds())
+            drained = self._idle.wait_for(lambda: not self._running, grace.total_seconds())
         self._quick.end()
         self._slow.end()
         return drained

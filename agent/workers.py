@@ -140,8 +140,9 @@ class _Worker:
         """Send one job and wait for its reply, passing progress to `tell`."""
         self.calls += 1
         left = max(0.0, until - time.monotonic())
-        unsent = memoryview(json.dumps({**job, "within": left * OWN_SHARE}, default=_portable).encode() + b"\n")
-        self._pipes.register(self._in, selectors.EVENT_WRITE)
+        unsent = self._send(memoryview(json.dumps({**job, "within": left * OWN_SHARE}, default=_portable).encode() + b"\n"))
+        if unsent:
+            self._pipes.register(self._in, selectors.EVENT_WRITE)
         while True:
             ready = self._pipes.select(max(0.0, until - time.monotonic()))
             if not ready and time.monotonic() >= until:
@@ -149,6 +150,8 @@ class _Worker:
             for key, _ in ready:
                 if key.fd == self._in:
                     unsent = self._send(unsent)
+                    if not unsent:
+                        self._pipes.unregister(self._in)
                 elif key.fd == self._err:
                     self._overhear()
                 elif (reply := self._hear(job, tell)) is not None:
@@ -156,14 +159,11 @@ class _Worker:
 
     def _send(self, unsent: memoryview) -> memoryview:
         try:
-            unsent = unsent[os.write(self._in, unsent) :]
+            return unsent[os.write(self._in, unsent) :]
         except BlockingIOError:
             return unsent
         except BrokenPipeError:  # it died: what it said last is still in the other pipes
-            unsent = unsent[:0]
-        if not unsent:
-            self._pipes.unregister(self._in)
-        return unsent
+            return unsent[:0]
 
     def _hear(self, job: Mapping[str, Any], tell: Tell | None) -> Mapping[str, Any] | None:
         said = os.read(self._out, 2**20)

@@ -282,6 +282,25 @@ def test_the_slots_add_up(make, diary):
         assert counts.due == counts.run + counts.in_flight + counts.no_room + waiting
 
 
+def test_a_run_that_never_comes_back_is_given_up_and_its_lane_goes_on(diary):
+    hung, given_up, fired = threading.Event(), [], Counter()
+
+    def fire(key, due_at):
+        fired[key] += 1
+        if key == "hung":
+            hung.wait(30)
+
+    scheduler = Scheduler(fire, diary.no_room, quick=1, cap=1, lost=lambda key, due_at: given_up.append(key))
+    scheduler.plan({"hung": Job(0.05 * SECOND, "one", lost_after=0.2 * SECOND), "well": Job(0.05 * SECOND, "one")})
+    scheduler.start()
+    until(lambda: given_up and fired["well"] > 5)
+    assert fired["hung"] == 1 and scheduler.counts.in_flight > 3, "it is still in flight: no second thread is lost to it"
+    assert "hung" not in scheduler.in_flight()
+    hung.set()
+    until(lambda: fired["hung"] > 1)
+    assert scheduler.stop(SECOND)
+
+
 # The clock
 
 
