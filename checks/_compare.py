@@ -1,13 +1,12 @@
-"""How far one inference answer is from another: named outputs, datatypes, shapes and tolerances; NaN equals nothing."""
+"""How far answers and signatures are from the recorded ones: names, datatypes, shapes, tolerances; NaN equals nothing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-Json = Any
+from agent import Json, Signature, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,14 @@ def outputs(body: Json) -> Mapping[str, Json]:
     return {"answer": body}
 
 
+def size(gap: Gap) -> float:
+    """What is not a number at all is worse than any difference."""
+    return math.inf if gap.difference is None or math.isnan(gap.difference) else gap.difference
+
+
 def finite(body: Json) -> bool:
     """Whether every number the answer gives is one: a null in a list counts as none, since many servers write NaN as null."""
-    return all(_finite(one.get("data") if _is_tensor(one) else one) for one in outputs(body).values())
+    return all(_finite(one["data"] if _is_tensor(one) else one) for one in outputs(body).values() if not _is_text(one))
 
 
 def _finite(value: Json) -> bool:
@@ -61,6 +65,10 @@ def _is_tensor(output: Json) -> bool:
     return isinstance(output, Mapping) and "data" in output and "datatype" in output
 
 
+def _is_text(output: Json) -> bool:
+    return _is_tensor(output) and output["datatype"] == "BYTES"
+
+
 def _tensor(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> Gap | None:
     if not _is_tensor(given):
         return Gap(name, "is no tensor in the answer")
@@ -68,7 +76,10 @@ def _tensor(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> G
         if key in wanted and wanted[key] != given.get(key):
             return Gap(name, f"has {key} {given.get(key)}, recorded was {wanted[key]}")
     exact = not str(wanted["datatype"]).upper().startswith(("FP", "BF"))
-    return _values(name, list(_flat(wanted["data"])), list(_flat(given["data"])), *((0.0, 0.0) if exact else (rtol, atol)))
+    left, right = list(_flat(wanted["data"])), list(_flat(given["data"]))
+    if wanted["datatype"] == "BOOL":  # written as true and false, or as 1 and 0
+        left, right = [one == 1 for one in left], [one == 1 if one in (0, 1) else one for one in right]
+    return _values(name, left, right, *((0.0, 0.0) if exact else (rtol, atol)))
 
 
 def _plain(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> Gap | None:
@@ -76,7 +87,7 @@ def _plain(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> Ga
         if not isinstance(given, Mapping):
             return Gap(name, f"is {_show(given)}, recorded was an object")
         inner = list(gaps(wanted, given, rtol, atol))
-        worst = max(inner, key=_size, default=None)
+        worst = max(inner, key=size, default=None)
         return worst and Gap(f"{name}.{worst.output}", worst.what, worst.difference, worst.tolerance)
     if isinstance(wanted, list):
         return _list(name, wanted, given, rtol, atol)
@@ -88,7 +99,7 @@ def _list(name: str, wanted: list[Json], given: Json, rtol: float, atol: float) 
         return Gap(name, f"is {_show(given)}, recorded was a list of {len(wanted)}")
     if any(isinstance(one, (list, Mapping)) for one in wanted):
         found = [gap for place, (left, right) in enumerate(zip(wanted, given, strict=True)) if (gap := _plain(f"{place}", left, right, rtol, atol))]
-        worst = max(found, key=_size, default=None)
+        worst = max(found, key=size, default=None)
         return worst and Gap(name, f"at {worst.output} {worst.what}", worst.difference, worst.tolerance)
     return _values(name, wanted, given, rtol, atol)
 
@@ -97,7 +108,7 @@ def _values(name: str, wanted: list[Json], given: list[Json], rtol: float, atol:
     if len(wanted) != len(given):
         return Gap(name, f"has {len(given)} values, recorded were {len(wanted)}")
     found = [gap for left, right in zip(wanted, given, strict=True) if (gap := _value(name, left, right, rtol, atol))]
-    return max(found, key=_size, default=None)
+    return max(found, key=size, default=None)
 
 
 def _value(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> Gap | None:
@@ -121,11 +132,6 @@ def _flat(data: Json) -> Iterator[Json]:
         yield from _flat(one) if isinstance(one, list) else (one,)
 
 
-def _size(gap: Gap) -> float:
-    """What is not a number at all is worse than any difference."""
-    return math.inf if gap.difference is None or math.isnan(gap.difference) else gap.difference
-
-
 def _number(value: Json) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -134,3 +140,32 @@ def _show(value: Json) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return "an object" if isinstance(value, Mapping) else f"{value:.6g}" if isinstance(value, float) else f"{value!r:.40}"
+
+
+def differences(recorded: Json, stated: Signature) -> list[str]:
+    """What a stated signature has otherwise than the recorded one, a sentence for each tensor; order does not matter, and -1 fits any size."""
+    return [*_tensors("input", recorded.get("inputs", ()), stated.inputs), *_tensors("output", recorded.get("outputs", ()), stated.outputs)]
+
+
+def well_formed(recorded: Json) -> bool:
+    if not isinstance(recorded, Mapping):
+        return False
+    tensors = [one for kind in ("inputs", "outputs") for one in recorded.get(kind, ())]
+    return all(isinstance(one, Mapping) and {"name", "datatype"} <= set(one) and isinstance(one.get("shape"), list) for one in tensors)
+
+
+def _tensors(kind: str, recorded: Json, stated: tuple[Tensor, ...]) -> list[str]:
+    found, wrong = {tensor.name: tensor for tensor in stated}, []
+    for tensor in recorded:
+        name, served = tensor["name"], found.pop(tensor["name"], None)
+        if served is None:
+            wrong.append(f"{kind} '{name}' is not there")
+        elif served.datatype != tensor["datatype"]:
+            wrong.append(f"{kind} '{name}' is {served.datatype}, registered {tensor['datatype']}")
+        elif not _fits(served.shape, tuple(tensor["shape"])):
+            wrong.append(f"{kind} '{name}' has shape {list(served.shape)}, registered {list(tensor['shape'])}")
+    return wrong + [f"{kind} '{name}' was not registered" for name in found]
+
+
+def _fits(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return len(one) == len(other) and all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))

@@ -7,18 +7,36 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agent import Columns, GoldenRow, Json, Registry, Server
+from agent import Columns, Golden, GoldenRow, Json, Registry, Router, Server
+from agent.errors import AnswerError
 
 PLACE = "{inputs}"
+NOT_NOW = (408, 425, 429)  # asked too slowly, too early, too often: about us, not about the request
 
 
-def served(server: Server, registry: Registry | None) -> str | None:
-    """What the server says it serves; a server that only says so in its answers is asked one golden request."""
+def served(server: Server, registry: Registry | None = None, router: Router | None = None) -> str | None:
+    """What the server says it serves, or the only version its router sends traffic to, or what answers a golden request; else None."""
     said = server.version()
-    if said is not None or registry is None:
-        return said
-    rows = newest(registry)
-    return server.infer(rows[0].request).version if rows else None
+    if said is None and router is not None:
+        shares = [version for version, share in router.served().items() if share > 0]
+        said = shares[0] if len(shares) == 1 else None
+    return said if said is not None or registry is None else _answering(server, registry)
+
+
+def _answering(server: Server, registry: Registry) -> str | None:
+    """Versions may take different requests, so a refused one says nothing about who refused it: the next older one is tried."""
+    for golden in _newest_first(registry):
+        try:
+            return server.infer(golden.rows[0].request).version
+        except AnswerError as problem:
+            if not refused(problem):
+                raise
+    return None
+
+
+def refused(problem: AnswerError) -> bool:
+    """Whether it is the model's word on a request: 4xx, but for those that only say "not now"."""
+    return problem.status is not None and 400 <= problem.status < 500 and problem.status not in NOT_NOW
 
 
 def rows(server: Server, registry: Registry | None) -> Sequence[GoldenRow]:
@@ -27,16 +45,15 @@ def rows(server: Server, registry: Registry | None) -> Sequence[GoldenRow]:
         return ()
     version = served(server, registry)
     golden = registry.golden(version) if version is not None else None
-    return golden.rows if golden is not None else newest(registry)
+    found = golden if golden and golden.rows else next(_newest_first(registry), None)
+    return found.rows if found else ()
 
 
-def newest(registry: Registry) -> Sequence[GoldenRow]:
-    """The golden rows of the version registered last among those that have any."""
+def _newest_first(registry: Registry) -> Iterator[Golden]:
     for registered in reversed(registry.versions()):
         golden = registry.golden(registered.version)
         if golden is not None and golden.rows:
-            return golden.rows
-    return ()
+            yield golden
 
 
 def logged(live: Columns, limit: int) -> Iterator[Json]:

@@ -6,16 +6,40 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from agent import Columns, Golden, GoldenRow, Json, Reading, Registry, Server, Tensor, Verdict, Window, check, error, fail, nodata, ok, spell, warn
-from agent.errors import AnswerError, DeniedError, ServerError
+from agent import (
+    Columns,
+    Golden,
+    GoldenRow,
+    Json,
+    Reading,
+    Registry,
+    Router,
+    Server,
+    Verdict,
+    Window,
+    check,
+    error,
+    fail,
+    nodata,
+    ok,
+    spell,
+    warn,
+)
+from agent.errors import AnswerError, ServerError
 from checks import _replay
-from checks._compare import Gap, finite, gaps
+from checks._compare import Gap, differences, finite, gaps, size, well_formed
 from checks._quantile import interval, order
 
 RECORD = (
     "record them where the model is trained, before any serving code: "
     "`from agent.targets.folder import record; record('models/NAME', 'VERSION', {'model.onnx': path}, golden=[(request, expected), ...])`"
 )
+
+UNTOLD = (
+    "nobody says which version is served: the server's metadata, repository index and answers name none or several, and no router does; "
+    "have the server put model_version in its answers, bind `router:`, or set `with: {version: ...}`"
+)
+SHAPE = "{'inputs': [{'name': ..., 'datatype': 'FP32', 'shape': [-1, 64]}, ...], 'outputs': [...]}"
 
 
 @check(pillar="monitoring", asks="Does the server say it is ready to answer?", cause="errors", exact=True)
@@ -27,46 +51,27 @@ def ready(server: Server) -> Verdict:
 
 
 @check(pillar="deployment", asks="Does the served model take and give what was registered?", cause="answers", exact=True)
-def signature(server: Server, registry: Registry | None = None) -> Verdict:
+def signature(server: Server, registry: Registry | None = None, router: Router | None = None) -> Verdict:
     """Compares the server's stated inputs and outputs with `signature` in the lineage manifest of the served version."""
     stated = server.signature()
     if stated is None:
         return nodata("the server states no inputs or outputs, so there is nothing to compare; serving.parity does not need them")
-    version = _replay.served(server, registry)
-    if version is None or registry is None:
-        return nodata("no registry is bound: bind `registry:`" if registry is None else UNTOLD)
+    if registry is None:
+        return nodata("no registry is bound, so there is nothing to compare with; add `registry:` to the service's targets")
+    version = _replay.served(server, registry, router)
+    if version is None:
+        return nodata(UNTOLD)
     registered = registry.version(version)
-    recorded = (registered.lineage if registered else {}).get("signature")
+    recorded = registered.lineage.get("signature") if registered else None
     if not recorded:
-        return nodata(f"the registry holds no signature for version {version}; pass lineage={{'signature': ...}} to record()")
-    wrong = [*_tensors("input", recorded.get("inputs", ()), stated.inputs), *_tensors("output", recorded.get("outputs", ()), stated.outputs)]
+        return nodata(f"the registry holds no signature of version {version}; pass lineage={{'signature': {SHAPE}}} to record()")
+    if not well_formed(recorded):
+        return error(f"the signature registered with version {version} cannot be read; it must be {SHAPE}")
+    wrong = differences(recorded, stated)
     reading = Reading(len(wrong), 0, n=len(stated.inputs) + len(stated.outputs), unit="tensors")
     if wrong:
         return fail(f"version {version} is served with another signature than was registered: {'; '.join(wrong)}", reading)
     return ok(f"the signature served is the one registered with version {version}", reading)
-
-
-UNTOLD = (
-    "the server does not say which version it serves: its answers, metadata and repository index name none, "
-    "or name several; set `with: {version: ...}` or have the server put model_version in its answers"
-)
-
-
-def _tensors(kind: str, recorded: Any, stated: tuple[Tensor, ...]) -> list[str]:
-    found, wrong = {tensor.name: tensor for tensor in stated}, []
-    for tensor in recorded:
-        name, served = tensor["name"], found.pop(tensor["name"], None)
-        if served is None:
-            wrong.append(f"{kind} '{name}' is not there")
-        elif served.datatype != tensor["datatype"]:
-            wrong.append(f"{kind} '{name}' is {served.datatype}, registered {tensor['datatype']}")
-        elif not _fits(served.shape, tuple(tensor["shape"])):
-            wrong.append(f"{kind} '{name}' has shape {list(served.shape)}, registered {list(tensor['shape'])}")
-    return wrong + [f"{kind} '{name}' was not registered" for name in found]
-
-
-def _fits(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    return len(one) == len(other) and all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
 
 
 @check(pillar="monitoring", asks="Does the server answer our own probes in time?", cause="latency")
@@ -84,6 +89,8 @@ def latency(
     Fails only when the whole 95 % interval of the quantile lies above the limit; warns when the quantile does and the interval does not.
     One request first opens the connection, and is not counted.
     """
+    if probes < 1 or not 0 < quantile < 1:
+        return error(f"{probes} probes cannot tell quantile {quantile}; set `probes` to 1 or more, and `quantile` between 0 and 1")
     asked = [request] if request is not None else [row.request for row in _replay.rows(server, registry)]
     if not asked:
         return nodata(f"no request to time: set `with: {{request: ...}}`, or {RECORD}")
@@ -104,6 +111,7 @@ def latency(
 def parity(
     server: Server,
     registry: Registry,
+    router: Router | None = None,
     *,
     rtol: float | None = None,
     atol: float | None = None,
@@ -113,10 +121,11 @@ def parity(
     """Asks the golden rows of the served version again (of `version`, where it is given, addressed by name if the server can).
 
     An output differs when it is beyond atol + rtol * |expected|; both are the recorded ones unless given. A golden request that is
-    refused with 4xx is a wrong answer. Rows that another version answered (a switch or a split while we asked) are not judged.
+    refused with 4xx, or answered with what is no JSON, is a wrong answer. Rows that another version answered, because traffic is split
+    or was moved while we asked, are not judged.
     """
     asked = server.at(version) if version is not None and "at" in server.can else server
-    judged = version or _replay.served(server, registry)
+    judged = version or _replay.served(server, registry, router)
     if judged is None:
         return nodata(UNTOLD)
     try:
@@ -134,20 +143,20 @@ def _ask(server: Server, row: GoldenRow, version: str, rtol: float, atol: float)
     """The gaps of one row; the version that answered, when it is another one."""
     try:
         answer = server.infer(row.request)
-    except (ServerError, DeniedError):
+    except ServerError:
         raise
     except AnswerError as problem:
-        if not _refused(problem):
+        if not _replay.refused(problem) and not _unreadable(problem):
             raise
-        return [Gap("answer", f"was refused ({problem})")]
+        return [Gap("answer", f"cannot be compared ({problem})")]
     if answer.version is not None and answer.version != version:
         return answer.version
     return list(gaps(row.expected, answer.body, rtol, atol))
 
 
-def _refused(problem: AnswerError) -> bool:
-    """A 4xx is the model's word on the request, unless it only says "not now"."""
-    return problem.status is not None and 400 <= problem.status < 500 and problem.status not in (408, 425, 429)
+def _unreadable(problem: AnswerError) -> bool:
+    """The server thinks that it answered (2xx), and what came is NaN, cut off or no JSON: certainly not what was recorded."""
+    return problem.status is not None and 200 <= problem.status < 300
 
 
 def _told(version: str, found: list[list[Gap] | str], golden: Golden) -> Verdict:
@@ -160,7 +169,7 @@ def _told(version: str, found: list[list[Gap] | str], golden: Golden) -> Verdict
     aside = f" ({len(found) - len(rows)} more were answered by {', '.join(others)})" if others else ""
     if not wrong:
         return ok(f"version {version} answers all {len(rows)} golden rows as recorded{aside}", reading)
-    place, worst = max(((place, gap) for place, one in wrong.items() for gap in one), key=lambda pair: _size(pair[1]))
+    place, worst = max(((place, gap) for place, one in wrong.items() for gap in one), key=lambda pair: size(pair[1]))
     by = "" if worst.difference is None else f" (off by {worst.difference:.4g}, allowed {worst.tolerance:.4g})"
     return fail(
         f"version {version} answers {len(wrong)} of {len(rows)} golden rows otherwise than recorded{aside}; worst in row {place}: "
@@ -178,12 +187,8 @@ def _parts(wrong: Mapping[int, list[Gap]]) -> Mapping[str, Reading]:
 
 
 def _part(some: list[Gap]) -> Reading:
-    worst = max(some, key=_size)
+    worst = max(some, key=size)
     return Reading(worst.difference, worst.tolerance, n=len(some), unit="rows")
-
-
-def _size(gap: Gap) -> float:
-    return float("inf") if gap.difference is None else gap.difference
 
 
 @check(pillar="monitoring", asks="Does the server take the inputs it gets, and answer with numbers?", cause="answers", exact=True)
@@ -225,10 +230,8 @@ def answers(
 def _fault(server: Server, request: Json) -> str | None:
     try:
         answer = server.infer(request)
-    except DeniedError:
-        raise
     except AnswerError as problem:
-        if problem.status in (408, 425, 429):
+        if problem.status in _replay.NOT_NOW:
             raise
         return str(problem)
     return None if finite(answer.body) else "a number in the answer is NaN, infinite or null"

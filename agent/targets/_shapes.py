@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agent import Json, Locator, Signature, Tensor
+from agent import Answer, Json, Locator, Signature, Tensor
 from agent.errors import AnswerError, ConfigError
 from agent.plugins import suggest
 
@@ -40,6 +40,16 @@ def version(value: Json, where: str) -> str | None:
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
     raise AnswerError(f"{where}: the version is {value!r:.80}, which is neither text nor a whole number")
+
+
+def asked_again(infer: Callable[[Json], Answer], request: Json) -> str | None:
+    """The version that answers a request it answered before; None if whatever is served now refuses it (4xx), and so tells nothing."""
+    try:
+        return infer(request).version
+    except AnswerError as problem:
+        if problem.status is None or not 400 <= problem.status < 500:
+            raise
+        return None
 
 
 def signature(body: Json, where: str) -> Signature | None:

@@ -53,7 +53,7 @@ class Http:
             return self._named
         if path := self._version.get("path"):
             return self._told(self._wire.get(path), path)
-        return self.infer(self._asked).version if self._asked is not None and self._version else None
+        return _shapes.asked_again(self.infer, self._asked) if self._asked is not None and self._version else None
 
     def signature(self) -> Signature | None:
         """From the page the option names, where it holds `inputs` and `outputs` as the Open Inference Protocol writes them; else None."""

@@ -54,7 +54,7 @@ class Oip:
         if isinstance(stated, list) and len(stated) == 1:
             return _shapes.version(stated[0], self._path)
         if self._asked is not None:
-            return self.infer(self._asked).version
+            return _shapes.asked_again(self.infer, self._asked)
         return None if stated else self._indexed()
 
     def signature(self) -> Signature | None:

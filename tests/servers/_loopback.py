@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,18 +26,22 @@ class Loopback:
     """`answers(method, path, body)` gives (status, JSON); `fault` names one of FAULTS, or "hang"; every request is kept in `requests`."""
 
     def __init__(self, answers: Answers) -> None:
-        self.fault, self.requests, self.released = "", [], threading.Event()
+        self.fault, self.requests, self.released, self.kept = "", [], threading.Event(), []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                server.kept.append(self.connection)
 
             def do_GET(self) -> None:
                 content = self.rfile.read(int(self.headers.get("content-length", 0)))
                 server.requests.append((self.command, self.path, dict(self.headers.items()), content))
                 if server.fault == "hang":
                     server.released.wait(30)
-                status, kind, body = FAULTS.get(server.fault) or _json(answers(self.command, self.path, json.loads(content or b"null")))
+                status, kind, body = FAULTS.get(server.fault) or _json(*_answered(answers, self.command, self.path, content))
                 self.send_response(status)
                 self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(body)))
@@ -54,10 +60,22 @@ class Loopback:
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
+        """As when the process ends: nobody listens, and connections that were kept are closed."""
         self.released.set()
         self._http.shutdown()
         self._http.server_close()
+        for connection in self.kept:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
-def _json(answer: tuple[int, Any]) -> tuple[int, str, bytes]:
-    return answer[0], "application/json", b"" if answer[0] == 204 else json.dumps(answer[1]).encode()
+def _answered(answers: Answers, method: str, path: str, content: bytes) -> tuple[int, Any]:
+    """What breaks while answering is a 500, as it is with a web framework."""
+    try:
+        return answers(method, path, json.loads(content or b"null"))
+    except Exception as problem:
+        return 500, {"error": repr(problem)}
+
+
+def _json(status: int, body: Any) -> tuple[int, str, bytes]:
+    return status, "application/json", b"" if status == 204 else json.dumps(body).encode()

@@ -16,7 +16,7 @@ class Speaker(Loopback):
     """`silent` names what it leaves out, as real servers do: metadata (MLServer), version, index."""
 
     def __init__(self, served: str = "1", loaded: tuple[str, ...] = ("1", "2"), silent: tuple[str, ...] = ()) -> None:
-        self.served, self.loaded, self.silent, self.up = served, loaded, silent, True
+        self.served, self.loaded, self.silent, self.up, self.factors = served, loaded, silent, True, dict(FACTORS)
         super().__init__(self._answer)
         self.url, self.options = f"oip+{self.address}/m", {}
 
@@ -49,5 +49,5 @@ class Speaker(Loopback):
         if len(data) != 2 or body["inputs"][0]["shape"] != [1, 2]:
             return 400, {"error": f"x must be [1, 2], is {len(data)} values"}
         said = {} if "version" in self.silent else {"model_version": version}
-        outputs = [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [FACTORS[version] * x for x in data]}]
+        outputs = [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [self.factors[version] * x for x in data]}]
         return 200, {"model_name": "m", **said, "id": body.get("id"), "outputs": outputs}
