@@ -6,10 +6,8 @@ httpcore, the engine of httpx, speaks the protocol; httpx's client above it woul
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
-from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
@@ -18,30 +16,25 @@ from json import dumps
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, quote_plus, urlencode, urlsplit
 from uuid import uuid4
 
+from agent import credential, proxy
+from agent.credential import Token, shown
 from agent.dial import NAMES, Resolver, Stream, Trust, dial, explained, left, secure
 from agent.errors import AnswerError, ConfigError, DeadlineError, DeniedError, ServerError, TargetError, WatchkeeperError
-from agent.model import PROBE_HEADER, PROBE_PREFIX, Auth, Json, Locator, spell
+from agent.model import PROBE_HEADER, PROBE_PREFIX, Auth, Json, Locator
 from agent.reply import Reply, bounded, inflated
 
 if TYPE_CHECKING:
     import httpcore
 
-__all__ = ["MAX_BYTES", "Reply", "Resolver", "Wire", "deadline", "probe_id", "remaining", "shown"]
+__all__ = ["MAX_BYTES", "NAMES", "Reply", "Resolver", "Wire", "deadline", "probe_id", "remaining", "shown"]
 
 MAX_BYTES = 8 * 2**20
 LINES = 2  # connections one Wire may hold
 IDLE, AGE = 75.0, 300.0  # seconds; an old connection would hide that the name has moved, or that nobody new is let in
 READS = ("GET", "HEAD")
-KINDS = {
-    "bearer": ("token",),
-    "basic": ("user", "password"),
-    "header": ("name", "value"),
-    "oauth2": ("token_url", "client_id", "client_secret"),
-    "mtls": ("cert", "key"),
-}
 SAID_ALWAYS = [
     (b"User-Agent", b"watchkeeper"),
     (b"Accept", b"*/*"),
@@ -74,16 +67,6 @@ def probe_id() -> str:
     return PROBE_PREFIX + uuid4().hex
 
 
-_SECRET = re.compile(r"token|key|secret|pass|pwd|sig|auth|cred|code", re.IGNORECASE)
-
-
-def shown(url: str) -> str:
-    """A URL fit for an error message or a log: no user, no password, no query value that looks secret."""
-    parts = urlsplit(url)
-    query = "&".join(f"{name}={'***' if _SECRET.search(name) else value}" for name, value in parse_qsl(parts.query, keep_blank_values=True))
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
-
-
 class _Line:
     """One connection to a target, when it was opened and when it was last used."""
 
@@ -96,8 +79,9 @@ class _Line:
         self.connection = httpcore.HTTP11Connection(origin, stream)  # type: ignore[arg-type]  # has all that is called of a NetworkStream
 
     def fit(self, now: float) -> bool:
-        """May be used again."""
-        return now - self.used_at < IDLE and now - self.opened_at < AGE and not self.stream.readable()
+        """May be used again: young enough, still open, and nothing unasked for was said that would be taken for the next answer."""
+        unread, _ = self.connection._h11_state.trailing_data
+        return now - self.used_at < IDLE and now - self.opened_at < AGE and not unread and not self.stream.readable()
 
     def exchange(self, request: httpcore.Request, end: float, limit: int) -> tuple[int, dict[str, str], bytes]:
         """Sends a request and reads the whole answer: status, headers, body."""
@@ -105,11 +89,16 @@ class _Line:
         response = self.connection.handle_request(request)
         try:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-            body = bounded(response.iter_stream(), limit)
+            body = bounded(self._timely(response.iter_stream()), limit)
         finally:
             response.close()
         self.used_at = monotonic()
         return response.status, headers, inflated(body, headers.get("content-encoding", ""), limit)
+
+    def _timely(self, parts: Iterable[bytes]) -> Iterator[bytes]:
+        for part in parts:
+            left(self.stream.end)  # one read can hold ten thousand chunks, and taking them apart takes time too
+            yield part
 
     def unheard(self, method: str, error: Exception) -> bool:
         """The server had closed this kept connection: it answered nothing, and asking again cannot do a thing twice."""
@@ -120,15 +109,21 @@ class Wire:
     """Speaks HTTP to one target. Cheap to make, connects when first used, keeps at most two connections, may be shared by threads.
 
     `at.look` opens what is only read; `acting=True` shows `at.act` instead and is refused where only `look` is configured.
-    Proxies in the environment are not used: a forgotten variable would make every target look down and hand its credential to a third party.
+    Proxies in the environment are used only with the option `proxy: environment` (or the URL of one): a forgotten variable
+    would make every target look down at once, and hand their credentials to a third party.
     """
 
-    __slots__ = ("_acting", "_free", "_names", "_parts", "_room", "_said", "at", "max_bytes")
+    __slots__ = ("_acting", "_free", "_host", "_names", "_parts", "_proxy", "_room", "_said", "at", "max_bytes")
 
     def __init__(self, at: Locator, *, names: Resolver = NAMES, max_bytes: int = MAX_BYTES) -> None:
         self.at, self._names, self.max_bytes = at, names, max_bytes
         self._parts = _checked(at)
-        self._said = [(b"Host", self._parts.netloc.encode()), *SAID_ALWAYS]
+        host = self._parts.hostname or ""
+        self._host = host.encode("ascii" if host.isascii() else "idna")
+        self._proxy = proxy.chosen(at.options.get("proxy"), self._parts.scheme, host)
+        self._said = [(b"Host", self._named()), *SAID_ALWAYS]
+        if self._proxy and self._parts.scheme == "http":
+            self._said += proxy.credential(self._proxy)
         self._free: list[_Line] = []
         self._room = threading.BoundedSemaphore(LINES)
         self._acting: Wire | None = None
@@ -189,6 +184,10 @@ class Wire:
             self._acting = Wire(replace(self.at, look=self.at.act, act=None), names=self._names, max_bytes=self.max_bytes)
         return self._acting or self
 
+    def _named(self) -> bytes:
+        host = b"[" + self._host + b"]" if b":" in self._host else self._host
+        return host + (f":{self._parts.port}".encode() if self._parts.port else b"")
+
     def _target(self, path: str, params: Mapping[str, str] | None) -> str:
         base, query = self._parts.path, self._parts.query if not path else ""
         if path:
@@ -198,25 +197,37 @@ class Wire:
         return quote(base or "/", safe="/%:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
 
     def _exchange(self, method: str, target: str, headers: Mapping[str, str], content: bytes | None, url: str) -> Reply:
-        import httpcore
-
         begun, end = monotonic(), _end.get() or 0.0
-        said = [(name.encode(), value.encode()) for name, value in headers.items()]
-        if content is not None or method not in READS:
-            said.append((b"Content-Length", str(len(content or b"")).encode()))
-        parts = self._parts
-        where = httpcore.URL(scheme=parts.scheme.encode(), host=_host(parts), port=parts.port, target=target.encode())
         try:
-            request = httpcore.Request(method, where, headers=self._said + self._credential() + said, content=content)
+            request = self._asking(method, url if self._proxy and self._parts.scheme == "http" else target, headers, content)
             if not self._room.acquire(timeout=left(end)):
-                raise DeadlineError(f"{LINES} exchanges with this target took all of {spell(self.at.within)}")
+                raise DeadlineError(f"{LINES} other exchanges with this target took all of the {end - begun:.3g} s")
             try:
                 status, answered, body = self._spoken(request, method, end)
             finally:
                 self._room.release()
         except TimeoutError as error:
-            raise DeadlineError(f"not over in {end - begun:.3g} s") from error
+            raise DeadlineError(f"the {end - begun:.3g} s for it were over before it was asked") from error
+        if status == 401 and self.at.look and self.at.look.kind == "oauth2":
+            self._granted(credential.values(self.at.look), forget=True)
         return Reply(status, answered, body, monotonic() - begun, shown(url))
+
+    def _asking(self, method: str, target: str, headers: Mapping[str, str], content: bytes | None) -> httpcore.Request:
+        import httpcore
+
+        said = self._said + credential.headers(self.at.look, self._granted)
+        said += [(name.encode(), value.encode()) for name, value in headers.items()]
+        if content is not None or method not in READS:
+            said.append((b"Content-Length", str(len(content or b"")).encode()))
+        where = httpcore.URL(scheme=self._parts.scheme.encode(), host=self._host, port=self._parts.port, target=target.encode())
+        return httpcore.Request(method, where, headers=said, content=content)
+
+    def _granted(self, values: Mapping[str, str], forget: bool = False) -> str:
+        token, fetch = _grant(tuple(sorted(values.items())), self._names)
+        if forget:
+            token.forget()
+            return ""
+        return token.get(fetch, left(_end.get() or 0.0))
 
     def _spoken(self, request: httpcore.Request, method: str, end: float) -> tuple[int, dict[str, str], bytes]:
         kept = self._kept()
@@ -248,9 +259,13 @@ class Wire:
         return None
 
     def _opened(self, origin: httpcore.Origin, end: float) -> _Line:
-        host, port = self._parts.hostname or "", self._parts.port or (443 if self._parts.scheme == "https" else 80)
-        sock = dial(host, port, end, self._names)
-        if self._parts.scheme == "https":
+        safe = self._parts.scheme == "https"
+        host, port = self._parts.hostname or "", self._parts.port or (443 if safe else 80)
+        first = (self._proxy.hostname or "", self._proxy.port or 80) if self._proxy else (host, port)
+        sock = dial(*first, end, self._names)
+        if safe and self._proxy:
+            proxy.tunnel(sock, self._proxy, host, port, end)
+        if safe:
             sock = secure(sock, host, self._trust(), end)
         return _Line(origin, Stream(sock, end))
 
@@ -259,28 +274,9 @@ class Wire:
         ca, cert, key = (str(Path(self.at.folder, name)) if name else None for name in (self.at.ca, files.get("cert"), files.get("key")))
         return Trust(self.at.verify, ca, cert, key)
 
-    def _credential(self) -> list[tuple[bytes, bytes]]:
-        if self.at.look is None or self.at.look.kind == "mtls":
-            return []
-        value = {name: text.strip() for name, text in self.at.look.values.items()}  # a secret read from a file often ends in a line break
-        match self.at.look.kind:
-            case "header":
-                return [(value["name"].encode(), value["value"].encode())]
-            case "basic":
-                return [(b"Authorization", b"Basic " + b64encode(f"{value['user']}:{value['password']}".encode()))]
-            case "oauth2":
-                return [(b"Authorization", b"Bearer " + _grant(tuple(sorted(value.items())), self._names).token().encode())]
-        return [(b"Authorization", b"Bearer " + value["token"].encode())]
-
     def _told(self, error: WatchkeeperError, what: str) -> WatchkeeperError:
-        """The same error with what was asked in front and nothing secret left in it: a server may echo the credential it was shown."""
-        message = f"{what}: {error}"
-        auth = self.at.look
-        secrets = [value.strip() for name, value in auth.values.items() if _SECRET.search(name) or name == "value"] if auth else []
-        if auth and auth.kind == "basic":
-            secrets.append(self._credential()[0][1].decode().removeprefix("Basic "))
-        for secret in filter(None, secrets):
-            message = message.replace(secret, "***")
+        """The same error with what was asked in front and nothing secret left in it."""
+        message = credential.hidden(f"{what}: {error}", self.at.look)
         return type(error)(message, error.status) if isinstance(error, AnswerError) else type(error)(message)
 
 
@@ -297,15 +293,9 @@ def _checked(at: Locator) -> SplitResult:
     if "@" in parts.netloc:
         raise ConfigError(f"{whose}: the URL holds a credential, and URLs are printed; move it to `look` as kind basic with user and password")
     for auth in filter(None, (at.look, at.act)):
-        missing = [name for name in KINDS.get(auth.kind, ("kind",)) if not auth.values.get(name)]
-        if missing:
-            raise ConfigError(f"{whose}: a credential of kind {auth.kind!r} needs {', '.join(missing)}; the kinds are {', '.join(KINDS)}")
+        if problem := credential.problem(auth):
+            raise ConfigError(f"{whose}: {problem}")
     return parts
-
-
-def _host(parts: SplitResult) -> bytes:
-    host = parts.hostname or ""
-    return host.encode("ascii" if host.isascii() else "idna")
 
 
 def _judged(reply: Reply) -> Reply:
@@ -323,37 +313,11 @@ def _judged(reply: Reply) -> Reply:
     raise AnswerError(f"{reply.status} is not the expected answer{said}", reply.status)
 
 
-class _Grant:
-    """One OAuth2 client: its access token, fetched when needed and kept until shortly before it expires."""
-
-    def __init__(self, values: Mapping[str, str], names: Resolver) -> None:
-        client = {"user": quote_plus(values["client_id"]), "password": quote_plus(values["client_secret"])}
-        at = Locator("oauth2", "token", values["token_url"], look=Auth("basic", client), ca=values.get("ca"), within=timedelta(minutes=1))
-        self._wire, self._scope = Wire(at, names=names), values.get("scope", "")
-        self._lock, self._token, self._until = threading.Lock(), "", 0.0
-
-    def token(self) -> str:
-        """The token, fetched within the deadline of the exchange that needs it."""
-        if not self._lock.acquire(timeout=left(_end.get() or 0.0)):
-            raise TimeoutError
-        try:
-            if monotonic() >= self._until:
-                self._fetch()
-            return self._token
-        finally:
-            self._lock.release()
-
-    def _fetch(self) -> None:
-        form = {"grant_type": "client_credentials"} | ({"scope": self._scope} if self._scope else {})
-        reply = self._wire.post(content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"})
-        said = reply.json()
-        if not isinstance(said, dict) or not isinstance(said.get("access_token"), str):
-            raise AnswerError(f"{reply.url}: the answer holds no access_token; check the OAuth2 client and its scope", reply.status)
-        lasts = float(said.get("expires_in") or 300)
-        self._token, self._until = said["access_token"], monotonic() + lasts * 0.9
-
-
 @lru_cache(maxsize=1024)
-def _grant(values: tuple[tuple[str, str], ...], names: Resolver) -> _Grant:
-    """One grant a client for the whole process: a thousand targets behind one client fetch one token."""
-    return _Grant(dict(values), names)
+def _grant(values: tuple[tuple[str, str], ...], names: Resolver) -> tuple[Token, Callable[[], Json]]:
+    """One token, and how to fetch it, for each OAuth2 client in the whole process: a thousand targets behind one client share it."""
+    value = dict(values)
+    client = Auth("basic", {"user": quote_plus(value["client_id"]), "password": quote_plus(value["client_secret"])})
+    form = {"grant_type": "client_credentials"} | ({"scope": value["scope"]} if value.get("scope") else {})
+    wire = Wire(Locator("oauth2", "token", value["token_url"], look=client, ca=value.get("ca"), within=timedelta(minutes=1)), names=names)
+    return Token(), lambda: wire.post(content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}).json()

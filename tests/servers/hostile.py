@@ -103,6 +103,18 @@ def says(*answers: bytes) -> Script:
     return script
 
 
+def noting() -> tuple[Script, list[bytes]]:
+    """A script that answers well, and the requests it will have heard."""
+    requests: list[bytes] = []
+
+    def script(one: socket.socket) -> None:
+        while True:
+            requests.append(heard(one))
+            one.sendall(answer())
+
+    return script, requests
+
+
 def once(reply: bytes) -> Script:
     """Answers one request, then closes."""
 
@@ -166,3 +178,32 @@ def refused() -> int:
     """A port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         return int(one.getsockname()[1])
+
+
+def forwarding(one: socket.socket) -> None:
+    """A proxy that knows CONNECT alone and passes on what comes, both ways."""
+    host, _, port = heard(one).split()[1].decode().rpartition(":")
+    with socket.create_connection((host, int(port))) as other:
+        one.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        threading.Thread(target=_pass, args=(other, one), daemon=True).start()
+        _pass(one, other)
+
+
+def _pass(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[tuple[str, int]]:
+    """An address that neither takes nor refuses a connection: a listener whose queue is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(listener.getsockname())
+        yield listener.getsockname()
