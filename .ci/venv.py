@@ -1,0 +1,137 @@
+"""Builds a virtual environment from this repository's pins: ours (`.venv`), a peer server's, or the pins themselves; standard library only."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+HOUSE = Path(__file__).resolve().parent.parent
+PINS = HOUSE / "constraints.txt"
+BY_HAND = "# By hand"
+USAGE = "usage: venv.py ours EXTRA[,EXTRA...] | peer NAME | pins"
+
+
+def ours(extras: str) -> None:
+    """`.venv` with this repository installed for editing and the extras asked for. `dev` contains `examples`."""
+    folder, wanted = HOUSE / ".venv", set(extras.split(","))
+    with _alone(folder):
+        digest = _digest([HOUSE / "pyproject.toml", PINS], str(HOUSE))
+        if any((folder / f".installed-{made}").exists() and _covers(made, wanted, folder, digest) for made in _made(folder)):
+            return
+        python = _environment(folder)
+        if "torch" in wanted:  # first and alone: it is gigabytes, and everything after it must fit around it, not move it
+            _pip(python, [_pin("torch")])
+        _pip(python, ["-c", str(PINS), "-e", f"{HOUSE}[{','.join(sorted(wanted))}]"])
+        (folder / f".installed-{'+'.join(sorted(wanted))}").write_text(digest)
+
+
+def peer(name: str) -> None:
+    """A server nobody here wrote, in an environment of its own under `peers_folder()`, from `.ci/peers/NAME.txt`."""
+    wants = HOUSE / ".ci" / "peers" / f"{name}.txt"
+    folder = peers_folder() / name
+    with _alone(folder):
+        digest = _digest([wants])
+        stamp = folder / ".installed"
+        if stamp.exists() and stamp.read_text() == digest:
+            return
+        python = _environment(folder)
+        stamp.unlink(missing_ok=True)
+        _pip(python, ["-r", str(wants)])
+        stamp.write_text(digest)
+
+
+def peers_folder() -> Path:
+    """Where peers' environments are kept between runs; WATCHKEEPER_PEERS names another place."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("WATCHKEEPER_PEERS") or cache / "watchkeeper" / "peers")
+
+
+def pins() -> None:
+    """Write constraints.txt anew from a fresh environment with the newest of everything; lines from '# By hand' on are kept."""
+    header = [line for line in PINS.read_text().splitlines() if line.startswith("#")]
+    top = header[: next(i for i, line in enumerate(header) if line.startswith(BY_HAND))]
+    kept = PINS.read_text()[PINS.read_text().index(BY_HAND) :]
+    with tempfile.TemporaryDirectory() as place:
+        python = _environment(Path(place) / "fresh")
+        _pip(python, [f"{HOUSE}[dev,load]"])
+        frozen = subprocess.run([python, "-m", "pip", "freeze", "--exclude", "watchkeeper"], check=True, capture_output=True, text=True)
+    PINS.write_text("\n".join(top) + "\n" + frozen.stdout + kept)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One set-up at a time for a folder; a second waits for the first and then finds its work done."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _made(folder: Path) -> list[str]:
+    return [path.name.removeprefix(".installed-") for path in folder.glob(".installed-*")]
+
+
+def _covers(made: str, wanted: set[str], folder: Path, digest: str) -> bool:
+    has = set(made.split("+"))
+    has |= {"examples"} if "dev" in has else set()
+    return wanted <= has and (folder / f".installed-{made}").read_text() == digest
+
+
+def _digest(files: Sequence[Path], *more: str) -> str:
+    """What an environment was built from; the place counts too, because its scripts name it."""
+    text = b"\0".join(path.read_bytes() for path in files) + "\0".join((sys.version, *more)).encode()
+    return hashlib.sha256(text).hexdigest()
+
+
+def _pin(package: str) -> str:
+    return next(line for line in PINS.read_text().splitlines() if line.startswith(f"{package}=="))
+
+
+def _environment(folder: Path) -> str:
+    """The Python of a working virtual environment in `folder`; one that is half made or was moved is made again."""
+    python = folder / "bin" / "python"
+    whole = python.exists() and subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
+    if not whole or f"{folder}\n" not in (folder / "bin" / "activate").read_text().replace('"', "\n").replace("'", "\n"):
+        if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+            sys.exit(f"set-up: {sys.executable} cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv")
+        print(f"set-up: making {folder}", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if subprocess.run([sys.executable, "-m", "venv", folder]).returncode:
+            sys.exit(f"set-up: could not make {folder}; the lines above say why (a full disk? no right to write here?)")
+    return str(python)
+
+
+def _pip(python: str, wants: Sequence[str]) -> None:
+    print(f"set-up: installing {wants[-1]} (a minute or two the first time)", flush=True)
+    done = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wants])
+    if done.returncode:
+        sys.exit(
+            "set-up: pip could not install what is listed in pyproject.toml; its own words are above.\n"
+            "        No network, or a proxy in between? pip must reach a package index: try again with a network, set HTTPS_PROXY,\n"
+            "        or point pip at a mirror with `pip config set`. Nothing else was changed; run the same command again."
+        )
+
+
+def main(words: Sequence[str]) -> None:
+    match words:
+        case ["ours", extras]:
+            ours(extras)
+        case ["peer", name]:
+            peer(name)
+        case ["pins"]:
+            pins()
+        case _:
+            sys.exit(USAGE)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
