@@ -127,11 +127,14 @@ def listing(kind: Kind) -> Mapping[str, Plugin]:
 
 
 def find(kind: Kind, name: str) -> Plugin:
-    """The plugin of that name; PluginError suggests the nearest one."""
+    """The plugin of that name; PluginError suggests the nearest one. A module that does not parse answers for every name it may hold."""
     known = listing(kind)
-    if name not in known:
-        raise PluginError(f"no {kind} '{name}'{suggest(name, known)}")
-    return known[name]
+    if name in known:
+        return known[name]
+    module = known.get(name.split(".")[0].split(":")[-1])
+    if module and module.broken:
+        return module
+    raise PluginError(f"no {kind} '{name}'{suggest(name, known)}")
 
 
 def suggest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
@@ -165,7 +168,7 @@ def _in_package(kind: Kind, owner: str, package: str) -> Iterator[Plugin]:
         raise PluginError(f"{owner} promises {kind}s in package '{package}', which is not there; reinstall {owner}")
     for folder in spec.submodule_search_locations:
         for path in sorted(Path(folder).glob("*.py")):
-            if not path.name.startswith("_"):
+            if not path.name.startswith(("_", ".")):  # an editor's lock beside an open file is called .#name.py
                 stamp = path.stat()
                 yield from _in_file(kind, owner, f"{package}.{path.stem}", str(path), stamp.st_mtime_ns, stamp.st_size)
 
@@ -183,7 +186,11 @@ def _in_file(kind: Kind, owner: str, module: str, path: str, _mtime: int, _size:
 def _in_node(kind: Kind, owner: str, module: str, path: str, node: ast.stmt) -> Iterator[Plugin]:
     if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return
-    promises = next((p for p in (_promises(kind, d) for d in node.decorator_list) if p is not None), None)
+    broken = ""
+    try:
+        promises = next((p for p in (_promises(kind, d) for d in node.decorator_list) if p is not None), None)
+    except ValueError:
+        promises, broken = {}, f"line {node.lineno}: what it promises must be written out as plain values"
     if promises is None:
         return
     stem = module.rsplit(".", 1)[1]
@@ -200,6 +207,7 @@ def _in_node(kind: Kind, owner: str, module: str, path: str, node: ast.stmt) -> 
         tuple(_needs(function)) if function else (),
         tuple(_parameters(function)) if function else (),
         ast.get_docstring(node) or "",
+        broken,
     )
 
 
