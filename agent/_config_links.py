@@ -1,0 +1,205 @@
+"""What only the whole can tell: needs, bound roles, parameters and adapters. Works on unproven values, so that no mistake hides another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent import _parameters
+from agent._config_file import BASE_KEYS, Known
+from agent._problems import Given, Path, near, shown
+from agent._source import Source
+from agent.errors import ConfigError, PluginError, WatchkeeperError
+from agent.model import Json, Locator
+from agent.plugins import PLATFORM, Plugin
+from agent.targets import TABLES, connect
+
+Names = tuple[str, str]  # service, watch
+
+
+def mapping(value: Json, key: str) -> dict[str, Any]:
+    """The mapping under a key; empty when there is none, or something else."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def items(value: Json, key: str) -> list[Any]:
+    """The list under a key; empty when there is none, or something else."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def name_of(watch: Json) -> str | None:
+    """A watch is called by its name, else by its check."""
+    found = watch.get("name", watch.get("check")) if isinstance(watch, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def split(service: str, need: str) -> Names:
+    """'fresh' -> (this service, fresh); '@other.data.fresh' -> (other, data.fresh)."""
+    if need.startswith("@"):
+        other, _, watch = need[1:].partition(".")
+        return other, watch
+    return service, need
+
+
+@dataclass
+class Links:
+    """One walk over the services of a source."""
+
+    source: Source
+    known: Known
+    graph: dict[Names, list[tuple[Names, Path]]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Note every problem in the source."""
+        services = mapping(self.source.value, "services")
+        for name, service in services.items():
+            self.targets(name, mapping(service, "targets"), ("services", name, "targets"))
+            self.runbooks(service, ("services", name))
+            self.watches(services, name, service)
+        self.needs()
+        self.cycles()
+
+    # Targets
+
+    def targets(self, service: str, targets: Mapping[str, Json], path: Path) -> None:
+        for role, target in targets.items():
+            url = target.get("url") if isinstance(target, dict) else target
+            if isinstance(url, str) and url.startswith("@"):
+                self.source.complain((*path, role, "url"), "`@service.role` is understood under a watch's `bind`; write the URL here")
+            elif isinstance(url, str) and url:
+                self.adapter(service, role, url, target if isinstance(target, dict) else {}, (*path, role))
+
+    def adapter(self, service: str, role: str, url: str, target: Mapping[str, Json], path: Path) -> None:
+        kind = "table" if role in TABLES else role
+        scheme = Locator(service, role, url).scheme
+        schemes = [name.partition(":")[2] for name in self.known.adapters if name.startswith(f"{kind}:")]
+        if not schemes:
+            roles = sorted({name.partition(":")[0] for name in self.known.adapters} - {"table"} | set(TABLES))
+            self.source.complain(path, f"no adapter speaks to a {shown(role)[1:-1]}{near(role, roles)}", at_key=True)
+        elif scheme not in schemes:
+            said = url if isinstance(url, Given) else scheme
+            self.source.complain((*path, "url"), f"no adapter speaks {shown(said)} to a {kind}{near(scheme, schemes)}")
+        elif kind != "table":
+            self.options(Locator(service, role, str(url), options_of(target), folder=str(self.source.folder)), path)
+
+    def options(self, at: Locator, path: Path) -> None:
+        """An adapter judges its own options when it is built; nothing is asked of the target."""
+        try:
+            made = connect(at)
+        except ConfigError as problem:
+            for text in problem.problems:
+                self.source.complain(path, text.removeprefix(f"{at.service}.{at.role}: ").removeprefix(f"{at.service}.{at.role}."))
+        except WatchkeeperError as problem:
+            self.source.complain(path, str(problem))
+        except Exception as problem:  # noqa: BLE001 - an adapter's fault must not stop the others from being judged
+            self.source.complain(path, f"its adapter cannot take it ({type(problem).__name__}: {problem})")
+        else:
+            getattr(made, "close", lambda: None)()
+
+    # Watches
+
+    def runbooks(self, service: Json, path: Path) -> None:
+        for name, runbook in mapping(service, "runbooks").items():
+            if name in self.known.runbooks:
+                self.parameters(self.known.runbooks[name], mapping(runbook, "with"), (*path, "runbooks", name))
+
+    def watches(self, services: Mapping[str, Json], name: str, service: Json) -> None:
+        first: dict[str, Path] = {}
+        for place, watch in enumerate(items(service, "watches")):
+            path: Path = ("services", name, "watches", place)
+            called = name_of(watch)
+            if called is None:
+                continue
+            if called in first:
+                where = self.source.place(first[called])
+                self.source.complain((*path, "name"), f"a watch {shown(called)} is already defined at {where}; give one of them a `name`")
+            first.setdefault(called, path)
+            needs = [(split(name, need), (*path, "needs", n)) for n, need in enumerate(items(watch, "needs")) if isinstance(need, str)]
+            self.graph.setdefault((name, called), []).extend(needs)
+            self.binds(services, name, watch, path)
+            check = self.known.checks.get(watch["check"]) if isinstance(watch.get("check"), str) else None
+            if check is not None:
+                self.roles(check, name, service, watch, path)
+                self.parameters(check, mapping(watch, "with"), path)
+
+    def binds(self, services: Mapping[str, Json], name: str, watch: Json, path: Path) -> None:
+        plain: dict[str, Json] = {}
+        for role, target in mapping(watch, "bind").items():
+            if isinstance(target, str) and target.startswith("@"):
+                self.link(services, target, (*path, "bind", role))
+            else:
+                plain[role] = target
+        self.targets(name, plain, (*path, "bind"))
+
+    def link(self, services: Mapping[str, Json], text: str, path: Path) -> None:
+        other, role = split("", text)
+        if other not in services:
+            self.source.complain(path, f"no service {shown(other)}{near(other, services)}")
+        elif role not in mapping(services[other], "targets"):
+            self.source.complain(path, f"service '{other}' has no target {shown(role)}{near(role, mapping(services[other], 'targets'))}")
+
+    def roles(self, check: Plugin, name: str, service: Json, watch: Json, path: Path) -> None:
+        asked = {need.name: need.optional for need in check.needs if need.name not in PLATFORM}
+        bind = mapping(watch, "bind")
+        for role in bind.keys() - asked.keys():
+            self.source.complain((*path, "bind", role), f"{check.name} does not ask for {shown(role)}{near(role, asked)}", at_key=True)
+        for role, optional in asked.items():
+            if not optional and role not in bind and role not in mapping(service, "targets"):
+                add = f"add services.{name}.targets.{role} or bind it"
+                self.source.complain((*path, "check"), f"{check.name} needs '{role}'; {add}")
+
+    def parameters(self, plugin: Plugin, given: Mapping[str, Json], path: Path) -> None:
+        try:
+            for where, text in _parameters.problems(plugin, given):
+                self.source.complain((*path, "with", *where), text, at_key="has no parameter" in text)
+        except PluginError as problem:
+            self.source.complain((*path, "check"), str(problem))
+
+    # Needs
+
+    def needs(self) -> None:
+        for needs in self.graph.values():
+            for (service, watch), path in needs:
+                if (service, watch) not in self.graph:
+                    self.source.complain(path, self.unknown(service, watch))
+
+    def unknown(self, service: str, watch: str) -> str:
+        services = {name for name, _ in self.graph}
+        if service not in services:
+            return f"no service {shown(service)} with watches{near(service, services)}"
+        return f"service '{service}' has no watch {shown(watch)}{near(watch, [name for owner, name in self.graph if owner == service])}"
+
+    def cycles(self) -> None:
+        """Each watch that lies on a cycle is named once, at the need that closes it."""
+        done: set[Names] = set()
+        for start in self.graph:
+            trail: dict[Names, Iterator[tuple[Names, Path]]] = {} if start in done else {start: iter(self.graph[start])}
+            while trail:
+                here = next(reversed(trail))
+                need, path = next(trail[here], (None, ()))
+                if need is None:
+                    done.add(here)
+                    del trail[here]
+                elif need in trail:
+                    names = [*trail][[*trail].index(need) :]
+                    circle = " -> ".join(".".join(name) for name in [*names, need])
+                    self.source.complain(path, f"needs go in a circle: {circle}; remove one of them")
+                elif need not in done and need in self.graph:
+                    trail[need] = iter(self.graph[need])
+
+
+def options_of(target: Mapping[str, Json]) -> dict[str, Json]:
+    """What a target says beyond the keys every target has: options of its adapter."""
+    return {key: simple(item) for key, item in target.items() if key not in BASE_KEYS}
+
+
+def simple(value: Json) -> Json:
+    """The same value without what marks text as given by the environment."""
+    if isinstance(value, dict):
+        return {key: simple(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [simple(item) for item in value]
+    return str(value) if isinstance(value, Given) else value
