@@ -443,6 +443,11 @@ def test_a_nan_that_a_client_sent_is_sent_again(speaker, server, registry, tmp_p
     assert math.isnan(sent(speaker)[-1]["data"][0])
 
 
+def test_a_server_that_drops_the_connection_with_each_500_is_asked_every_input(server, registry, tmp_path):
+    live = log(tmp_path / "log.db", *['["a", null]'] * 20)
+    told(serving.answers(server, live, registry), Status.FAIL, "20 of the 20 newest", "500")
+
+
 def test_a_server_that_breaks_on_the_inputs_fails_and_one_that_is_gone_is_no_verdict(speaker, server, registry, tmp_path):
     live = log(tmp_path / "log.db", "[1, 2]")
     speaker.fault = "broken"

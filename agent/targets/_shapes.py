@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from agent import Answer, Json, Locator, Signature, Tensor
-from agent.errors import AnswerError, ConfigError
+from agent.errors import AnswerError, ConfigError, ServerError
 from agent.plugins import suggest
+from agent.wire import Reply, Wire
 
 
 def options(at: Locator, known: Sequence[str]) -> Mapping[str, Json]:
-    """The locator's options; ConfigError for each one the adapter does not know."""
-    wrong = [f"{at.service}.{at.role}: no option '{name}'{suggest(name, known)}" for name in at.options if name not in known]
+    """The locator's options; ConfigError for each one that neither the adapter nor its wire knows."""
+    wrong = [f"{at.service}.{at.role}: no option '{name}'{suggest(name, known)}" for name in at.options if name not in (*known, "proxy")]
     if wrong:
         raise ConfigError(wrong)
     return at.options
@@ -67,9 +67,13 @@ def _tensors(stated: Json, where: str) -> tuple[Tensor, ...]:
         raise AnswerError(f"{where}: a tensor needs name, datatype and shape, and one is {stated!r:.120}") from problem
 
 
-def raw(request: Json) -> Mapping[str, Any]:
-    """A request as it was logged, for `Wire.post`: NaN too, which some clients send and only the server may refuse."""
-    return {"content": json.dumps(request, separators=(",", ":")).encode(), "headers": {"content-type": "application/json"}}
+def ask(wire: Wire, path: str, request: Json) -> Reply:
+    """Posts a request as it was logged: NaN too, which some clients send and only the server may refuse."""
+    try:
+        return wire.post(path, content=json.dumps(request, separators=(",", ":")).encode(), headers={"Content-Type": "application/json"})
+    except ServerError:
+        wire.close()  # frameworks drop the connection after a 5xx without saying so, and the next request on it would be lost
+        raise
 
 
 def moved(where: str, expected: Json, problem: object) -> AnswerError:

@@ -66,7 +66,7 @@ class Http:
         """Posts the request, wrapped as configured; the answer's body is the JSON that came back."""
         path = str(self._set["at"]).replace("{version}", quote(self._named, safe="")) if self._named else self._predict
         wrap = self._set.get("wrap")
-        reply = self._wire.post(path, **_shapes.raw({str(wrap): request} if wrap else request))
+        reply = _shapes.ask(self._wire, path, {str(wrap): request} if wrap else request)
         answer = Answer(reply.json(), None if "path" in self._version else self._told(reply, path), reply.seconds)
         self._asked = request
         return answer

@@ -64,7 +64,7 @@ class Oip:
     def infer(self, request: Json) -> Answer:
         """POST to `infer`; a request without an id gets one that says it is ours."""
         sent = {"id": probe_id(), **request} if isinstance(request, Mapping) else request
-        reply = self._wire.post(f"{self._path}/infer", **_shapes.raw(sent))
+        reply = _shapes.ask(self._wire, f"{self._path}/infer", sent)
         body = reply.json()
         if not isinstance(body, Mapping) or not isinstance(body.get("outputs"), list):
             raise AnswerError(f"{self._path}/infer: the answer has no list of outputs: {reply.body[:200].decode('utf-8', 'replace')}", reply.status)

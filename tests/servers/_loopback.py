@@ -49,6 +49,7 @@ class Loopback:
                     self.send_header("location", "http://elsewhere.example/")
                 self.end_headers()
                 self.wfile.write(body)
+                self.close_connection = status == 500  # without having said so: as uvicorn does when an application raises
 
             do_POST = do_PUT = do_PATCH = do_GET
 
