@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from agent import Kind
 from agent.errors import DataError
-from agent.model import Kind
-from agent.targets._tables import Stored, quoted
-from agent.targets._times import NEVER, Where
+from agent.targets._sql import Where, quoted
+from agent.targets._tables import Stored
+from agent.targets._times import NEVER
 
 THREADS = 2  # a worker is one of several on the machine
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
+from agent import Ask, Json, Kind, Tally
 from agent.errors import DataError
-from agent.model import Ask, Json, Kind, Tally
-from agent.plugins import suggest
 from agent.targets import _tally, _times, _unfold
-from agent.targets._times import NEVER, Where
+from agent.targets._sql import Where, excluded, nearest, quoted, roughly
+from agent.targets._times import NEVER
 
 ROOM = 16_000_000  # parsed feature values kept from one column to the next: 128 MB; a larger window is parsed again for each column
 
@@ -45,11 +45,6 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
-
-
-def quoted(name: str) -> str:
-    """A name as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 class Rows:
@@ -163,7 +158,7 @@ class Rows:
 
     def _missing(self, name: str, known: Mapping[str, Any], what: str = "") -> NoReturn:
         asked = f" ({what} declares it)" if what else ""
-        raise DataError(f"{self._source.place} has no column '{name}'{asked}{suggest(name, known)}")
+        raise DataError(f"{self._source.place} has no column '{name}'{asked}{nearest(name, known)}")
 
     def _known(self, names: Sequence[str]) -> None:
         kinds = self.kinds()
@@ -176,8 +171,8 @@ class Rows:
         parts: list[Where] = []
         if self._span:  # first: an index on the time decides before anything else of a row is read
             name = self._time["column"]
-            parts.append(_times.roughly(quoted(name), columns[name].kind, self._time, *self._span))
-        parts += [_excluded(rule, columns[rule["column"]].kind, self._source.place) for rule in self._options.get("exclude") or ()]
+            parts.append(roughly(quoted(name), columns[name].kind, self._time, *self._span))
+        parts += [excluded(rule, columns[rule["column"]].kind, self._source.place) for rule in self._options.get("exclude") or ()]
         return " AND ".join(f"({sql})" for sql, _ in parts) or "1 = 1", [value for _, values in parts for value in values]
 
     def _chunks(self, names: Sequence[str], exact: bool = False) -> Iterator[dict[str, Any]]:
@@ -249,29 +244,6 @@ class Rows:
             parsed = dict(zip(self._virtual, values[0].tolist(), strict=True)) | {f"{self._json['json']}.length": lengths[0].item()}  # type: ignore[index]
             shown |= {name: _json(parsed[name]) for name in names if name not in shown}
         return {name: shown[name] for name in names}
-
-
-def _excluded(rule: Mapping[str, Json], kind: Kind, place: str) -> Where:
-    name = quoted(rule["column"])
-    if "prefix" in rule:
-        text = str(rule["prefix"])
-        return f"(substr(CAST({name} AS VARCHAR), 1, {len(text)}) = ?) IS NOT TRUE", [text]
-    if "equals" not in rule and "in" not in rule:
-        raise DataError(f"{place}: exclude of column '{rule['column']}' says neither equals, prefix nor in")
-    values = [_typed(value, kind, rule["column"], place) for value in rule.get("in", [rule.get("equals")])]
-    return f"({name} IN ({', '.join('?' * len(values))})) IS NOT TRUE", values
-
-
-def _typed(value: Json, kind: Kind, column: str, place: str) -> Any:
-    """The value as the column's kind would hold it, so that 1, true and "1" exclude the same rows in every engine."""
-    if kind == "boolean":
-        return str(value).lower() in ("1", "true", "yes")
-    if kind in ("number", "integer"):
-        try:
-            return float(value) if not isinstance(value, bool) else int(value)
-        except (TypeError, ValueError) as problem:
-            raise DataError(f"{place}: exclude compares column '{column}', which holds numbers, with {value!r}: it can match nothing") from problem
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
 def _plain(values: Any) -> Any:

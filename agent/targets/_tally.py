@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from agent.model import Ask, Tally
+from agent import Ask, Tally
 
 
 def count(ask: Ask, values: Any) -> Tally:
@@ -31,9 +31,9 @@ def _count_numbers(ask: Ask, values: Any) -> Tally:
     return Tally(len(values), nulls, float(known.min()), float(known.max()), total, tuple(map(int, cells)), keys)
 
 
-def _keys(ask: Ask, found: Counter[str]) -> dict[str | None, int]:
+def _keys(ask: Ask, found: Counter[str | None]) -> dict[str | None, int]:
     if ask.top:
-        return {key: n for key, n in found.items()}
+        return dict(found)
     if not ask.keys:
         return {}
     out: dict[str | None, int] = {key: found.pop(key, 0) for key in ask.keys}

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 from agent.errors import DataError
-
-Where: TypeAlias = tuple[str, list[Any]]  # an SQL condition and its values
 
 NEVER = -(2**63)  # no time, or one that cannot be read: such a row is in no window
 FAR = 2**63 - 2  # beyond what fits: still a time, and still in the future
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
-WEST, EAST = timedelta(hours=12, minutes=1), timedelta(hours=14, minutes=1)  # how far wall clocks stand from UTC
-_DAY = timedelta(days=1)
 
 
 def micros(at: datetime) -> int:
@@ -121,39 +117,3 @@ def _offset(quarter: int, zone: Any) -> int:
     except OverflowError:
         return 0
     return (wall.utcoffset() or timedelta(0)) // timedelta(microseconds=1)
-
-
-# What a database can leave out before a row travels. Never too tight: the exact cut is made on what `read` returns.
-
-
-def roughly(quoted: str, kind: str, time: Mapping[str, Any], start: datetime, end: datetime) -> Where:
-    """An SQL condition, the same for SQLite and DuckDB, that keeps every row of [start, end) and few others."""
-    if kind in ("number", "integer"):
-        unit = UNITS.get(time.get("unit", "iso"), 1.0)
-        return f"{quoted} >= ? AND {quoted} < ?", [(micros(start) - 1) / unit, micros(end) / unit]
-    if kind == "time":
-        early, late = (_shift(at, step).replace(tzinfo=None) for at, step in ((start, -_DAY), (end, _DAY)))
-        return f"{quoted} >= CAST(? AS TIMESTAMP) AND {quoted} <= CAST(? AS TIMESTAMP)", [str(early), str(late)]
-    if kind == "text" and time.get("unit", "iso") == "iso":
-        return _roughly_text(quoted, start, end)
-    return "1 = 1", []
-
-
-def _roughly_text(quoted: str, start: datetime, end: datetime) -> Where:
-    """ISO text: as far around as zones reach, by text order (an index serves it), then to the second where the text says it is UTC."""
-    utc = f"{quoted} GLOB '????-??-??T??:??:*Z' OR {quoted} GLOB '????-??-??T??:??:*+00:00'"
-    sql = f"{quoted} >= ? AND {quoted} <= ? AND ({quoted} >= ? AND {quoted} <= ? OR NOT ({utc}))"
-    early, late = start.astimezone(UTC), end.astimezone(UTC)
-    wide = [_second(_shift(early, -WEST), " "), _second(_shift(late, EAST), "T") + "~"]
-    return sql, [*wide, _second(early, "T"), _second(late, "T") + "~"]
-
-
-def _second(at: datetime, separator: str) -> str:
-    return at.strftime("%Y").zfill(4) + at.strftime(f"-%m-%d{separator}%H:%M:%S")
-
-
-def _shift(at: datetime, by: timedelta) -> datetime:
-    try:
-        return at + by
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC) if by > timedelta(0) else datetime.min.replace(tzinfo=UTC)

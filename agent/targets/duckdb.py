@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent import Locator, adapter
 from agent.errors import DataError
-from agent.model import Locator
-from agent.plugins import adapter, suggest
 from agent.targets._duck import OFFLINE, DuckSource
-from agent.targets._tables import Rows, quoted
-from agent.targets.sqlite import locate
+from agent.targets._sql import locate, nearest, quoted
+from agent.targets._tables import Rows
 
 
 @adapter(role="table", schemes=("duckdb",))
@@ -32,7 +31,7 @@ class DuckDb(Rows):
             name = known[0] if table is None and len(known) == 1 else table
             if name is None or name not in known:
                 wrong = f"no table '{table}'" if table else "more than one table, or none; add ?table="
-                raise DataError(f"{place}: {wrong}{suggest(table or '', known)}")
+                raise DataError(f"{place}: {wrong}{nearest(table or '', known)}")
             return quoted(name)
 
         super().__init__(DuckSource(place, opened, relation), at.options)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agent import Json, Locator, adapter
 from agent.errors import DataError
-from agent.model import Json, Locator
-from agent.plugins import adapter
 from agent.targets._duck import OFFLINE, DuckSource
+from agent.targets._sql import path_of
 from agent.targets._tables import Rows
 
 READERS = {"parquet": "read_parquet", "csv": "read_csv", "jsonl": "read_json"}
@@ -21,8 +21,7 @@ class Files(Rows):
     """All rows of the files a pattern matches now, in the order of their names; columns are matched by name."""
 
     def __init__(self, at: Locator) -> None:
-        pattern = at.url.partition(":")[2]
-        pattern = pattern.removeprefix("//") if pattern.startswith("//") else pattern
+        pattern = path_of(at)
         place = f"{at.scheme}:{pattern}"
 
         def relation(con: Any) -> str:

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
+from agent import Kind, Locator, adapter
 from agent.errors import DataError
-from agent.model import Kind, Locator
-from agent.plugins import adapter, suggest
-from agent.targets._tables import Rows, Stored, quoted
-from agent.targets._times import Where
+from agent.targets._sql import Where, locate, nearest, quoted
+from agent.targets._tables import Rows, Stored
 
 CHUNK = 16_384
 LOOKED_AT = 1_000  # newest rows whose storage classes stand for a whole table; a window is always looked at entirely
@@ -26,14 +24,6 @@ class Sqlite(Rows):
     def __init__(self, at: Locator) -> None:
         path, table = locate(at)
         super().__init__(SqliteSource(path, table), at.options)
-
-
-def locate(at: Locator) -> tuple[Path, str | None]:
-    """The file (relative paths start at the Locator's folder) and the table that a URL names."""
-    address, _, query = at.url.partition(":")[2].partition("?")
-    address = address.removeprefix("//") if address.startswith("//") else address
-    table = parse_qs(query).get("table", [None])[0]
-    return Path(at.folder) / address, table
 
 
 class SqliteSource:
@@ -74,7 +64,7 @@ class SqliteSource:
         name = next(iter(known)) if self._table is None and len(known) == 1 else self._table
         if name is None or name not in known:
             wrong = f"no table '{name}'" if name else "more than one table, or none; add ?table="
-            raise DataError(f"{self.place}: {wrong}{suggest(name or '', known)}")
+            raise DataError(f"{self.place}: {wrong}{nearest(name or '', known)}")
         _, _, kind, _, without_rowid, _ = known[name]
         self._rowid = kind == "table" and not without_rowid
         return str(name)
