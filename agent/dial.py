@@ -237,7 +237,9 @@ def explained(error: Exception, stream: Stream) -> WatchkeeperError:
         return UnreachableError(f"the server closed the connection when {heard} ({_reason(error)}); look at its log")
     if stream.got:
         return AnswerError(f"the answer is not HTTP as it should be ({_reason(error)}); check that this port speaks HTTP")
-    return ConfigError("a header of this request has characters that HTTP does not allow; check the credential for a line break")
+    return ConfigError(
+        "the address, a header or the credential of this request holds a character that HTTP does not allow; check them for line breaks"
+    )
 
 
 def _distrust(host: str, error: ssl.SSLError) -> TargetError:

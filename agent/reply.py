@@ -6,7 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 
 from agent.errors import AnswerError
@@ -19,7 +19,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
     seconds: float
     url: str = ""
 
@@ -27,7 +27,7 @@ class Reply:
         """The body as strict JSON; AnswerError for NaN, Infinity, text that is not UTF-8 and, unless `any_type`, a content type that is not JSON."""
         kind = self.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind and not any_type and kind != "application/json" and not kind.endswith("+json"):
-            raise AnswerError(f"{self.url}: expected JSON, but the answer is {kind}: {self.excerpt()!r}", self.status)
+            raise AnswerError(f"{self.url}: expected JSON, but the answer is {kind}, {len(self.body):,} bytes", self.status)
         try:
             return json.loads(self.body.decode(), parse_constant=_refuse, parse_float=_finite)
         except (ValueError, RecursionError) as error:

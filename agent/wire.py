@@ -6,12 +6,13 @@ httpcore, the engine of httpx, speaks the protocol; httpx's client above it woul
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from json import dumps
 from pathlib import Path
 from time import monotonic
@@ -65,6 +66,15 @@ def remaining() -> float | None:
 def probe_id() -> str:
     """A unique request id that `exclude:` can recognise by its prefix."""
     return PROBE_PREFIX + uuid4().hex
+
+
+@cache
+def _kept_below() -> int:
+    """Half of the descriptors this process may have. They are given out lowest first, so a higher one means that half are in use."""
+    import resource
+
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if most == resource.RLIM_INFINITY else most // 2
 
 
 class _Line:
@@ -167,12 +177,13 @@ class Wire:
                 reply = wire._exchange(method, target, headers or {}, content, url)
             return reply if anyway or 200 <= reply.status < 300 else _judged(reply)
         except (TargetError, ConfigError) as error:
-            raise wire._told(error, f"{method} {shown(url)}") from error
+            raise wire._told(error, f"{method} {shown(url)}") from None  # the one before may still hold a secret
 
     def close(self) -> None:
         """Closes the connections; a later exchange opens new ones."""
-        while self._free:
-            self._free.pop().connection.close()
+        with contextlib.suppress(IndexError):
+            while line := self._free.pop():
+                line.connection.close()
         if self._acting is not None:
             self._acting.close()
 
@@ -245,7 +256,7 @@ class Wire:
                 return None
             raise explained(error, line.stream) from (None if isinstance(error, httpcore.LocalProtocolError) else error)
         finally:
-            if line.connection.is_idle():
+            if line.connection.is_idle() and line.stream.socket.fileno() < _kept_below():
                 self._free.append(line)
             else:
                 line.connection.close()

@@ -181,6 +181,21 @@ def test_an_answer_nobody_asked_for_is_never_taken_for_the_next_one() -> None:
         assert [wire.get().json(), wire.get().json()] == [[1], [1]]
 
 
+def test_kept_connections_leave_half_of_the_descriptors_free() -> None:
+    code = """if True:
+        import resource, sys
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        from agent.model import Locator
+        from agent.wire import Wire
+        wires = [Wire(Locator("fraud", "server", sys.argv[1])) for _ in range(100)]
+        assert all(wire.get().status == 200 for wire in wires)
+        print(open("/dev/null").fileno())
+    """
+    with serving(hostile.says(answer())) as server:
+        run = subprocess.run([sys.executable, "-c", code, server.url], capture_output=True, text=True, check=True)
+    assert 16 < int(run.stdout) <= 33
+
+
 def test_closing_a_wire_closes_its_connections_and_it_may_be_used_again() -> None:
     with serving(hostile.says(answer())) as server:
         wire = Wire(at(server.url))
