@@ -14,9 +14,9 @@ from typing import Annotated, Any, NotRequired, Required
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from agent._config_file import read_length
-from agent._problems import Given, Path, near, phrase
-from agent._source import plain
+from agent.config.problems import Given, Path, near, phrase
+from agent.config.source import plain
+from agent.config.words import read_length
 from agent.errors import PluginError
 from agent.model import Json
 from agent.plugins import Plugin

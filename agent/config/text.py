@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from agent._problems import Problem
+from agent.config.problems import Problem
 from agent.errors import ConfigError
 
 FILE_LIMIT = 1 << 20  # bytes in one file

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
-from agent._problems import Given, Path, Problem, shown, spell_path
-from agent._yaml import Node
-from agent._yaml import read as read_trees
+from agent.config.problems import Given, Path, Problem, shown, spell_path
+from agent.config.text import Node
+from agent.config.text import read as read_trees
 from agent.errors import ConfigError
 from agent.model import Json
 
@@ -48,8 +48,8 @@ class Source:
     def note(self, node: Node, path: Path, text: str) -> None:
         """Note a problem at a node; what `${...}` brought in is shown as it was written."""
         for secret, written in self.hidden.items():
-            if len(secret) > 3:
-                text = text.replace(secret, written)
+            text = text.replace(shown(secret), shown(written))
+            text = text.replace(secret, written) if len(secret) > 3 else text
         self.problems.append(Problem(node.file, node.line, node.column, spell_path(path), text))
 
     def place(self, path: Path) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import _parameters
-from agent._config_file import BASE_KEYS, Known
-from agent._problems import Given, Path, near, shown
-from agent._source import Source
+from agent.config import parameters
+from agent.config.problems import Given, Path, near, shown
+from agent.config.shape import BASE_KEYS
+from agent.config.source import Source
+from agent.config.words import Known, split
 from agent.errors import ConfigError, PluginError, WatchkeeperError
 from agent.model import Json, Locator
 from agent.plugins import PLATFORM, Plugin
@@ -34,14 +35,6 @@ def name_of(watch: Json) -> str | None:
     """A watch is called by its name, else by its check."""
     found = watch.get("name", watch.get("check")) if isinstance(watch, dict) else None
     return found if isinstance(found, str) else None
-
-
-def split(service: str, need: str) -> Names:
-    """'fresh' -> (this service, fresh); '@other.data.fresh' -> (other, data.fresh)."""
-    if need.startswith("@"):
-        other, _, watch = need[1:].partition(".")
-        return other, watch
-    return service, need
 
 
 @dataclass
@@ -153,7 +146,7 @@ class Links:
 
     def parameters(self, plugin: Plugin, given: Mapping[str, Json], path: Path) -> None:
         try:
-            for where, text in _parameters.problems(plugin, given):
+            for where, text in parameters.problems(plugin, given):
                 self.source.complain((*path, "with", *where), text, at_key="has no parameter" in text)
         except PluginError as problem:
             self.source.complain((*path, "check"), str(problem))

@@ -1,0 +1,147 @@
+"""Makes the values the agent uses from a file that has no problem left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from agent.config import parameters, shape
+from agent.config.links import options_of
+from agent.config.problems import Path
+from agent.config.source import Source
+from agent.config.values import Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
+from agent.config.words import Known, read_length, split
+from agent.model import Auth, Json, Locator
+
+
+class Maker:
+    """Makes the runtime values of a file that has no problem left."""
+
+    def __init__(self, source: Source, known: Known) -> None:
+        self.source = source
+        self.known = known
+        self.folder = str(source.folder)
+        self.targets: dict[str, dict[str, Locator]] = {}
+
+    def config(self, made: shape.File) -> Config:
+        self.targets = {name: self.locators(name, one.targets, ("services", name, "targets")) for name, one in made.services.items()}
+        budget = Budget(made.budget.actions, made.budget.per)
+        return Config(
+            path=self.source.path,
+            digest=self.source.digest,
+            team=made.team,
+            store=self.store(made.store),
+            listen=made.listen,
+            token=SecretStr(made.token) if made.token else None,
+            heartbeat=Heartbeat(made.heartbeat.url, made.heartbeat.every) if made.heartbeat else None,
+            notify=Notify({n: self.channel(n, c) for n, c in made.notify.channels.items()}, made.notify.ack_within, made.notify.repeat_every),
+            workers=made.workers,
+            retention=Retention(made.retention.findings, made.retention.rollups),
+            budget=budget,
+            freeze=_freezes(made.freeze),
+            services={name: self.service(name, one, made.team, budget) for name, one in made.services.items()},
+            written=self.source.hidden,
+        )
+
+    def service(self, name: str, made: shape.ServiceFile, team: str | None, budget: Budget) -> ServiceConfig:
+        modes = dict(made.mode)
+        return ServiceConfig(
+            name=name,
+            owner=made.owner,
+            team=made.team or team,
+            escalation=tuple(made.escalation),
+            mode=modes.pop("default", "observe"),
+            modes=modes,
+            soak=made.soak,
+            control=made.control,
+            budget=Budget(made.budget.actions, made.budget.per) if made.budget else budget,
+            freeze=_freezes(made.freeze),
+            causes=dict(made.causes),
+            runbooks={book: self.parameters(book, given) for book, given in made.runbooks.items()},
+            targets=self.targets[name],
+            objectives=(),
+            watches=tuple(self.watch(name, place, one) for place, one in enumerate(made.watches)),
+        )
+
+    def watch(self, service: str, place: int, made: shape.WatchFile) -> WatchConfig:
+        check = self.known.checks[made.check]
+        raw = self.source.value["services"][service]["watches"][place]
+        return WatchConfig(
+            name=made.name or made.check,
+            service=service,
+            check=made.check,
+            every=made.every,
+            within=made.within or min(made.every, timedelta(seconds=10)),
+            window=made.window or made.every,
+            parameters=parameters.plainly(check, raw.get("with", {})) if made.parameters else {},
+            bind=self.locators(service, made.bind, ("services", service, "watches", place, "bind")) if "bind" in raw else {},
+            needs=tuple(made.needs),
+            confirm=_confirm(made.confirm, bool(check.promises.get("exact"))),
+            clear=made.clear,
+            severity=made.severity,
+            splay=made.splay,
+        )
+
+    def parameters(self, runbook: str, made: shape.RunbookFile | None) -> Mapping[str, Json]:
+        return parameters.plainly(self.known.runbooks[runbook], made.parameters) if made else {}
+
+    def locators(self, service: str, made: shape.Targets, path: Path) -> dict[str, Locator]:
+        found: dict[str, shape.TargetFile] = {**{role: getattr(made, role) for role in made.model_fields_set}}
+        raw: Any = self.source.value
+        for step in path:
+            raw = raw.get(step, {}) if isinstance(raw, dict) else raw[int(step)]
+        return {role: self.locator(service, role, one, raw[role]) for role, one in found.items() if one is not None}
+
+    def locator(self, service: str, role: str, made: shape.TargetFile, raw: Json) -> Locator:
+        if made.url.startswith("@"):
+            other, there = split(service, made.url)
+            return self.targets[other][there]
+        options = options_of(raw) if isinstance(raw, dict) else {}
+        return self.reach(service, role, made, _in_seconds(options))
+
+    def reach(self, service: str, role: str, made: shape.TargetFile | shape.ChannelFile, options: Mapping[str, Json]) -> Locator:
+        look, act = self.auth(made.auth.look), self.auth(made.auth.act)
+        return Locator(service, role, made.url, options, look, act, made.verify, self.near(made.ca), made.within, self.folder)
+
+    def channel(self, name: str, made: shape.ChannelFile) -> Channel:
+        return Channel(name, self.reach("", "channel", made, {}))
+
+    def near(self, name: str | None) -> str | None:
+        """A path that starts where the configuration lies."""
+        return str(self.source.folder / name) if name else None
+
+    def store(self, name: str) -> str:
+        return name if "://" in name else str(self.source.folder / name)
+
+    def auth(self, made: shape.Credential | None) -> Auth | None:
+        if made is None:
+            return None
+        (kind,) = made.model_fields_set
+        held = getattr(made, kind)
+        if isinstance(held, str):
+            return Auth(kind, {"token": held})
+        values = {name: value for name, value in held.model_dump().items() if value is not None}
+        return Auth(kind, {name: str(self.source.folder / value) for name, value in values.items()} if kind == "mtls" else values)
+
+
+def _freezes(made: list[shape.Freeze]) -> tuple[Freeze, ...]:
+    return tuple(Freeze(one.start, one.end, one.why) for one in made)
+
+
+def _confirm(made: shape.ConfirmFile | None, exact: bool) -> Confirm:
+    if made is not None:
+        return Confirm(made.looks or 1, made.bad, made.of)
+    return Confirm(2, None, None) if exact else Confirm(1, 2, 3)
+
+
+def _in_seconds(options: Mapping[str, Json]) -> dict[str, Json]:
+    """Durations in a table's options as seconds, which is how they travel."""
+    made = dict(options)
+    if isinstance(made.get("delay"), str):
+        made["delay"] = read_length(made["delay"]).total_seconds()
+    if isinstance(made.get("time"), dict) and isinstance(made["time"].get("settle"), str):
+        made["time"] = {**made["time"], "settle": read_length(made["time"]["settle"]).total_seconds()}
+    return made

@@ -1,0 +1,192 @@
+"""The configuration as the agent uses it: frozen values with every default filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from agent.config.words import split
+from agent.model import Auth, Json, Locator, Mode, Party, spell, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most `actions` automatic actions on one service in each `per`."""
+
+    actions: int
+    per: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """From `start` to `end` nothing but rollback is done automatically."""
+
+    start: datetime
+    end: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """`looks` immediate looks must agree (1: the first is believed), or `bad` of the last `of` findings must be bad (None: not counted)."""
+
+    looks: int
+    bad: int | None
+    of: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long the bodies of findings and the roll-ups are kept."""
+
+    findings: timedelta
+    rollups: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A dead man's switch. The URL is itself a secret."""
+
+    url: str = field(repr=False)
+    every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Where a notification goes: a locator whose role is "channel". Its URL is itself a secret."""
+
+    name: str
+    at: Locator = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return self.at.url
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Who can be told, how long an owner has to answer, and how often an open incident is told again."""
+
+    channels: Mapping[str, Channel]
+    ack_within: timedelta
+    repeat_every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class WatchConfig:
+    """One check looked at again and again. `parameters` are JSON as configured, durations as text; `bind` is what this watch alone looks at."""
+
+    name: str
+    service: str
+    check: str
+    every: timedelta
+    within: timedelta
+    window: timedelta
+    parameters: Mapping[str, Json]
+    bind: Mapping[str, Locator]
+    needs: tuple[str, ...]
+    confirm: Confirm
+    clear: int
+    severity: Literal["page", "ticket"]
+    splay: bool
+
+    @property
+    def key(self) -> str:
+        """service/watch: its name everywhere."""
+        return f"{self.service}/{self.name}"
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The keys of the watches it needs."""
+        return tuple("/".join(split(self.service, need)) for need in self.needs)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """One model service; `mode` holds for every runbook but those in `modes`."""
+
+    name: str
+    owner: str | None
+    team: str | None
+    escalation: tuple[str, ...]
+    mode: Mode
+    modes: Mapping[str, Mode]
+    soak: timedelta
+    control: str | None
+    budget: Budget
+    freeze: tuple[Freeze, ...]
+    causes: Mapping[str, str | None]
+    runbooks: Mapping[str, Mapping[str, Json]]  # runbook -> its parameters
+    targets: Mapping[str, Locator]
+    objectives: tuple[Json, ...]
+    watches: tuple[WatchConfig, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration. `digest` is of its text, before anything was filled in."""
+
+    path: Path
+    digest: str
+    team: str | None
+    store: str
+    listen: str
+    token: SecretStr | None
+    heartbeat: Heartbeat | None
+    notify: Notify
+    workers: int
+    retention: Retention
+    budget: Budget
+    freeze: tuple[Freeze, ...]
+    services: Mapping[str, ServiceConfig]
+    written: Mapping[str, str] = field(repr=False)  # text that was filled in -> as it is written, for `describe`
+
+    def watches(self) -> Iterator[tuple[ServiceConfig, WatchConfig]]:
+        """Every watch with its service."""
+        for service in self.services.values():
+            for watch in service.watches:
+                yield service, watch
+
+    def party(self, service: str) -> Party:
+        """Who answers for a service."""
+        one = self.services[service]
+        line = [name for name in (one.owner, *one.escalation) if name]
+        channels = tuple(name for name in line if name in self.notify.channels)
+        return Party(service, one.team, one.owner, one.escalation, channels, tuple(name for name in line if name not in channels))
+
+    def describe(self) -> dict[str, Json]:
+        """The configuration as canonical JSON values, defaults filled in, without secrets."""
+        made: dict[str, Json] = _described(self, self.written)
+        return made
+
+
+def _described(value: Any, written: Mapping[str, str]) -> Json:
+    if isinstance(value, Auth):
+        return {"kind": value.kind}
+    if isinstance(value, (Channel, Heartbeat)):
+        at = urlsplit(value.url)
+        return {
+            "url": written.get(value.url, f"{at.scheme}://{at.hostname}/..."),
+            **({"every": spell(value.every)} if isinstance(value, Heartbeat) else {}),
+        }
+    if isinstance(value, SecretStr):
+        return "set"
+    if isinstance(value, timedelta):
+        return spell(value)
+    if isinstance(value, str):
+        return written.get(value, value)
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _described(getattr(value, name), written) for name in value.__dataclass_fields__ if name != "written"}
+    if isinstance(value, Mapping):
+        return {str(key): _described(item, written) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_described(item, written) for item in value]
+    return to_json(value)
