@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -26,9 +27,10 @@ from agent import (
     warn,
 )
 from agent.errors import AnswerError, ServerError
+from agent.stats import quantile as quantile_of
+from agent.stats import quantile_interval
 from checks import _replay
 from checks._compare import Gap, differences, finite, gaps, size, well_formed
-from checks._quantile import interval, order
 
 RECORD = (
     "record them where the model is trained, before any serving code: "
@@ -96,15 +98,20 @@ def latency(
         return nodata(f"no request to time: set `with: {{request: ...}}`, or {RECORD}")
     server.infer(asked[0])
     seconds = sorted(server.infer(asked[place % len(asked)]).seconds for place in range(probes))
-    observed, (low, high) = order(seconds, quantile), interval(seconds, quantile)
-    reading = Reading(observed, limit.total_seconds(), (low, high), probes, "s")
-    within = f"{spell(timedelta(seconds=low))} to {'?' if high == float('inf') else spell(timedelta(seconds=high))}"
-    said = f"the {quantile:.4g} quantile of {probes} of our own probes is {spell(timedelta(seconds=observed))} (95 % interval {within})"
+    observed, (low, high) = quantile_of(seconds, quantile), quantile_interval(seconds, quantile)
+    bounded = low > 0 and high < math.inf
+    reading = Reading(observed, limit.total_seconds(), (low, high) if bounded else None, probes, "s")
+    sure = f"95 % interval {_spelt(low)} to {_spelt(high)}" if bounded else "too few for a 95 % interval"
+    said = f"the {quantile:.4g} quantile of {probes} of our own probes is {_spelt(observed)} ({sure})"
     if low > limit.total_seconds():
         return fail(f"{said}, above the limit of {spell(limit)}", reading)
     if observed > limit.total_seconds():
         return warn(f"{said}, not surely above the limit of {spell(limit)}; more probes would tell", reading)
     return ok(f"{said}, within {spell(limit)}", reading)
+
+
+def _spelt(seconds: float) -> str:
+    return spell(timedelta(seconds=seconds))
 
 
 @check(pillar="deployment", asks="Does the server still answer golden requests as the training code did?", cause="answers", exact=True)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agent import Answer, Json, Locator, Signature, Tensor
 from agent.errors import AnswerError, ConfigError, ServerError
-from agent.plugins import suggest
 from agent.wire import Reply, Wire
 
 
 def options(at: Locator, known: Sequence[str]) -> Mapping[str, Json]:
     """The locator's options; ConfigError for each one that neither the adapter nor its wire knows."""
-    wrong = [f"{at.service}.{at.role}: no option '{name}'{suggest(name, known)}" for name in at.options if name not in (*known, "proxy")]
+    known = (*known, "proxy")
+    wrong = [f"{at.service}.{at.role}: no option '{name}'; there is {', '.join(known)}" for name in at.options if name not in known]
     if wrong:
         raise ConfigError(wrong)
     return at.options
