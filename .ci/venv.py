@@ -29,8 +29,8 @@ def ours(extras: str) -> None:
             return
         python = _environment(folder)
         if "torch" in wanted:  # first and alone: it is gigabytes, and everything after it must fit around it, not move it
-            _pip(python, [_pin("torch")])
-        _pip(python, ["-c", str(PINS), "-e", f"{HOUSE}[{','.join(sorted(wanted))}]"])
+            _pip(python, "torch", [_pin("torch")])
+        _pip(python, f"Watchkeeper and its [{extras}]", ["-c", str(PINS), "-e", f"{HOUSE}[{','.join(sorted(wanted))}]"])
         (folder / f".installed-{'+'.join(sorted(wanted))}").write_text(digest)
 
 
@@ -45,7 +45,7 @@ def peer(name: str) -> None:
             return
         python = _environment(folder)
         stamp.unlink(missing_ok=True)
-        _pip(python, ["-r", str(wants)])
+        _pip(python, name, ["-r", str(wants)])
         stamp.write_text(digest)
 
 
@@ -62,7 +62,7 @@ def pins() -> None:
     kept = PINS.read_text()[PINS.read_text().index(BY_HAND) :]
     with tempfile.TemporaryDirectory() as place:
         python = _environment(Path(place) / "fresh")
-        _pip(python, [f"{HOUSE}[dev,load]"])
+        _pip(python, "the newest of everything", [f"{HOUSE}[dev,load]"])
         frozen = subprocess.run([python, "-m", "pip", "freeze", "--exclude", "watchkeeper"], check=True, capture_output=True, text=True)
     PINS.write_text("\n".join(top) + "\n" + frozen.stdout + kept)
 
@@ -110,12 +110,12 @@ def _environment(folder: Path) -> str:
     return str(python)
 
 
-def _pip(python: str, wants: Sequence[str]) -> None:
-    print(f"set-up: installing {wants[-1]} (a minute or two the first time)", flush=True)
+def _pip(python: str, what: str, wants: Sequence[str]) -> None:
+    print(f"set-up: installing {what} (a minute or two the first time)", flush=True)
     done = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wants])
     if done.returncode:
         sys.exit(
-            "set-up: pip could not install what is listed in pyproject.toml; its own words are above.\n"
+            f"set-up: pip could not install {what}; its own words are above.\n"
             "        No network, or a proxy in between? pip must reach a package index: try again with a network, set HTTPS_PROXY,\n"
             "        or point pip at a mirror with `pip config set`. Nothing else was changed; run the same command again."
         )

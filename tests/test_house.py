@@ -6,9 +6,10 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 import types
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -19,9 +20,9 @@ HOUSE = Path(__file__).resolve().parent.parent
 
 # A module of agent/ imports only what stands before it: left to right, top to bottom. "" is the front door, `agent` itself.
 FLOORS = (
-    ("errors", "model", "plugins", "", "stats", "reply", "dial", "wire", "targets"),
-    ("_problems", "_yaml", "config", "_rows", "migrations", "_ledger", "store", "metrics", "notify", "rebuild", "perform", "workers"),
-    ("incidents", "observe", "respond", "watch", "audit"),
+    ("errors", "model", "plugins", "", "stats", "reply", "dial", "credential", "proxy", "wire", "targets"),
+    ("config", "_rows", "migrations", "_ledger", "store", "metrics", "notify", "rebuild", "perform", "_worker", "workers"),
+    ("incidents", "world", "changes", "judge", "look", "observe", "permit", "actions", "respond", "watch", "audit", "verbs"),
     ("scheduler", "web", "daemon", "cli"),
 )
 ORDER = [name for floor in FLOORS for name in floor]
@@ -101,6 +102,22 @@ def _place(name: str, path: Path) -> int:
     part = inside(name)
     assert part in ORDER, f"{path}: agent.{part} has no place in the import order; give it one in FLOORS of {Path(__file__).name}"
     return ORDER.index(part)
+
+
+def test_no_import_closes_a_circle() -> None:
+    known = {dotted(path): path for package in ("agent", *PLUGIN_PACKAGES) for path in sources(package)}
+    leads = {name: sorted({to for to, _, _ in imports(path) if to in known and to != name}) for name, path in known.items()}
+    done: set[str] = set()
+
+    def walk(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, f"a circle: {' -> '.join((*way[way.index(name) :], name))}"
+        if name not in done:
+            for to in leads[name]:
+                walk(to, (*way, name))
+            done.add(name)
+
+    for name in known:
+        walk(name, ())
 
 
 @pytest.mark.parametrize("path", [p for p in sources("agent") if inside(dotted(p)) in FLOORS[0]], ids=dotted)
@@ -212,6 +229,20 @@ def test_every_adapter_is_documented_under_each_of_its_schemes(plugin: plugins.P
     pages = [page.read_text(encoding="utf-8") for name in ("targets", "tables") if (page := HOUSE / "docs" / f"{name}.md").exists()]
     for scheme in plugin.promises["schemes"]:
         assert any(re.search(rf"\b{re.escape(scheme)}\b", text) for text in pages), f"docs/targets.md or docs/tables.md: say how {scheme} is used"
+
+
+# What is packed when somebody installs it
+
+
+def test_every_file_of_the_packages_is_packed() -> None:
+    packed = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    for path in committed():
+        top, *rest = path.relative_to(HOUSE).parts
+        if top in ("agent", *PLUGIN_PACKAGES) and rest:
+            assert (path.parent / "__init__.py").exists(), f"{path.parent.relative_to(HOUSE)} has no __init__.py and would not be installed"
+            inner = PurePosixPath(*rest)
+            known = path.suffix == ".py" or any(inner.match(glob) for glob in packed.get(top, ()))
+            assert known, f"{inner} would not be installed: name it in [tool.setuptools.package-data]"
 
 
 # Nothing of anyone's machine
