@@ -276,10 +276,9 @@ class Ledger:
         row = self._one(select(INCIDENT).where(INCIDENT.c.id == number))
         return None if row is None else self._incident(row)
 
-    def open_incident(self, service: str) -> Incident | None:
-        """The incident of this service that is not over."""
-        row = self._one(select(INCIDENT).where(INCIDENT.c.service == service, INCIDENT.c.state.not_in(("resolved", "reviewed"))))
-        return None if row is None else self._incident(row)
+    def open_incidents(self, service: str) -> list[Incident]:
+        """The incidents of this service that are not over, at most one of each severity; a page before a ticket."""
+        return sorted(self.incidents(open_only=True, service=service), key=lambda incident: incident.severity)
 
     def incidents(self, open_only: bool = False, service: str | None = None, limit: int = 100) -> list[Incident]:
         """Incidents, newest first."""
@@ -332,6 +331,15 @@ class Ledger:
         if since is not None:
             query = query.where(RUN.c.wanted_at >= since)
         return [self._run(row) for row in self._all(query)]
+
+    def run_counts(self) -> dict[tuple[str, str, str], int]:
+        """(service, runbook, state) -> how many runs."""
+        query = select(RUN.c.service, RUN.c.runbook, RUN.c.state, func.count().label("n")).group_by(RUN.c.service, RUN.c.runbook, RUN.c.state)
+        return {(row["service"], row["runbook"], row["state"]): row["n"] for row in self._all(query)}
+
+    def letter_counts(self) -> dict[str, int]:
+        """waiting, sent, dropped -> how many letters."""
+        return {row["state"]: row["n"] for row in self._all(select(LETTER.c.state, func.count().label("n")).group_by(LETTER.c.state))}
 
     def save_run(self, run: Run) -> None:
         """Write the run's own fields back; its steps are saved one by one."""

@@ -103,7 +103,7 @@ class RollupRow(SQLModel, table=True):
 
 class IncidentRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "incident"
-    __table_args__ = (Index("one_open_incident", "service", unique=True, sqlite_where=text("state NOT IN ('resolved', 'reviewed')")),)
+    __table_args__ = (Index("one_open_incident", "service", "severity", unique=True, sqlite_where=text("state NOT IN ('resolved', 'reviewed')")),)
     id: int | None = Field(default=None, primary_key=True)
     service: str = Field(index=True)
     state: str

@@ -408,8 +408,15 @@ Look: TypeAlias = Done | Pending | Absent | Failed | Unknown
 class Action(Protocol):
     """A verb of a target. Only `look` can say done; the reply of `do` is never believed."""
 
-    writes: bool
-    repeatable: bool  # compare-and-set, or idempotent by `Try.key`
+    @property
+    def writes(self) -> bool:
+        """Whether `do` changes the world."""
+        ...
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether `do` may be repeated: it compares and sets, or is idempotent by `Try.key`."""
+        ...
 
     def before(self, args: Mapping[str, Json]) -> Json:
         """What stands now and `undo` would put back."""
@@ -580,6 +587,9 @@ class Finding:
     seconds: float
 
 
+State: TypeAlias = Literal["ok", "bad", "blind", "new"]
+
+
 @dataclass(frozen=True, slots=True)
 class Signal:
     """One row a watch: its last statuses as letters (newest last), whether that is bad, and since when."""
@@ -589,7 +599,7 @@ class Signal:
     check: str
     status: Status
     statuses: str
-    state: Literal["ok", "bad", "blind", "new"]
+    state: State
     since_at: datetime
     looked_at: datetime
     end_at: datetime

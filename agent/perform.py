@@ -32,7 +32,7 @@ Connect = Callable[[Locator], AbstractContextManager[Any]]
 def perform(job: Mapping[str, Any], tell: Tell | None = None, connect: Connect | None = None) -> Verdict:
     """The Verdict of one check, made in this thread; its memory is JSON, ready to be kept.
 
-    `job`: check, locators {role: Locator or its JSON}, parameters, memory, window [start, end], now, and where the check asks for them party,
+    `job`: check, locators {role: Locator or its JSON}, at {role: the one loaded version to ask}, parameters, memory, window [start, end], now, and where the check asks for them party,
     history, baseline, service ... as JSON or as the values themselves. `connect` lends an adapter for a Locator (default: a fresh one, closed
     afterwards). A WatchkeeperError the check raises is passed on; anything else it raises, or a return that is no Verdict, is an `error` Verdict
     naming the plugin and its line.
@@ -120,7 +120,9 @@ class _Known:
             if job.get(need.name) is not None or not need.optional:
                 yield need.name, self.coerce(need.name, job.get(need.name))
         elif need.name in (job.get("locators") or {}):
-            yield need.name, until.enter_context(connect(locator_from_json(job["locators"][need.name])))
+            adapter = until.enter_context(connect(locator_from_json(job["locators"][need.name])))
+            version = (job.get("at") or {}).get(need.name)
+            yield need.name, adapter if version is None else adapter.at(version)
         elif not need.optional:
             raise PluginError(f"{_owned(self.plugin)} needs '{need.name}', which is not bound; add it to the targets of the service, or bind it")
 

@@ -19,20 +19,22 @@ KINDS: tuple[Kind, ...] = ("check", "runbook", "adapter")
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 ROLES = ("server", "live", "labels", "reference", "registry", "router", "trainer", "metrics", "code")
-PLATFORM = ("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "trigger", "good", "service")
+PLATFORM = ("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "trigger", "good", "looks", "service")
 
 
 # The marks. They set one attribute and return what they were given: a plugin stays a plain function that tests just call.
 
 
-def check(*, pillar: str, asks: str, cause: str = "", exact: bool = False, answers: Sequence[str] = ()) -> Callable[[Made], Made]:
+def check(
+    *, pillar: str, asks: str, cause: str = "", exact: bool = False, severity: str = "page", answers: Sequence[str] = ()
+) -> Callable[[Made], Made]:
     """Mark a function as a check.
 
     `pillar` is data, training, deployment, monitoring or learning; `asks` the question it answers; `cause` what its fail points at
     (answers, errors, latency, data, drift, owner), which is what chooses a runbook; `exact` that a second look may confirm it at once
-    (statistics wait for k of n intervals instead); `answers` the audit items it is evidence for.
+    (statistics wait for k of n intervals instead); `severity` page, or ticket where a fail can wait for the morning; `answers` the audit items it is evidence for.
     """
-    return _mark("check", pillar=pillar, asks=asks, cause=cause, exact=exact, answers=tuple(answers))
+    return _mark("check", pillar=pillar, asks=asks, cause=cause, exact=exact, severity=severity, answers=tuple(answers))
 
 
 def runbook(*, asks: str, cures: Sequence[str] = ()) -> Callable[[Made], Made]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent import Party, Verdict, check, fail, ok
 
 
-@check(pillar="deployment", asks="Is there a named owner whom a page would reach?", cause="owner", exact=True)
+@check(pillar="deployment", asks="Is there a named owner whom a page would reach?", cause="owner", severity="ticket", exact=True)
 def owner(party: Party) -> Verdict:
     """Fails when the service has no owner, or when its owner or anybody in its escalation can be reached by no channel."""
     if not party.owner:

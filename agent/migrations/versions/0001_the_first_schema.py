@@ -107,7 +107,9 @@ def upgrade() -> None:
     with op.batch_alter_table("incident", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_incident_opened_at"), ["opened_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_incident_service"), ["service"], unique=False)
-        batch_op.create_index("one_open_incident", ["service"], unique=True, sqlite_where=sa.text("state NOT IN ('resolved', 'reviewed')"))
+        batch_op.create_index(
+            "one_open_incident", ["service", "severity"], unique=True, sqlite_where=sa.text("state NOT IN ('resolved', 'reviewed')")
+        )
 
     op.create_table(
         "lease",

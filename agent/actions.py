@@ -1,0 +1,146 @@
+"""The verbs a plan can use: those of a service's targets, lent for one call, and the platform's own looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from agent.changes import see_served
+from agent.config import ServiceConfig
+from agent.errors import PlanError, WatchkeeperError
+from agent.look import look
+from agent.model import Action, Done, Failed, Json, Look, Status, Try, Unknown, Verdict
+from agent.plugins import suggest
+from agent.wire import deadline
+from agent.world import Watched, World
+
+BEFORE = timedelta(seconds=5)  # the most that reading the present may take
+
+
+def find(world: World, service: ServiceConfig, name: str) -> Action:
+    """The action "role.verb" on this service; PlanError when the role is not bound or has no such verb."""
+    role, _, verb = name.partition(".")
+    if role == "check":
+        looks: dict[str, Action] = {"better": Better(world, service), "passes": Passes(world, service), "serves": Serves(world, service)}
+        if verb not in looks:
+            raise PlanError(f"no action '{name}'{suggest(verb, looks)}")
+        return looks[verb]
+    if role not in service.targets:
+        raise PlanError(f"'{name}' needs a {role}, and {service.name} has none; add services.{service.name}.targets.{role}")
+    with world.connections(service.targets[role]) as adapter:
+        action = getattr(adapter, verb, None)
+    if not isinstance(action, Action):
+        raise PlanError(f"the {role} of {service.name} ({service.targets[role].scheme}) cannot '{verb}'")
+    return Lent(world, service, role, verb, action.writes, action.repeatable)
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """An action of a target, called on a connection borrowed for that call alone."""
+
+    world: World
+    service: ServiceConfig
+    role: str
+    verb: str
+    writes: bool
+    repeatable: bool
+
+    def _call(self, method: str, within: timedelta, *args: Any) -> Any:
+        with deadline(within), self.world.connections(self.service.targets[self.role]) as adapter:
+            return getattr(getattr(adapter, self.verb), method)(*args)
+
+    def before(self, args: Mapping[str, Json]) -> Json:
+        return self._call("before", BEFORE, args)
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        found: Look = self._call("look", BEFORE, args, t)
+        return found
+
+    def do(self, args: Mapping[str, Json], t: Try) -> None:
+        left = t.deadline - self.world.clock()
+        self._call("do", max(left, timedelta(milliseconds=50)), args, t)
+
+    def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
+        found: Mapping[str, Json] | None = self._call("undo", BEFORE, args, before, output)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    """An action that only looks: nothing to do, nothing to undo."""
+
+    world: World
+    service: ServiceConfig
+    writes: bool = False
+    repeatable: bool = True
+
+    def before(self, args: Mapping[str, Json]) -> Json:
+        return None
+
+    def do(self, args: Mapping[str, Json], t: Try) -> None:
+        return None
+
+    def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
+        return None
+
+    def _looks(self, names: Sequence[str], version: str | None, t: Try) -> list[tuple[Watched, Verdict]]:
+        now = self.world.clock()
+        found = [self.world.find(name) for name in names]
+        left = max(t.deadline - now, timedelta(milliseconds=200))
+        return [(w, look(self.world, w, w.window(now), version=version, within=min(w.watch.within, left))) for w in found]
+
+
+class Better(_Looking):
+    """`check.better {watch, version}`: the counterfactual. The failing check, on the same recent inputs, through another loaded version."""
+
+    __slots__ = ()
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        ((w, verdict),) = self._looks([args["watch"]], args["version"], t)
+        if "server" not in w.words:
+            return Failed(f"{w.key} does not ask the model anything, so no version can make it better")
+        if verdict.status is Status.OK:
+            return Done({"reason": verdict.reason}, f"version {args['version']} is better: {verdict.reason}")
+        if verdict.status in (Status.FAIL, Status.WARN):
+            return Failed(f"version {args['version']} is no better: {verdict.reason}")
+        return Unknown(f"could not ask version {args['version']}: {verdict.reason}")
+
+
+class Passes(_Looking):
+    """`check.passes {watches, version}`: the version itself is well before anything is sent to it; at least one look must say so."""
+
+    __slots__ = ()
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        looks = self._looks(args["watches"], args.get("version"), t)
+        bad = [f"{w.watch.name}: {v.reason}" for w, v in looks if v.status in (Status.FAIL, Status.WARN)]
+        if bad:
+            return Failed("; ".join(bad))
+        good = [w.watch.name for w, v in looks if v.status is Status.OK]
+        if good:
+            return Done({"watches": good}, f"{', '.join(good)} ok")
+        return Unknown("; ".join(f"{w.watch.name}: {v.reason}" for w, v in looks) or "no watch can look at one version")
+
+
+class Serves(_Looking):
+    """`check.serves {version, watches}`: what users are served now is that version, and it is well."""
+
+    __slots__ = ()
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        try:
+            served = see_served(self.world, self.service)
+        except WatchkeeperError as problem:
+            return Unknown(f"could not see what is served: {problem}")
+        if served != args["version"]:
+            return Unknown(f"version {served} is served, not {args['version']}")
+        looks = self._looks(args["watches"], None, t)
+        wrong = [f"{w.watch.name}: {v.reason}" for w, v in looks if v.status is not Status.OK and v.status is not Status.NODATA]
+        if wrong:
+            return Unknown("; ".join(wrong))
+        return Done({"version": served}, f"version {served} is served" + (f"; {', '.join(w.watch.name for w, _ in looks)} ok" if looks else ""))
+
+
+Find = Callable[[str], Action]

@@ -1,0 +1,305 @@
+"""The long-running agent: schedule, looks, responses, letters and the web surface, from start to a clean end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from agent import config as configuration
+from agent import metrics, notify, verbs, web
+from agent.changes import see_changes
+from agent.config import Config
+from agent.errors import ConfigError, StoreError
+from agent.judge import escalate
+from agent.model import Finding, error
+from agent.observe import fold, found, observe
+from agent.respond import Responder
+from agent.scheduler import Job, Scheduler
+from agent.store import Ledger, Store, locked
+from agent.workers import Pool
+from agent.world import World
+
+log = logging.getLogger("watchkeeper")
+GRACE = timedelta(seconds=30)
+TRACK = "~"  # keys that start with it follow what a service serves, rather than look with a check
+STALE = 10.0  # seconds without a commit, with work waiting, after which the store is not ready
+LATE = 5.0  # seconds of lag after which the loop is not ready
+
+
+def run(path: Path, *, say: Callable[[str], None] = log.info) -> int:
+    """Run the agent on a configuration until SIGTERM or SIGINT; the exit code. ConfigError and StoreError before anything is started."""
+    config = configuration.load(path)
+    with locked(Path(config.store)):
+        store = Store.open(config.store, set_aside=True).start()
+        try:
+            with Daemon(config, store, path) as daemon:
+                say(f"watching {len(daemon.world.watched)} watches of {len(config.services)} services; {daemon.url}")
+                if store.aside:
+                    say(f"the store was damaged: it now lies at {store.aside}, and {config.store} was begun afresh")
+                daemon.serve()
+                say("stopping: no new looks; those under way may finish")
+        finally:
+            store.close()
+    return 0
+
+
+class Daemon:
+    """Everything that runs, held together; `with` starts and ends it."""
+
+    def __init__(self, config: Config, store: Store, path: Path) -> None:
+        self.path, self.store = path, store
+        self.started_at = datetime.now(UTC)
+        self._wake, self._over, self._reload = threading.Event(), threading.Event(), threading.Event()
+        self.world = World(config, store, Pool(config.workers), wake=self._wake.set, again=self._again)
+        self.scheduler = Scheduler(self._fire, self._no_room, clock_jumped=self._clock_jumped)
+        self.responder = Responder(self.world)
+        self.postman = notify.Postman(store, _channels(config), self.world.clock)
+        self.token = secrets.token_urlsafe(24)
+        self.url = ""
+        self._web: Any = None
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Daemon:
+        self._take_up()
+        self.responder.recover()
+        host, _, port = self.world.config.listen.rpartition(":")
+        tokens = [self.token, *([self.world.config.token.get_secret_value()] if self.world.config.token else [])]
+        self._web = web.serve(web.app(self.world, verbs, tokens, self.unready, self.metrics), host.strip("[]"), int(port))
+        self.url = self._web.url
+        _publish(self.store.path, self.url, self.token)
+        self.scheduler.plan(_jobs(self.world))
+        self.scheduler.also("retention", timedelta(hours=1), self._retain)
+        self.scheduler.also("escalation", timedelta(seconds=1), self._escalate)
+        self.scheduler.start()
+        self._threads = [threading.Thread(target=loop, name=loop.__name__, daemon=True) for loop in (self._respond, self._tell, self._beat)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._wake.set()
+        self.scheduler.stop(GRACE)
+        self.responder.stop()
+        for thread in self._threads:
+            thread.join(GRACE.total_seconds())
+        self.world.pool.close()
+        self.world.connections.close()
+        with contextlib.suppress(StoreError):
+            self.store.write(lambda ledger: ledger.record(self.world.clock(), "agent.stop", "the agent stopped"), within=5.0)
+        self._web.stop()
+        _unpublish(self.store.path)
+
+    def serve(self) -> None:
+        """Wait for SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self._over.set())
+            signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        while not self._over.wait(0.2):
+            if self._reload.is_set():
+                self._reload.clear()
+                self.reload()
+
+    def stop(self) -> None:
+        """End `serve`."""
+        self._over.set()
+
+    # Configuration
+
+    def reload(self) -> None:
+        """Use the configuration as it stands now; a bad one is refused, told, and the old one stays."""
+        try:
+            config = configuration.load(self.path)
+        except ConfigError as problem:
+            said = f"the new configuration is refused and the old one stays: {problem.problems[0]} ({len(problem.problems)} problems)"
+            log.error("%s", said)
+            self.store.write(lambda ledger: self._told(ledger, "config.refused", said))
+            return
+        if config.store != self.world.config.store or config.listen != self.world.config.listen:
+            log.warning("store: and listen: are read at start only; the rest of the new configuration is used")
+        self.world.use(config)
+        self.postman.use(_channels(config))
+        self._take_up()
+        self.scheduler.plan(_jobs(self.world))
+
+    def _told(self, ledger: Ledger, kind: str, said: str) -> None:
+        now = self.world.clock()
+        number = ledger.record(now, kind, said)
+        body = {"what": kind, "severity": "ticket", "state": "open", "title": said, "text": said, "at": now}
+        for channel in self.world.channels:
+            ledger.post(f"event-{number}", channel, f"[ticket] {said}", body, now)
+
+    def _take_up(self) -> None:
+        """Note what is new since the last start: the configuration, watches that are gone, a store that was set aside, what was served."""
+        now, config = self.world.clock(), self.world.config
+
+        def note(ledger: Ledger) -> None:
+            before = ledger.setting("config") or {}
+            if before.get("digest") != config.digest:
+                if before:
+                    ledger.record(now, "change.config", "the configuration of Watchkeeper changed", body={"digest": config.digest})
+                ledger.set("config", {"digest": config.digest}, now, "watchkeeper")
+            for gone in [s for s in ledger.all_signals() if s.watch not in self.world.watched]:
+                ledger.forget_signal(gone.watch)
+            if self.store.aside:
+                said = f"the store failed its integrity check; it was set aside as {self.store.aside} and a new one begun: restore a backup"
+                self._told(ledger, "store.corrupt", said)
+            ledger.record(now, "agent.start", f"watching {len(self.world.watched)} watches", body={"pid": os.getpid()})
+            for name in config.services:
+                served = ledger.served_now(name)
+                if served is not None:
+                    self.world.served[name] = served.version
+
+        self.store.write(note)
+
+    # Looking
+
+    def _fire(self, key: str, due_at: datetime) -> None:
+        if key.startswith(TRACK):
+            if key[1:] in self.world.config.services:
+                see_changes(self.world, self.world.service(key[1:]))
+        elif key in self.world.watched:
+            observe(self.world, key, due_at).add_done_callback(_complain)
+
+    def _again(self, key: str) -> None:
+        with contextlib.suppress(KeyError):
+            self.scheduler.now(key)
+
+    def _no_room(self, key: str, due_at: datetime) -> None:
+        if key.startswith(TRACK) or key not in self.world.watched:
+            return
+        w, now = self.world.watched[key], self.world.clock()
+        verdict = error("no room: the lane of this watch is full, so it was not looked at; give the daemon fewer or faster checks")
+        finding = found(w, w.window(due_at), now, verdict, None, 0.0)
+        self.store.submit(lambda ledger: fold(self.world, ledger, w, finding, verdict)).add_done_callback(_complain)
+
+    def _clock_jumped(self, seconds: float) -> None:
+        said = f"the wall clock moved by {seconds:+.1f} s against the monotonic one; every watch was planned anew"
+        log.warning("%s", said)
+        self.store.submit(lambda ledger: ledger.record(self.world.clock(), "clock_jump", said, body={"seconds": seconds}))
+
+    # Loops
+
+    def _respond(self) -> None:
+        while not self._over.is_set():
+            self._wake.wait(0.2)
+            self._wake.clear()
+            with _logged("respond"):
+                self.responder.tick(self.world.clock())
+
+    def _tell(self) -> None:
+        while not self._over.wait(0.25):
+            with _logged("notify"):
+                self.postman.tick(self.world.clock())
+
+    def _beat(self) -> None:
+        if self.world.config.heartbeat is not None:
+            notify.heartbeat(self.world.config.heartbeat, lambda: not self.unready(), self._over)
+
+    def _escalate(self) -> None:
+        with _logged("escalate"):
+            self.store.write(lambda ledger: escalate(self.world, ledger, self.world.clock()))
+
+    def _retain(self) -> None:
+        now, keep = self.world.clock(), self.world.config.retention
+        with _logged("retention"):
+            self.store.write(lambda ledger: ledger.prune(now - keep.findings, now - keep.rollups, now - 10 * keep.findings, now))
+
+    # Telling how it is
+
+    def unready(self) -> list[str]:
+        """Why this agent should not be relied on at the moment; empty when it should."""
+        reasons = []
+        if self.scheduler.lag() > LATE:
+            reasons.append(f"the loop is {self.scheduler.lag():.1f} s late")
+        if self.store.afloat:
+            reasons.append(f"the store is kept in memory: {self.store.afloat}")
+        elif self.store.backlog and time.monotonic() - self.store.written_at > STALE:
+            reasons.append(f"the store was last written {time.monotonic() - self.store.written_at:.0f} s ago and work waits")
+        return reasons
+
+    def metrics(self) -> bytes:
+        """The text of /metrics."""
+        return metrics.render(self.world, self.scheduler)
+
+
+def _jobs(world: World) -> dict[str, Job]:
+    jobs = {w.key: Job(w.watch.every, _cap(w), w.watch.splay, w.heavy) for w in world.watched.values()}
+    for name, service in world.config.services.items():
+        if "router" in service.targets or "registry" in service.targets:
+            every = min((w.watch.every for w in world.of_service(name)), default=timedelta(seconds=10))
+            jobs[f"{TRACK}{name}"] = Job(max(timedelta(seconds=1), every))
+    return jobs
+
+
+def _cap(w: Any) -> str:
+    return next((at.url.split("?")[0] for at in w.locators.values()), "")
+
+
+def _channels(config: Config) -> dict[str, Any]:
+    return {name: channel.at for name, channel in config.notify.channels.items()}
+
+
+def _complain(future: Future[Finding | None]) -> None:
+    problem = future.exception()
+    if problem is not None:
+        log.error("a look was not kept: %s: %s", type(problem).__name__, problem)
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("%s", what)
+
+
+# How other processes on this machine find the daemon
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon that holds a store: where it listens, and the token that the store's owner may use."""
+
+    url: str
+    token: str
+    pid: int
+
+
+def _file(store: Path) -> Path:
+    return Path(f"{store}.daemon")
+
+
+def _publish(store: Path, url: str, token: str) -> None:
+    file = _file(store)
+    file.unlink(missing_ok=True)
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as out:
+        json.dump({"url": url, "token": token, "pid": os.getpid()}, out)
+
+
+def _unpublish(store: Path) -> None:
+    _file(store).unlink(missing_ok=True)
+
+
+def running(store: Path) -> Running | None:
+    """The daemon that holds this store, if one does."""
+    try:
+        told = json.loads(_file(store).read_text())
+        os.kill(int(told["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return Running(told["url"], told["token"], told["pid"])

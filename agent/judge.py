@@ -1,0 +1,212 @@
+"""What one more finding means, inside its transaction: incidents, letters, a wanted run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
+
+from agent import incidents
+from agent.changes import changes_before, sources
+from agent.model import Finding, Incident, Member, Signal, Status, spell
+from agent.store import Ledger
+from agent.world import Watched, World, mode_of, runbook_for
+
+TOGETHER = timedelta(seconds=2)  # how long a page waits for what belongs to it
+Severity: TypeAlias = Literal["page", "ticket"]
+ALL = "*"  # the service name of an incident that belongs to no single one
+
+
+def judge(world: World, ledger: Ledger, w: Watched, before: Signal | None, signal: Signal, finding: Finding) -> None:
+    """Open, join, clear or resolve the service's incident, tell who should know, and want a run where a fail points at one."""
+    if signal.state == "ok" and (before is None or before.state in ("ok", "new")):
+        return
+    opened = [*ledger.open_incidents(w.service.name), *ledger.open_incidents(ALL)]
+    within = next((incident for incident in opened if incidents.joined(incident, w.key)), None)
+    if signal.state == "ok" and within is not None:
+        clear(world, ledger, within, w.key, finding.looked_at, "is ok again")
+    elif signal.state in ("bad", "blind") and finding.status in (Status.FAIL, Status.ERROR):
+        severity: Severity = "page" if finding.status is Status.FAIL and w.severity == "page" else "ticket"
+        if within is None or (within.severity == "ticket" and severity == "page"):
+            worsen(world, ledger, w, within, severity, before, finding)
+
+
+def worsen(world: World, ledger: Ledger, w: Watched, ticket: Incident | None, severity: Severity, before: Signal | None, finding: Finding) -> None:
+    """A watch has turned bad, or worse than the `ticket` it is in: it joins an incident or opens one, unless what it needs is bad itself.
+
+    What can wait joins whatever is open; what pages never disappears in a ticket that has been open for weeks.
+    """
+    now = finding.looked_at
+    parent = incidents.suppressed_by(w.watch.needed, {name: s for name in w.watch.needed if (s := ledger.signal(name)) is not None})
+    if parent is not None:
+        if before is None or before.status is not finding.status:
+            ledger.record(now, "suppressed", f"{w.key} {finding.status}; suppressed: it needs {parent}", service=w.service.name)
+        return
+    failed = finding.status is Status.FAIL
+    member = Member(w.key, finding.check, now, finding.reason, w.cause if failed else "blind")
+    if _storm(world, ledger, w, member, now):
+        return
+    if ticket is not None:
+        clear(world, ledger, ticket, w.key, now, "now pages")
+    incident = next((i for i in ledger.open_incidents(w.service.name) if severity == "ticket" or i.severity == "page"), None)
+    opened = incident is None
+    incident = _open(ledger, w, member, severity, now) if incident is None else _join(ledger, incident, member, now)
+    announce(world, ledger, w, incident, member, opened, now)
+    if failed:
+        want(ledger, w, incident, before, finding)
+
+
+def _open(ledger: Ledger, w: Watched, member: Member, severity: str, now: datetime) -> Incident:
+    incident = ledger.add_incident(w.service.name, severity, incidents.title(w.service.name, [member]), now)
+    ledger.put_member(incident.id, member)
+    changes = changes_before(ledger, w.service.name, now)
+    told = incidents.before_it(now, changes, sources(w.service))
+    ledger.record(now, "incident.opened", f"{member.watch}: {member.reason}", service=w.service.name, incident=incident.id)
+    ledger.record(now, "incident.context", told, service=w.service.name, incident=incident.id, body={"changes": [c.id for c in changes]})
+    return replace(incident, members=(member,))
+
+
+def _join(ledger: Ledger, incident: Incident, member: Member, now: datetime) -> Incident:
+    state = "open" if incident.state == "mitigated" else incident.state
+    joined = replace(incident, changed_at=now, state=state, members=(*incident.members, member))
+    ledger.put_member(incident.id, member)
+    ledger.save_incident(joined)
+    ledger.record(now, "incident.joined", f"{member.watch}: {member.reason}", service=incident.service, incident=incident.id)
+    return joined
+
+
+def _storm(world: World, ledger: Ledger, w: Watched, member: Member, now: datetime) -> bool:
+    """Whether this watch belongs to a storm: three services, or a fifth of them, bad within an interval.
+
+    Then one incident stands for all of them, and nothing acts by itself until it is over.
+    """
+    opened = {i.service: i for i in ledger.incidents(open_only=True) if i.severity == "page"}
+    everywhere, name = opened.pop(ALL, None), w.service.name
+    if everywhere is None:
+        within = min(max(w.watch.every, timedelta(seconds=10)), timedelta(minutes=5))
+        since = {name: now} | {service: i.opened_at for service, i in opened.items()}
+        together = incidents.storm(since, len(world.config.services), now, within)
+        if not together:
+            return False
+        everywhere = _storm_breaks(world, ledger, [opened[other] for other in together if other in opened], together, within, now)
+    if name in opened:
+        return False
+    ledger.put_member(everywhere.id, member)
+    ledger.record(now, "incident.joined", f"{member.watch}: {member.reason}", service=name, incident=everywhere.id)
+    return True
+
+
+def _storm_breaks(world: World, ledger: Ledger, children: Sequence[Incident], together: Sequence[str], within: timedelta, now: datetime) -> Incident:
+    said = f"{len(together)} services turned bad within {spell(within)}: {', '.join(together)}; automatic action is halted"
+    everywhere = ledger.add_incident(ALL, "page", said, now)
+    ledger.record(now, "incident.opened", said, incident=everywhere.id)
+    ledger.set("halt", {"on": True, "why": said}, now, "storm")
+    for child in children:
+        ledger.withdraw(child.id, f"part of incident {everywhere.id}")
+        ledger.record(now, "incident.suppressed", f"part of incident {everywhere.id}", service=child.service, incident=child.id)
+    post(ledger, everywhere, world.channels, "opened", said, now)
+    told = replace(everywhere, told=1)
+    ledger.save_incident(told)
+    return told
+
+
+def clear(world: World, ledger: Ledger, incident: Incident, watch: str, now: datetime, why: str) -> None:
+    """A watch leaves its incident; when it was the last of it, the incident is resolved."""
+    member = incidents.joined(incident, watch)
+    assert member is not None
+    ledger.put_member(incident.id, replace(member, cleared_at=now))
+    ledger.record(now, "incident.cleared", f"{watch} {why}", service=incident.service, incident=incident.id)
+    if any(m.cleared_at is None for m in incident.members if m.watch != watch):
+        return
+    said = f"resolved after {spell(timedelta(seconds=round((now - incident.opened_at).total_seconds(), 1)))}: no watch in it is bad any more"
+    over = replace(incident, state="resolved", resolved_at=now, changed_at=now)
+    ledger.save_incident(over)
+    ledger.record(now, "incident.resolved", said, service=incident.service, incident=incident.id)
+    if incident.service == ALL and (ledger.setting("halt") or {}).get("on"):
+        ledger.set("halt", {"on": False, "why": "the storm is over"}, now, "storm")
+    line = world.channels if incident.service == ALL else world.line(world.config.services.get(incident.service))[: incident.told]
+    post(ledger, over, line, "resolved", said, now)
+
+
+# Telling
+
+
+def announce(world: World, ledger: Ledger, w: Watched, incident: Incident, member: Member, opened: bool, now: datetime) -> None:
+    """Tell the people in line that an incident opened, or that one more watch joined it; a silence is noted instead."""
+    silence = incidents.silenced(member.watch, ledger.silences(now), now)
+    if silence is not None:
+        said = f"silenced by {silence.by} until {silence.until_at:%H:%M}Z: {silence.why}"
+        ledger.record(now, "told.silenced", said, service=w.service.name, incident=incident.id)
+        return
+    line = world.line(w.service)
+    due = max(incidents.due_to_tell(incident, len(line), world.ack_within, now), incident.told)
+    what = "opened" if opened or incident.told == 0 else f"joined/{member.watch}"
+    ledger.save_incident(replace(incident, told=due))
+    post(ledger, incident, line[:due], what, f"{member.watch}: {member.reason}", now)
+
+
+def escalate(world: World, ledger: Ledger, now: datetime) -> None:
+    """Tell the next in line of every incident that nobody acknowledged in time, and those that a silence, now over, kept quiet."""
+    silences = ledger.silences(now)
+    storm = any(i.service == ALL for i in ledger.incidents(open_only=True))
+    for incident in () if storm else ledger.incidents(open_only=True):
+        line = world.line(world.config.services.get(incident.service))
+        due = incidents.due_to_tell(incident, len(line), world.ack_within, now)
+        quiet = all(incidents.silenced(m.watch, silences, now) for m in incident.members if m.cleared_at is None)
+        if due <= incident.told or quiet:
+            continue
+        late = f"nobody acknowledged it within {spell(world.ack_within)}"
+        said = late if incident.told else "it is still open, and the silence is over"
+        ledger.save_incident(replace(incident, told=due))
+        ledger.record(now, "told.escalated", f"telling {line[due - 1]}: {said}", service=incident.service, incident=incident.id)
+        post(ledger, incident, line[incident.told : due], f"escalated/{due}", f"{said}: {incident.title}", now)
+
+
+def post(ledger: Ledger, incident: Incident, channels: Sequence[str], what: str, said: str, now: datetime) -> None:
+    """Put one letter for each channel into the outbox, under a key that names the incident and what happened to it."""
+    wait = TOGETHER if what == "opened" and incident.service != ALL else timedelta()
+    context = next((event.what for event in ledger.events("incident.context", incident=incident.id, limit=1)), "")
+    body = {
+        "incident": incident.id,
+        "service": incident.service,
+        "severity": incident.severity,
+        "state": incident.state,
+        "what": what,
+        "title": incident.title,
+        "text": said,
+        "context": context,
+        "watches": [m.watch for m in incident.members if m.cleared_at is None],
+        "at": now,
+    }
+    for channel in channels:
+        ledger.post(f"incident-{incident.id}/{what}", channel, f"[{incident.severity}] {incident.title}", body, now, wait)
+
+
+# Wanting a run
+
+
+def want(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, finding: Finding) -> None:
+    """Write down that a runbook is wanted, when the cause of the fail has one; planning and acting are somebody else's."""
+    at, name = finding.looked_at, w.service.name
+    runbook = runbook_for(w.service, w.cause)
+    if runbook is None:
+        said = f"no runbook answers the cause '{w.cause or 'unknown'}' of {w.key}: a person should look"
+        ledger.record(at, "incident.suggestion", said, service=name, incident=incident.id)
+        return
+    last_ok = before.looked_at if before is not None and before.status is Status.OK else None
+    change = incidents.began_at_change(at, last_ok, changes_before(ledger, name, at))
+    began = f"it began at a version change ({change.what})" if change else "it did not begin at a version change"
+    mode = mode_of(w.service, runbook)
+    run, new = ledger.want(
+        runbook=runbook,
+        service=name,
+        mode="approve" if mode == "auto" and change is None else mode,
+        by="watchkeeper",
+        reason=f"{w.key} fails: {finding.reason}; {began}",
+        wanted_at=at,
+        incident=incident.id,
+        trigger=w.key,
+    )
+    if new:
+        ledger.record(at, "run.wanted", f"{runbook} wanted: {began}", service=name, incident=incident.id, run=run.id)

@@ -1,0 +1,180 @@
+"""One look: a check called with a deadline, and what it means when the look itself fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from agent.errors import (
+    AnswerError,
+    CancelledError,
+    CannotError,
+    DataError,
+    DeadlineError,
+    DeniedError,
+    NameLookupError,
+    ServerError,
+    TargetError,
+    TrustError,
+    UnreachableError,
+    WatchkeeperError,
+)
+from agent.model import Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
+from agent.perform import perform
+from agent.wire import Wire, deadline
+from agent.workers import locator_to_json, verdict_from_json
+from agent.world import Watched, World
+
+Tell = Callable[[float, str], None]
+RELOOK = 0.25  # seconds between the looks that confirm
+CONFIRMED_WITHIN = 5.0
+
+
+def look(
+    world: World,
+    w: Watched,
+    window: Window,
+    *,
+    version: str | None = None,
+    within: timedelta | None = None,
+    tell: Tell | None = None,
+) -> Verdict:
+    """One look: the check's Verdict, or what its failure to look means. `version` asks one loaded version instead of what is served."""
+    try:
+        return _perform(world, w, _job(world, w, window, version), within or w.watch.within, tell)
+    except WatchkeeperError as problem:
+        return _blind(world, w, problem, version)
+
+
+def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[str, Any]:
+    job: dict[str, Any] = {
+        "check": w.watch.check,
+        "locators": w.locators,
+        "parameters": w.watch.parameters,
+        "window": window,
+        "now": world.clock(),
+        "service": w.service.name,
+    }
+    if version is not None:
+        job["at"] = {"server": version}
+    if "party" in w.words:
+        job["party"] = world.config.party(w.service.name)
+    if w.words & {"memory", "history"}:
+        with world.store.read() as ledger:
+            kept = ledger.memory(w.key)
+            job["memory"] = kept[2] if kept and kept[1] == w.rule else None
+            job["history"] = [to_json(f) for f in ledger.findings(service=w.service.name, check=w.watch.check, limit=200)]
+    return job
+
+
+def _perform(world: World, w: Watched, job: dict[str, Any], within: timedelta, tell: Tell | None) -> Verdict:
+    if not w.heavy:
+        with deadline(within):
+            return perform(job, tell, world.connections)
+    sent = {name: to_json(value) for name, value in job.items() if name != "locators"}
+    sent["window"] = [job["window"].start.isoformat(), job["window"].end.isoformat()]
+    sent["locators"] = {role: locator_to_json(at) for role, at in w.locators.items()}
+    return verdict_from_json(world.pool.call(sent, within, tell)["verdict"])
+
+
+def _blind(world: World, w: Watched, problem: WatchkeeperError, version: str | None) -> Verdict:
+    """What a look that failed says: something about the world only where a control look shows that we could have seen."""
+    said = f"{_word(problem)}: {problem}"
+    if isinstance(problem, TrustError):
+        return fail(said)
+    if isinstance(problem, CannotError):
+        return nodata(said)
+    if isinstance(problem, CancelledError):
+        return skip(said)
+    down = isinstance(problem, (UnreachableError, DeadlineError, ServerError)) and not isinstance(problem, NameLookupError)
+    if not down or "server" not in w.words:
+        return error(said)
+    seen = "another version was asked for" if version is not None else control(world, w)
+    return fail(f"{said}; meanwhile {seen}") if seen else error(f"{said}; no control look succeeded, so this may be our own sight")
+
+
+WORDS: dict[type[WatchkeeperError], str] = {  # the more particular kinds first
+    NameLookupError: "dns",
+    DeadlineError: "timeout",
+    UnreachableError: "connect",
+    TrustError: "tls",
+    DeniedError: "credential",
+    ServerError: "5xx",
+    AnswerError: "answer",
+    DataError: "data",
+    TargetError: "target",
+}
+
+
+def _word(problem: WatchkeeperError) -> str:
+    return next((word for kind, word in WORDS.items() if isinstance(problem, kind)), type(problem).__name__)
+
+
+def control(world: World, w: Watched) -> str:
+    """A sentence saying which control look succeeded just now; empty when none did.
+
+    In turn: the configured control URL, the router, the last known good version's own endpoint, a good look at another service within the interval.
+    """
+    with deadline(min(timedelta(seconds=2), w.watch.within)):
+        for where, succeeds in _controls(world, w):
+            try:
+                if succeeds():
+                    return f"{where} answered"
+            except WatchkeeperError:
+                continue
+    recent = world.clock() - w.watch.every
+    for signal in world.store.signals.values():
+        elsewhere = signal.service != w.service.name and signal.check.startswith("serving.")
+        if elsewhere and signal.status is Status.OK and signal.looked_at >= recent:
+            return f"{signal.watch} looked good"
+    return ""
+
+
+def _controls(world: World, w: Watched) -> Iterator[tuple[str, Callable[[], bool]]]:
+    service = w.service
+    if service.control is not None:
+        yield f"the control URL {service.control}", lambda: _answers(Locator(service.name, "control", str(service.control)))
+    if "router" in service.targets:
+        yield "the router", lambda: _routes(world, service.targets["router"])
+    if "server" in service.targets:
+        yield "the last known good version", lambda: _good_answers(world, service.name, service.targets["server"])
+
+
+def _answers(at: Locator) -> bool:
+    wire = Wire(at)
+    try:
+        return wire.request("GET", anyway=True).status < 500
+    finally:
+        wire.close()
+
+
+def _routes(world: World, at: Locator) -> bool:
+    with world.connections(at) as router:
+        return bool(router.served())
+
+
+def _good_answers(world: World, service: str, at: Locator) -> bool:
+    with world.store.read() as ledger:
+        good = [version for version, _, _ in ledger.goods(service) if version != world.served.get(service)]
+    if not good:
+        return False
+    with world.connections(at) as server:
+        return "at" in server.can and bool(server.at(good[0]).ready())
+
+
+def confirmed(world: World, w: Watched, window: Window, verdict: Verdict) -> Verdict:
+    """An exact check's fail is looked at again at once, within 5 s; it stands only when every look failed."""
+    if not w.rules.exact:
+        return verdict
+    until, looks = time.monotonic() + CONFIRMED_WITHIN, max(w.watch.confirm.looks, 1)
+    for number in range(2, looks + 1):
+        time.sleep(RELOOK)  # a pause between two looks at a real server, not a wait for anything
+        left = timedelta(seconds=max(0.05, until - time.monotonic()))
+        second = look(world, w, window, within=min(w.watch.within, left))
+        if second.status is not Status.FAIL:
+            return warn(f"flickered: look 1 said '{verdict.reason}', look {number} said {second.status}: {second.reason}", second.reading)
+        verdict = second
+    return replace(verdict, reason=f"{verdict.reason} (confirmed by {looks} looks)") if looks > 1 else verdict

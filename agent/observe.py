@@ -1,0 +1,114 @@
+"""A look from its slot to its transaction: look, confirm, fold."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from agent import incidents
+from agent.changes import see_served
+from agent.judge import judge
+from agent.look import Tell, confirmed, look
+from agent.model import Finding, Reading, Signal, Status, Verdict, Window, to_json
+from agent.store import Ledger
+from agent.world import Watched, World
+
+
+def observe(world: World, key: str, due_at: datetime, tell: Tell | None = None) -> Future[Finding | None]:
+    """Look at one watch as of `due_at` and hand the verdict to the writer; the Future gives the finding that now stands."""
+    w = world.find(key)
+    window, began, version = w.window(due_at), time.perf_counter(), world.served.get(w.service.name)
+    verdict = look(world, w, window, tell=tell)
+    if verdict.status is Status.FAIL:
+        verdict = confirmed(world, w, window, verdict)
+    if verdict.status is Status.FAIL:
+        version = see_served(world, w.service) or version  # so that a change stands in the record before the incident does
+        for needed in w.watch.needed:
+            world.again(needed)
+    finding = found(w, window, world.clock(), verdict, version, time.perf_counter() - began)
+    urgent = verdict.status is Status.FAIL
+    future = world.store.submit(lambda ledger: fold(world, ledger, w, finding, verdict), urgent=urgent)
+    if urgent:
+        future.add_done_callback(lambda _: world.wake())
+    return future
+
+
+def found(w: Watched, window: Window, now: datetime, verdict: Verdict, version: str | None, seconds: float) -> Finding:
+    """The finding a verdict makes, not yet kept."""
+    return Finding(
+        id=0,
+        watch=w.key,
+        service=w.service.name,
+        check=w.watch.check,
+        start_at=window.start,
+        end_at=window.end,
+        looked_at=now,
+        status=verdict.status,
+        reason=verdict.reason[:2000],
+        reading=verdict.reading,
+        parts=verdict.parts,
+        version=version,
+        rule=w.rule,
+        seconds=round(seconds, 6),
+    )
+
+
+def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Verdict) -> Finding | None:
+    """The transaction: finding, memory, signal, incident, letters and a wanted run, together or not at all.
+
+    A window that was judged already gives back its finding and changes nothing.
+    """
+    before = ledger.signal(finding.watch)
+    if before is not None and finding.end_at <= before.end_at:
+        return ledger.finding_at(finding.watch, finding.end_at)
+    if before is not None and before.rule != finding.rule and verdict.memory is not None:
+        finding = replace(finding, reason=f"{finding.reason} (memory started afresh: the watch's settings changed)")
+    seq = (before.seq if before else 0) + 1
+    kept = incidents.keeps(before, finding.status, w.watch.every, finding.looked_at)
+    signal = incidents.follow(before, finding, w.rules, seq=seq, kept=kept)
+    finding = _remember(ledger, finding, verdict, signal, kept)
+    judge(world, ledger, w, before, signal, finding)
+    return finding
+
+
+def _remember(ledger: Ledger, finding: Finding, verdict: Verdict, signal: Signal, kept: bool) -> Finding:
+    ledger.put_signal(signal)
+    value = finding.reading.observed if finding.reading else finding.seconds
+    ledger.roll_up(finding.watch, finding.looked_at, finding.status is Status.OK, value)
+    if verdict.memory is not None:
+        ledger.put_memory(finding.watch, signal.seq, finding.rule, verdict.memory)
+    return replace(finding, id=ledger.keep(verdict.data, **_values(finding, signal.seq))) if kept else finding
+
+
+def _values(finding: Finding, seq: int) -> dict[str, Any]:
+    return {
+        "watch": finding.watch,
+        "service": finding.service,
+        "check": finding.check,
+        "start_at": finding.start_at,
+        "end_at": finding.end_at,
+        "looked_at": finding.looked_at,
+        "status": finding.status.value,
+        "reason": finding.reason,
+        "reading": None if finding.reading is None else to_json(_finite(finding.reading)),
+        "parts": {name: to_json(_finite(part)) for name, part in finding.parts.items()},
+        "version": finding.version,
+        "rule": finding.rule,
+        "seq": seq,
+        "seconds": finding.seconds,
+    }
+
+
+def _finite(reading: Reading) -> Reading:
+    """JSON knows no NaN and no infinity: they are kept as missing."""
+
+    def plain(value: float | None) -> float | None:
+        return None if value is None or value != value or value in (float("inf"), float("-inf")) else value
+
+    interval = reading.interval
+    if interval is not None and (plain(interval[0]) is None or plain(interval[1]) is None):
+        interval = None
+    return replace(reading, observed=plain(reading.observed), limit=plain(reading.limit), interval=interval)

@@ -1,0 +1,97 @@
+"""Whether a run may have its first effect: mode, halt, freeze, fresh evidence, budget, and a drill that succeeded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from agent.config import ServiceConfig
+from agent.model import Plan, Run, RunState, Status, spell
+from agent.world import World
+
+DRILL_HOLDS = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """yes: begin. ask: a person must approve. wait: not now. no: the run ends in `state`."""
+
+    answer: Literal["yes", "ask", "wait", "no"]
+    why: str
+    state: RunState | None = None
+
+
+def halted(world: World) -> str:
+    """Why nothing acts by itself at the moment; empty when it may. The file beside the store works without a daemon that listens."""
+    file = Path(f"{world.store.path}.halt")
+    if file.exists():
+        return f"halted by {file}"
+    with world.store.read() as ledger:
+        found = ledger.setting("halt") or {}
+    return str(found.get("why") or "halted") if found.get("on") else ""
+
+
+def frozen(world: World, service: ServiceConfig, now: datetime) -> str:
+    """The freeze in force, in words; empty when there is none."""
+    for freeze in (*world.config.freeze, *service.freeze):
+        if freeze.start <= now < freeze.end:
+            return f"frozen until {freeze.end:%Y-%m-%d %H:%M}Z: {freeze.why}"
+    return ""
+
+
+def may(world: World, service: ServiceConfig, run: Run, plan: Plan) -> Permission:
+    """May this run, planned and looked over, begin to change things?"""
+    now = world.clock()
+    if now >= plan.good_until:
+        return Permission("no", f"nobody approved it within {spell(plan.good_until - plan.made_at)}", "expired")
+    freeze = "" if run.runbook == "rollback" else frozen(world, service, now)
+    if freeze:
+        return Permission("wait", freeze)
+    if run.approved_by is not None:
+        return Permission("yes", f"approved by {run.approved_by}")
+    effect = next((step.why or step.name for step in plan.steps if step.action in plan.seen), "act")
+    if run.mode == "observe":
+        return Permission("no", f"mode observe: it would have gone on to {effect}", "refused")
+    if run.mode == "suggest":
+        return Permission("wait", f"suggested: {effect}; start it with: watchkeeper runbook approve {run.id} --by NAME")
+    if run.mode == "approve":
+        return Permission("ask", f"wants to {effect}; approve it with: watchkeeper runbook approve {run.id} --by NAME")
+    return _alone(world, service, run, now)
+
+
+def _alone(world: World, service: ServiceConfig, run: Run, now: datetime) -> Permission:
+    """Mode auto: every condition under which nobody is asked."""
+    halt = halted(world)
+    if halt:
+        return Permission("wait", f"automatic action is halted: {halt}")
+    with world.store.read() as ledger:
+        drill = ledger.last_drill(service.name, run.runbook)
+        budget = service.budget
+        acted = [r for r in ledger.runs(service=service.name, since=now - budget.per) if r.by == "watchkeeper" and _acted(r) and r.id != run.id]
+    if drill is None or drill.ended_at is None or now - drill.ended_at > DRILL_HOLDS:
+        return Permission(
+            "ask",
+            f"auto needs a drill of {run.runbook} on {service.name} that succeeded within 90 days "
+            f"(watchkeeper drill {run.runbook} {service.name} --by NAME); until then: watchkeeper runbook approve {run.id} --by NAME",
+        )
+    if len(acted) >= budget.actions:
+        return Permission("ask", f"the budget of {budget.actions} automatic actions in {spell(budget.per)} is used up")
+    stale = _stale(world, run, now)
+    return Permission("no", stale, "expired") if stale else Permission("yes", "mode auto: drilled, within budget, on fresh evidence")
+
+
+def _acted(run: Run) -> bool:
+    return any(row.tries > 0 for row in run.steps)
+
+
+def _stale(world: World, run: Run, now: datetime) -> str:
+    """Why the evidence no longer holds: the trigger is not failing any more, or was last looked at more than two intervals ago."""
+    if run.trigger is None or run.trigger not in world.watched:
+        return "" if run.trigger is None else f"the watch {run.trigger} is not configured any more"
+    signal, w = world.store.signal(run.trigger), world.watched[run.trigger]
+    if signal is None or signal.status is not Status.FAIL:
+        return f"{run.trigger} does not fail any more"
+    old = now - signal.looked_at
+    return f"{run.trigger} was last looked at {spell(old)} ago" if old > 2 * w.watch.every + w.watch.within else ""

@@ -1,0 +1,479 @@
+"""Plans and advances runs. First run, poll and recovery after a crash are one function: intend (durable), look, try (durable), do, look."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from agent import actions, permit, plugins
+from agent.errors import LeaseLostError, PlanError, StoreError, WatchkeeperError
+from agent.incidents import likely_cause
+from agent.judge import post
+from agent.model import Absent, Action, Done, Failed, Json, Look, Pending, Plan, Ref, Run, RunState, Step, StepRow, Try, Unknown
+from agent.rebuild import rebuild
+from agent.store import Ledger
+from agent.wire import deadline
+from agent.world import World
+
+log = logging.getLogger(__name__)
+AGAIN = timedelta(milliseconds=200)  # between looks that could not tell
+TRIES = 3
+RECOVERIES = 3  # starts of the daemon that a run may live through before it counts as poison
+FOR_PEOPLE = timedelta(hours=1)  # how long a plan waits for approval
+PLANNING = timedelta(seconds=10)
+
+
+class Responder:
+    """Drives every active run; each in at most one thread at a time."""
+
+    def __init__(self, world: World, threads: int = 4) -> None:
+        self.world = world
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="respond")
+        self._driving: set[int] = set()
+        self._lock = threading.Lock()
+        self._ending = False
+
+    def recover(self) -> None:
+        """After a start: what was under way goes on; what has brought the daemon down again and again is parked and paged."""
+        now = self.world.clock()
+
+        def count(ledger: Ledger) -> None:
+            for run in ledger.runs(active_only=True):
+                if run.state not in ("running", "compensating"):
+                    continue
+                poisoned = run.recoveries >= RECOVERIES
+                ledger.save_run(replace(run, recoveries=run.recoveries + 1, wake_at=None))
+                for row in run.steps:
+                    if row.state in ("intended", "undoing"):  # the time we were away does not count against it
+                        ledger.save_step(run.id, replace(row, intended_at=now))
+                ledger.record(now, "run.recovered", f"taken up again after a restart (number {run.recoveries + 1})", service=run.service, run=run.id)
+                if poisoned:
+                    _end(self.world, ledger, run.id, "stuck", f"{RECOVERIES} restarts while it ran: parked, a person must look", now)
+
+        self.world.store.write(count, durable=True)
+
+    def tick(self, now: datetime) -> list[Future[None]]:
+        """Begin to drive every run that is due; the Futures are for those who wait."""
+        if self._ending:
+            return []
+        with self.world.store.read() as ledger:
+            due = [run.id for run in ledger.runs(active_only=True) if run.wake_at is None or run.wake_at <= now]
+        with self._lock:
+            new = [number for number in due if number not in self._driving]
+            self._driving.update(new)
+        return [self._pool.submit(self._drive, number) for number in new]
+
+    def _drive(self, number: int) -> None:
+        try:
+            while not self._ending and advance(self.world, number):
+                pass
+        except StoreError as problem:
+            log.warning("run %d waits for the store: %s", number, problem)
+        except LeaseLostError as problem:
+            _ended(self.world, number, "superseded", str(problem))
+        except Exception as problem:
+            log.exception("run %d", number)
+            _ended(self.world, number, "stuck", f"{type(problem).__name__}: {problem}; this is a defect of Watchkeeper or of a plugin")
+        finally:
+            with self._lock:
+                self._driving.discard(number)
+
+    def stop(self) -> None:
+        """Begin no further step; a step under way comes to its end."""
+        self._ending = True
+        self._pool.shutdown(wait=True)
+
+
+# One run, one move: True when there may be another at once
+
+
+def advance(world: World, number: int) -> bool:
+    """Make the next move of a run; False when it has ended or waits."""
+    with world.store.read() as ledger:
+        run = ledger.run(number)
+    if run is None or not run.active or (run.wake_at is not None and run.wake_at > world.clock()):
+        return False
+    if run.plan is None:
+        return _plan(world, run)
+    if run.state == "compensating":
+        return _take_back(world, run, run.plan)
+    return _next_step(world, run, run.plan)
+
+
+def _next_step(world: World, run: Run, plan: Plan) -> bool:
+    row = next((step for step in run.steps if not step.undo and step.state in ("planned", "intended")), None)
+    if row is None:
+        return _finish(world, run, plan)
+    step, service = plan.steps[row.n], world.service(run.service)
+    try:
+        action = actions.find(world, service, step.action)
+    except WatchkeeperError as problem:
+        return _ended(world, run.id, "stuck" if run.state == "running" else "refused", str(problem))
+    if action.writes and run.state != "running":
+        return _permit(world, run, plan)
+    if action.writes and permit.halted(world) and run.approved_by is None:
+        return _wait(world, run, "automatic action is halted", timedelta(seconds=1))
+    moved, again = carry(world, run, action, row, _resolved(step.args, run.steps), step.within, _things(plan, run))
+    if again is not None:
+        return _wait(world, run, moved.said, again)
+    return True if moved.state == "done" else _failed(world, run, step, moved)
+
+
+def carry(
+    world: World, run: Run, action: Action, row: StepRow, args: Mapping[str, Json], within: timedelta, things: Sequence[str]
+) -> tuple[StepRow, timedelta | None]:
+    """Bring one step to its end as far as it goes now: (the row as kept, how long to wait before looking again or None when it has ended)."""
+    if row.state == "planned":
+        try:
+            before = action.before(args)
+        except WatchkeeperError as problem:
+            return _keep(world, run, replace(row, state="failed", said=f"could not see what stands now: {problem}", args=args)), None
+        row = _keep(world, run, replace(row, state="intended", args=args, before=before, intended_at=world.clock()), durable=action.writes)
+    assert row.intended_at is not None
+    while True:
+        t = _try(world, run, row, within, things)
+        seen, now = _look(action, row, t), world.clock()
+        if isinstance(seen, Done):
+            done = replace(row, state="done", output=seen.output, said=seen.said, ended_at=now)
+            return _keep(world, run, done, durable=action.writes), None
+        late = now >= t.deadline
+        if isinstance(seen, Failed) or late:
+            why = seen.said if isinstance(seen, Failed) else f"not within {within.total_seconds():g} s: {seen.said}"
+            return _keep(world, run, replace(row, state="failed", said=why, ended_at=now), durable=action.writes), None
+        if isinstance(seen, (Pending, Unknown)) or not action.writes:
+            return replace(row, said=seen.said), seen.again if isinstance(seen, Pending) else AGAIN
+        if row.tries >= (TRIES if action.repeatable else 1):
+            why = f"tried {row.tries} times, and still: {seen.said}"
+            return _keep(world, run, replace(row, state="failed", said=why, ended_at=now), durable=True), None
+        row = _keep(world, run, replace(row, tries=row.tries + 1), durable=True)
+        _do(world, run, action, row, t, things)
+
+
+def _try(world: World, run: Run, row: StepRow, within: timedelta, things: Sequence[str]) -> Try:
+    assert row.intended_at is not None
+    key = f"run-{run.id}/{row.n}{'/undo' if row.undo else ''}"
+    return Try(key, 0, row.intended_at + within, row.before, row.tries, row.intended_at)
+
+
+def _look(action: Action, row: StepRow, t: Try) -> Look:
+    try:
+        return action.look(row.args, t)
+    except WatchkeeperError as problem:
+        return Unknown(str(problem))
+
+
+def _do(world: World, run: Run, action: Action, row: StepRow, t: Try, things: Sequence[str]) -> None:
+    """Have the effect, if the leases are still ours. What it answers is never believed: the next look tells."""
+    with world.store.read() as ledger:
+        token = ledger.still_holds(run.id, things) if things else 0
+    try:
+        action.do(row.args, replace(t, token=token, number=row.tries))
+    except WatchkeeperError as problem:
+        said = str(problem)
+        world.store.write(lambda ledger: ledger.record(world.clock(), "step.said", f"{row.name}: {said}", service=run.service, run=run.id))
+
+
+def _keep(world: World, run: Run, row: StepRow, durable: bool = False) -> StepRow:
+    def keep(ledger: Ledger) -> None:
+        ledger.save_step(run.id, row)
+        state = f"trying, {row.tries}" if row.state == "intended" and row.tries else row.state
+        what = f"{row.name}: {state}" + (f": {row.said}" if row.said and row.state != "intended" else "")
+        body = {"args": row.args, "before": row.before, "output": row.output, "tries": row.tries}
+        ledger.record(world.clock(), "step", what, service=run.service, incident=run.incident, run=run.id, body=body)
+
+    world.store.write(keep, durable=durable)
+    return row
+
+
+def _resolved(args: Mapping[str, Json | Ref], rows: Sequence[StepRow]) -> Mapping[str, Json]:
+    outputs = {row.name: row.output for row in rows if not row.undo}
+    return {name: outputs[value.step][value.field] if isinstance(value, Ref) else value for name, value in args.items()}
+
+
+# Planning and permission
+
+
+def _plan(world: World, run: Run) -> bool:
+    try:
+        plan = make_plan(world, run)
+    except WatchkeeperError as problem:
+        return _ended(world, run.id, "refused", str(problem))
+
+    def keep(ledger: Ledger) -> None:
+        if not _amend(ledger, run, plan=plan):
+            return
+        for n, step in enumerate(plan.steps):
+            ledger.save_step(run.id, StepRow(n, step.name, step.action, "planned"))
+        said = f"planned: {', '.join(step.name for step in plan.steps)}"
+        ledger.record(world.clock(), "run.planned", said, service=run.service, incident=run.incident, run=run.id, body={"digest": plan.digest})
+
+    world.store.write(keep, durable=True)
+    return True
+
+
+def make_plan(world: World, run: Run) -> Plan:
+    """What the runbook would do now, checked against the actions there are; nothing is changed. PlanError says why not."""
+    service, plugin = world.service(run.service), plugins.find("runbook", run.runbook)
+    now = world.clock()
+    with world.store.read() as ledger:
+        goods = [version for version, _, _ in ledger.goods(run.service)]
+        evidence = [f"finding {f.id}" for f in ledger.findings(watch=run.trigger, limit=1)] if run.trigger else []
+    words: dict[str, Any] = {"service": run.service, "good": goods, "looks": _looks(world, run.service), "trigger": run.trigger, "now": now}
+    function = plugin.load()
+    with ExitStack() as until, deadline(PLANNING):
+        for need in plugin.needs:
+            if need.name in plugins.ROLES and need.name in service.targets:
+                words[need.name] = until.enter_context(world.connections(service.targets[need.name]))
+            elif need.name not in words and not need.optional:
+                raise PlanError(f"{run.runbook} needs a {need.name}, and {run.service} has none; add services.{run.service}.targets.{need.name}")
+        steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(function, service, run)))
+    _backwards(steps)
+    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, now + FOR_PEOPLE)
+
+
+def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Json]:
+    """What stands now where the steps would write: what a plan was made on, and what expires it when it changes."""
+    found = [(step, actions.find(world, world.service(service), step.action)) for step in steps]
+    return {step.action: action.before(step.args) for step, action in found if action.writes}
+
+
+def _parameters(function: Any, service: Any, run: Run) -> dict[str, Any]:
+    import typing
+
+    given = {**service.runbooks.get(run.runbook, {}), **run.parameters}
+    hints = typing.get_type_hints(function)
+    unknown = [name for name in given if name not in (function.__kwdefaults__ or {})]
+    if unknown:
+        raise PlanError(f"{run.runbook} has no parameter '{unknown[0]}'{plugins.suggest(unknown[0], list(function.__kwdefaults__ or {}))}")
+    try:
+        return {name: rebuild(hints[name], value) for name, value in given.items()}
+    except (TypeError, ValueError) as problem:
+        raise PlanError(f"{run.runbook}: {problem}") from problem
+
+
+def _backwards(steps: Sequence[Step]) -> None:
+    known: set[str] = set()
+    for step in steps:
+        for name, value in step.args.items():
+            if isinstance(value, Ref) and value.step not in known:
+                raise PlanError(f"step '{step.name}' takes {name} from '{value.step}', which is not an earlier step")
+        if step.name in known:
+            raise PlanError(f"two steps are called '{step.name}'")
+        known.add(step.name)
+
+
+def _looks(world: World, service: str) -> list[str]:
+    """The watches that can look one loaded version over: exact, asking the server."""
+    return [w.key for w in world.of_service(service) if w.rules.exact and "server" in w.words and not w.heavy]
+
+
+def _things(plan: Plan, run: Run) -> list[str]:
+    return sorted({f"{run.service}/{action.split('.')[0]}" for action in plan.seen})
+
+
+def _permit(world: World, run: Run, plan: Plan) -> bool:
+    """The looks before the first effect are done: may it be had? Then take the leases and begin."""
+    service = world.service(run.service)
+    verdict = permit.may(world, service, run, plan)
+    if verdict.answer != "yes":
+        return _not_yet(world, run, verdict)
+    if seen_now(world, run.service, plan.steps) != plan.seen:
+        return _ended(world, run.id, "expired", "the world has changed since it was planned; plan again")
+
+    def begin(ledger: Ledger) -> str | None:
+        held = _hold(world, ledger, run, _things(plan, run))
+        if isinstance(held, str):
+            return held
+        if not _amend(ledger, run, state="running", said="", wake_at=None):
+            return None
+        ledger.record(world.clock(), "run.began", verdict.why, service=run.service, incident=run.incident, run=run.id)
+        incident = ledger.incident(run.incident) if run.incident else None
+        if incident and not incident.over:
+            ledger.save_incident(replace(incident, state="mitigating", changed_at=world.clock()))
+        return None
+
+    held = world.store.write(begin, durable=True)
+    return True if held is None else _wait(world, run, held, timedelta(seconds=1))
+
+
+def _not_yet(world: World, run: Run, verdict: permit.Permission) -> bool:
+    if verdict.answer == "no":
+        return _ended(world, run.id, verdict.state or "refused", verdict.why)
+    state: RunState = "awaiting" if verdict.answer == "ask" else run.state
+    if run.said == verdict.why and run.state == state:
+        return _wait(world, run, verdict.why, timedelta(seconds=1))
+
+    def note(ledger: Ledger) -> None:
+        if not _amend(ledger, run, state=state, said=verdict.why, wake_at=world.clock() + timedelta(seconds=1)):
+            return
+        ledger.record(world.clock(), f"run.{state}", verdict.why, service=run.service, incident=run.incident, run=run.id)
+        _tell(world, ledger, run, f"run-{run.id}/{state}", f"{run.runbook} of {run.service} waits: {verdict.why}")
+
+    world.store.write(note)
+    return False
+
+
+def _hold(world: World, ledger: Ledger, run: Run, things: Sequence[str]) -> int | str:
+    """The leases of the run. A rollback does not wait for anything else: it supersedes what holds them, in this transaction."""
+    held = ledger.hold(things, run.id)
+    if isinstance(held, int) or run.runbook != "rollback":
+        return held
+    for other in ledger.runs(active_only=True, service=run.service):
+        if other.id != run.id and other.runbook != "rollback":
+            _end(world, ledger, other.id, "superseded", f"superseded by run {run.id} ({run.runbook})", world.clock())
+    return ledger.hold(things, run.id)
+
+
+# Failing and taking back
+
+
+def _failed(world: World, run: Run, step: Step, row: StepRow) -> bool:
+    if step.otherwise == "go on":
+        _keep(world, run, replace(row, state="passed over"))
+        return True
+    unsure = row.tries > 0 and row.state == "failed" and row.said.startswith("tried")
+    if run.state == "proposed" or (step.otherwise == "stop" and not _wrote(run)):
+        return _ended(world, run.id, "stopped", _declined(world, run, row))
+    if unsure and not actions.find(world, world.service(run.service), step.action).repeatable:
+        return _ended(world, run.id, "stuck", f"{row.name}: {row.said}; it may or may not have happened, and must not be repeated")
+    return _compensate(world, run, f"{row.name}: {row.said}")
+
+
+def _wrote(run: Run) -> bool:
+    return any(row.tries > 0 for row in run.steps)
+
+
+def _declined(world: World, run: Run, row: StepRow) -> str:
+    said = f"declined at {row.name}: {row.said}"
+    with world.store.read() as ledger:
+        incident = ledger.incident(run.incident) if run.incident else None
+    return f"{said}; likely cause: {likely_cause(incident, run.runbook)}" if incident and row.action == "check.better" else said
+
+
+def _compensate(world: World, run: Run, why: str) -> bool:
+    """Write down how what was done is taken back: per verb one step, straight to the oldest `before`, newest verb first."""
+    done: dict[str, list[StepRow]] = {}
+    for row in run.steps:
+        if not row.undo and row.tries > 0:
+            done.setdefault(row.action, []).append(row)
+    rows = [
+        StepRow(n, f"undo {rows[-1].name}", verb, "planned", undo=True, args=rows[-1].args, before=rows[0].before, output=rows[-1].output)
+        for n, (verb, rows) in enumerate(reversed(done.items()))
+    ]
+
+    def keep(ledger: Ledger) -> None:
+        if not _amend(ledger, run, state="compensating", said=why, wake_at=None):
+            return
+        for row in rows:
+            ledger.save_step(run.id, row)
+        ledger.record(world.clock(), "run.compensating", why, service=run.service, incident=run.incident, run=run.id)
+
+    world.store.write(keep, durable=True)
+    return True
+
+
+def _take_back(world: World, run: Run, plan: Plan) -> bool:
+    row = next((r for r in run.steps if r.undo and r.state in ("planned", "intended", "undoing")), None)
+    if row is None:
+        left = [r for r in run.steps if r.undo and r.state == "left"]
+        if left:
+            return _ended(world, run.id, "stuck", f"{run.said}; left as it is: {'; '.join(r.said for r in left)}")
+        end: RunState = "succeeded" if run.drill and not run.said else "compensated"
+        return _ended(world, run.id, end, run.said or "drilled: flipped, looked at, and flipped back")
+    action = actions.find(world, world.service(run.service), row.action)
+    if row.state == "planned":
+        return _begin_undo(world, run, action, row)
+    within = max((step.within for step in plan.steps if step.action == row.action), default=timedelta(seconds=10))
+    moved, again = carry(world, run, action, replace(row, state="intended"), row.args, within, _things(plan, run))
+    if again is not None:
+        return _wait(world, run, run.said, again)
+    _keep(world, run, replace(moved, state="undone" if moved.state == "done" else "left"), durable=True)
+    return True
+
+
+def _begin_undo(world: World, run: Run, action: Action, row: StepRow) -> bool:
+    """Take back only what this run left: if the world shows anything else, leave it alone and say so."""
+    t = Try(f"run-{run.id}/{row.n}/check", 0, world.clock() + AGAIN, row.before, 0, world.clock())
+    seen = _look(action, row, t)
+    if isinstance(seen, (Unknown, Pending)):
+        if row.intended_at is not None and world.clock() - row.intended_at > timedelta(seconds=60):
+            _keep(world, run, replace(row, state="left", said=f"could not tell what stands: {seen.said}"), durable=True)
+            return True
+        world.store.write(lambda ledger: ledger.save_step(run.id, replace(row, intended_at=row.intended_at or world.clock())))
+        return _wait(world, run, run.said, AGAIN)
+    if isinstance(seen, Absent):
+        _keep(world, run, replace(row, state="undone", said="it stands as it did before"), durable=True)
+        return True
+    back = action.undo(row.args, row.before, row.output) if isinstance(seen, Done) else None
+    if back is None:
+        said = seen.said if isinstance(seen, Failed) else "it cannot be undone"
+        _keep(world, run, replace(row, state="left", said=said), durable=True)
+        return True
+    undoing = replace(row, state="undoing", args=back, before=action.before(back), tries=0, intended_at=world.clock())
+    _keep(world, run, undoing, durable=True)
+    return True
+
+
+# Ending
+
+
+def _finish(world: World, run: Run, plan: Plan) -> bool:
+    if run.drill:
+        return _compensate(world, run, "")
+    said = next((row.said for row in reversed(run.steps) if not row.undo and row.state == "done"), "done")
+    return _ended(world, run.id, "succeeded", said)
+
+
+def _ended(world: World, number: int, state: RunState, said: str) -> bool:
+    world.store.write(lambda ledger: _end(world, ledger, number, state, said, world.clock()), durable=True)
+    return False
+
+
+def _end(world: World, ledger: Ledger, number: int, state: RunState, said: str, now: datetime) -> None:
+    run = ledger.run(number)
+    if run is None or not run.active:
+        return
+    ledger.save_run(replace(run, state=state, said=said, ended_at=now, wake_at=None))
+    ledger.release(run.id)
+    ledger.record(now, f"run.{state}", f"{run.runbook}: {said}", service=run.service, incident=run.incident, run=run.id)
+    incident = ledger.incident(run.incident) if run.incident else None
+    if incident and not incident.over:
+        after = {"succeeded": "mitigated"}.get(state) or ("acknowledged" if incident.acknowledged_at else "open")
+        if incident.state == "mitigating" or state == "succeeded":
+            ledger.save_incident(replace(incident, state=after, changed_at=now))  # type: ignore[arg-type]
+    if not run.drill or state == "stuck":
+        _tell(world, ledger, run, f"run-{run.id}/{state}", f"{run.runbook} of {run.service} {state}: {said}", page=state in ("stuck", "compensated"))
+
+
+def _tell(world: World, ledger: Ledger, run: Run, key: str, said: str, page: bool = False) -> None:
+    incident = ledger.incident(run.incident) if run.incident else None
+    now, line = world.clock(), world.line(world.config.services.get(run.service))
+    if incident is not None:
+        post(ledger, incident, line[: max(1, incident.told)], key, said, now)
+        return
+    severity = "page" if page else "ticket"
+    body = {"service": run.service, "run": run.id, "what": key, "severity": severity, "state": run.state, "title": said, "text": said, "at": now}
+    for channel in line[:1]:
+        ledger.post(key, channel, f"[{severity}] {said}", body, now)
+
+
+def _wait(world: World, run: Run, said: str, length: timedelta) -> bool:
+    world.store.write(lambda ledger: _amend(ledger, run, wake_at=world.clock() + length, said=run.said or said))
+    return False
+
+
+def _amend(ledger: Ledger, run: Run, **values: Any) -> bool:
+    """Change the run as it stands now, not as it was read: a person may have approved or cancelled it meanwhile. False when it is over."""
+    now = ledger.run(run.id)
+    if now is None or now.state != run.state:
+        return False
+    if "wake_at" in values and now.approved_by != run.approved_by:
+        values["wake_at"] = None
+    ledger.save_run(replace(now, **values))
+    return True

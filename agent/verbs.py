@@ -1,0 +1,188 @@
+"""What people do, each in one transaction: acknowledge, silence, halt, start, approve. The command line and the API share these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from agent import incidents, plugins
+from agent.errors import PlanError
+from agent.look import Tell
+from agent.model import Finding, Incident, Json, Plan, Run, Silence, spell
+from agent.observe import observe
+from agent.respond import make_plan
+from agent.store import Ledger
+from agent.world import World
+
+LONGEST_LOOK = 3600.0
+
+
+def check(world: World, key: str, tell: Tell | None = None) -> Finding | None:
+    """Look at one watch now and remember it as any other look."""
+    return observe(world, key, world.clock(), tell).result(timeout=LONGEST_LOOK)
+
+
+def ack(world: World, incident: int, by: str) -> Incident:
+    """Somebody has it: nobody further is told."""
+
+    def do(ledger: Ledger) -> Incident:
+        found, now = _incident(ledger, incident), world.clock()
+        if found.over:
+            raise PlanError(f"incident {incident} is already {found.state}")
+        state = "acknowledged" if found.state == "open" else found.state
+        taken = replace(found, state=state, acknowledged_by=by, acknowledged_at=now, changed_at=now)
+        ledger.save_incident(taken)
+        ledger.record(now, "incident.acknowledged", f"acknowledged by {by}", service=found.service, incident=incident)
+        return taken
+
+    return world.store.write(do)
+
+
+def _incident(ledger: Ledger, number: int) -> Incident:
+    found = ledger.incident(number)
+    if found is None:
+        raise PlanError(f"no incident {number}; 'watchkeeper incidents' lists them")
+    return found
+
+
+def silence(world: World, match: str, length: timedelta, by: str, why: str) -> Silence:
+    """Tell nobody about matching watches for that long; findings and incidents are recorded all the same."""
+    if length <= timedelta() or length > timedelta(days=90):
+        raise PlanError(f"a silence lasts from 1s to 90d, not {spell(length)}")
+    now = world.clock()
+    made = Silence(0, match, now, now + length, by, why)
+    if not any(incidents.silenced(key, [made], now) for key in world.watched):
+        raise PlanError(f"'{match}' matches no watch{plugins.suggest(match, list(world.watched))}; write SERVICE/WATCH, * is a wildcard")
+
+    def do(ledger: Ledger) -> Silence:
+        number = ledger.add_silence(match, now, now + length, by, why)
+        ledger.record(now, "silence.added", f"{match} for {spell(length)} by {by}: {why}", body={"silence": number})
+        return replace(made, id=number)
+
+    return world.store.write(do)
+
+
+def expire(world: World, number: int, by: str) -> None:
+    """End a silence now."""
+
+    def do(ledger: Ledger) -> None:
+        if not ledger.expire_silence(number, world.clock()):
+            raise PlanError(f"no silence {number} is in force; 'watchkeeper silence list' shows those that are")
+        ledger.record(world.clock(), "silence.expired", f"silence {number} ended by {by}", body={"silence": number})
+
+    world.store.write(do)
+
+
+def halt(world: World, by: str, why: str) -> None:
+    """Stop every automatic action until `resume`; people still can act, and looking goes on."""
+
+    def do(ledger: Ledger) -> None:
+        ledger.set("halt", {"on": True, "why": f"{why} ({by})"}, world.clock(), by)
+        ledger.record(world.clock(), "halt", f"automatic action halted by {by}: {why}")
+
+    world.store.write(do, durable=True)
+
+
+def resume(world: World, by: str) -> None:
+    """Let automatic action go on."""
+    file = Path(f"{world.store.path}.halt")
+    if file.exists():
+        raise PlanError(f"{file} halts as long as it is there; remove it")
+
+    def do(ledger: Ledger) -> None:
+        ledger.set("halt", {"on": False, "why": ""}, world.clock(), by)
+        ledger.record(world.clock(), "resume", f"automatic action resumed by {by}")
+
+    world.store.write(do, durable=True)
+    world.wake()
+
+
+def good(world: World, service: str, version: str, by: str) -> None:
+    """A named person's word that a version is good, so that it can be rolled back to."""
+    world.service(service)
+
+    def do(ledger: Ledger) -> None:
+        ledger.declare_good(service, version, by, world.clock())
+        ledger.record(world.clock(), "good", f"version {version} is good ({by})", service=service, body={"version": version, "by": by})
+
+    world.store.write(do)
+
+
+def start(
+    world: World, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, dry_run: bool = False
+) -> Run | Plan:
+    """Start a runbook because a person asks for it (which is its approval), or with `dry_run` only plan it.
+
+    The active run of that runbook on that service is returned when there is one: a second trigger attaches to the first.
+    """
+    plugins.find("runbook", runbook)
+    world.service(service)
+    now, reason = world.clock(), f"{'drill' if drill else 'asked for'} by {by}"
+    if dry_run:
+        return make_plan(world, Run(0, runbook, service, "proposed", "approve", by, reason, now, drill=drill, parameters=parameters))
+
+    def do(ledger: Ledger) -> Run:
+        incident = next(iter(ledger.open_incidents(service)), None)
+        run, new = ledger.want(
+            runbook=runbook,
+            service=service,
+            mode="approve",
+            by=by,
+            reason=reason,
+            wanted_at=now,
+            drill=drill,
+            incident=incident.id if incident and not drill else None,
+            parameters=dict(parameters),
+            approved_by=by,
+        )
+        said = f"{runbook} {reason}" if new else f"{runbook} {reason}: run {run.id} is already under way"
+        ledger.record(now, "run.wanted", said, service=service, run=run.id)
+        return run
+
+    run = world.store.write(do, durable=True)
+    world.wake()
+    return run
+
+
+def approve(world: World, run: int, by: str) -> Run:
+    """A person's yes to the plan as it stands; the world is looked at again before its first effect."""
+
+    def do(ledger: Ledger) -> Run:
+        found = _active(ledger, run)
+        if found.plan is None:
+            raise PlanError(f"run {run} has no plan yet; try again in a moment")
+        taken = replace(found, approved_by=by, wake_at=None)
+        ledger.save_run(taken)
+        said = f"approved by {by} (plan {found.plan.digest[:12]})"
+        ledger.record(world.clock(), "run.approved", said, service=found.service, run=run, body={"digest": found.plan.digest, "by": by})
+        return taken
+
+    taken = world.store.write(do, durable=True)
+    world.wake()
+    return taken
+
+
+def cancel(world: World, run: int, by: str) -> Run:
+    """Call off a run that has not begun to change anything."""
+
+    def do(ledger: Ledger) -> Run:
+        found = _active(ledger, run)
+        if found.state not in ("proposed", "awaiting"):
+            raise PlanError(f"run {run} is {found.state}: it is changing things and ends by itself, done or taken back")
+        ended = replace(found, state="cancelled", said=f"cancelled by {by}", ended_at=world.clock(), wake_at=None)
+        ledger.save_run(ended)
+        ledger.record(world.clock(), "run.cancelled", f"cancelled by {by}", service=found.service, run=run)
+        return ended
+
+    return world.store.write(do, durable=True)
+
+
+def _active(ledger: Ledger, number: int) -> Run:
+    found = ledger.run(number)
+    if found is None:
+        raise PlanError(f"no run {number}")
+    if not found.active:
+        raise PlanError(f"run {number} is over: {found.state}")
+    return found

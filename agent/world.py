@@ -1,0 +1,122 @@
+"""What every look and every run needs: the configuration made ready, the store, open connections, workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from agent import plugins
+from agent.config import Config, ServiceConfig, WatchConfig
+from agent.errors import PluginError
+from agent.incidents import Rules
+from agent.model import UTC, Locator, Mode, Window, digest, to_json
+from agent.perform import Connections
+from agent.store import Store
+from agent.workers import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A watch of the configuration with everything about it that does not change from look to look."""
+
+    key: str  # "service/watch", its name everywhere
+    service: ServiceConfig
+    watch: WatchConfig
+    words: frozenset[str]  # what its check asks for by name
+    heavy: bool
+    cause: str
+    severity: str  # of its fails: page or ticket
+    rules: Rules
+    locators: Mapping[str, Locator]
+    rule: str  # digest of what makes two findings comparable: when it changes, memory starts afresh
+    settle: timedelta
+
+    @classmethod
+    def of(cls, service: ServiceConfig, watch: WatchConfig, check: plugins.Plugin) -> Watched:
+        words = frozenset(need.name for need in check.needs)
+        locators = {role: at for role, at in {**service.targets, **watch.bind}.items() if role in words}
+        exact = bool(check.promises.get("exact")) and watch.confirm.bad is None
+        rules = Rules(exact, watch.confirm.bad or 2, watch.confirm.of or 3, watch.clear)
+        bound = {role: at.url for role, at in sorted(locators.items())}
+        rule = digest({"check": watch.check, "with": to_json(watch.parameters), "bound": bound})[:16]
+        settle = max((_settle(at) for at in locators.values()), default=timedelta())
+        cause = str(check.promises.get("cause", ""))
+        severity = watch.severity or str(check.promises.get("severity", "page"))
+        return cls(watch.key, service, watch, words, check.heavy, cause, severity, rules, locators, rule, settle)
+
+    def window(self, due_at: datetime) -> Window:
+        """The event time a look judges: it ends `settle` before the look is due, so that late rows have had their time."""
+        end = due_at - self.settle
+        return Window(end - self.watch.window, end)
+
+
+def _settle(at: Locator) -> timedelta:
+    stated = at.options.get("time") or {}
+    found = stated.get("settle", timedelta()) if isinstance(stated, Mapping) else timedelta()
+    return found if isinstance(found, timedelta) else timedelta(seconds=float(found))
+
+
+@dataclass
+class World:
+    """The running whole: made once, and again from `config` when that is reloaded."""
+
+    config: Config
+    store: Store
+    pool: Pool
+    connections: Connections = field(default_factory=lambda: Connections(20_000))
+    again: Callable[[str], None] = lambda watch: None  # ask for another look of a watch, soon
+    wake: Callable[[], None] = lambda: None  # there may be something to respond to, or to tell
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    served: dict[str, str] = field(default_factory=dict)  # service -> version last seen
+    watched: dict[str, Watched] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.use(self.config)
+
+    def use(self, config: Config) -> None:
+        """Watch what this configuration says."""
+        checks = plugins.listing("check")
+        self.config = config
+        self.watched = {w.key: w for service, watch in config.watches() for w in (Watched.of(service, watch, checks[watch.check]),)}
+
+    def find(self, key: str) -> Watched:
+        """The watch named "service/watch"; PluginError suggests the nearest."""
+        if key not in self.watched:
+            raise PluginError(f"no watch '{key}'{plugins.suggest(key, self.watched)}")
+        return self.watched[key]
+
+    def of_service(self, service: str) -> Iterator[Watched]:
+        return (w for w in self.watched.values() if w.service.name == service)
+
+    def service(self, name: str) -> ServiceConfig:
+        """The service of that name; PluginError suggests the nearest."""
+        if name not in self.config.services:
+            raise PluginError(f"no service '{name}'{plugins.suggest(name, self.config.services)}")
+        return self.config.services[name]
+
+    @property
+    def channels(self) -> list[str]:
+        """Every channel there is."""
+        return list(self.config.notify.channels)
+
+    def line(self, service: ServiceConfig | None) -> list[str]:
+        """Who is told, in order: the owner, then the escalation; everybody when nobody with a channel owns it."""
+        return (list(self.config.party(service.name).channels) if service else []) or self.channels
+
+    @property
+    def ack_within(self) -> timedelta:
+        return self.config.notify.ack_within
+
+
+def runbook_for(service: ServiceConfig, cause: str) -> str | None:
+    """The runbook for a cause: the service's own mapping first, else the one that says it cures it."""
+    if cause in service.causes:
+        return service.causes[cause]
+    found = [name for name, known in plugins.listing("runbook").items() if cause in known.promises.get("cures", ())]
+    return found[0] if found else None
+
+
+def mode_of(service: ServiceConfig, runbook: str) -> Mode:
+    """The mode in which this runbook may act on this service."""
+    return service.modes.get(runbook, service.mode)
