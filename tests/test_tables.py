@@ -1,86 +1,23 @@
 """One contract for every table: the same rows written in any format give the same answers, and what cannot be read says so."""
 
-import json
 import math
 import sqlite3
 from datetime import UTC, datetime, timedelta, timezone
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from agent import Ask, Locator
+from agent import Ask
 from agent.errors import DataError
-from agent.targets.duckdb import DuckDb
-from agent.targets.files import Files
-from agent.targets.sqlite import Sqlite
-
-START = datetime(2026, 3, 29, tzinfo=UTC)
-FORMATS = ("parquet", "csv", "jsonl", "sqlite", "duckdb")
-ADAPTERS = {"parquet": Files, "csv": Files, "jsonl": Files, "sqlite": Sqlite, "duckdb": DuckDb}
-LOG = {
-    "time": {"column": "at", "tz": "UTC"},
-    "id": "request_id",
-    "version": "version",
-    "features": {"json": "inputs", "size": 3},
-    "prediction": "prediction",
-    "score": "score",
-    "exclude": [{"column": "probe", "equals": 1}, {"column": "request_id", "prefix": "wk-probe-"}],
-}
-
-
-def log_rows(count=40):
-    return [
-        {
-            "at": (START + timedelta(seconds=place)).isoformat(),
-            "request_id": f"wk-probe-{place}" if place == 7 else f"id{place}",
-            "version": "1",
-            "inputs": json.dumps([place, place / 2, 1.5]),
-            "prediction": place % 3,
-            "score": None if place % 10 == 0 else place / count,
-            "probe": int(place == 5),
-        }
-        for place in range(count)
-    ]
-
-
-def write(folder, form, rows, types=None):
-    """The rows as a file of that format; the URL that names it."""
-    names = list(rows[0])
-    table = pa.table({name: pa.array([row[name] for row in rows], (types or {}).get(name)) for name in names})
-    if form == "parquet":
-        pyarrow.parquet.write_table(table, folder / "log.parquet")
-    elif form == "csv":
-        pyarrow.csv.write_csv(table, folder / "log.csv")
-    elif form == "jsonl":
-        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif form == "sqlite":
-        words = {"int64": "INTEGER", "double": "REAL", "string": "TEXT", "bool": "BOOLEAN"}
-        with sqlite3.connect(folder / "log.sqlite") as con:
-            con.execute(f"CREATE TABLE log ({', '.join(f'{name} {words[str(table[name].type)]}' for name in names)})")
-            con.executemany(f"INSERT INTO log VALUES ({', '.join('?' * len(names))})", [tuple(row.values()) for row in rows])
-        con.close()
-    else:
-        with duckdb.connect(str(folder / "log.duckdb")) as con:
-            con.register("rows", table)
-            con.execute("CREATE TABLE log AS SELECT * FROM rows")
-    return f"{form}:log.{form}"
-
-
-def opened(folder, url, options=None):
-    return ADAPTERS[url.partition(":")[0]](Locator("digits", "live", url, options if options is not None else LOG, folder=str(folder)))
+from tests.logs import FORMATS, LOG, START, column, log_rows, opened, write
 
 
 @pytest.fixture(params=FORMATS)
 def form(request):
     return request.param
-
-
-def column(table, name):
-    return np.concatenate(list(table.column(name)) or [np.empty(0)])
 
 
 def test_excluded_rows_are_in_no_read(tmp_path, form):
