@@ -371,6 +371,7 @@ class Scheduler:
             lost = [look for look, began in self._running.items() if now - began > look.watch.job.lost_after.total_seconds()]
             for look in lost:
                 self.counts.lost += 1
+                look.watch.slow = True
                 self._release(look)
                 look.lane.replace()
         for look in lost:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.scheduler import EPOCH, Job, Lateness, Scheduler, Slots, moment
+from tests.conftest import need
 
 SECOND = timedelta(seconds=1)
 
@@ -232,11 +233,11 @@ def test_a_slow_watch_leaves_the_quick_lane_to_the_others(diary):
 
 def test_a_full_lane_says_no_room_and_keeps_no_endless_queue(make, diary):
     diary.gate.clear()
-    scheduler = make({f"w{n}": Job(0.1 * SECOND) for n in range(10)}, quick=1, quick_room=3)
+    scheduler = make({f"w{n}": Job(0.1 * SECOND) for n in range(10)}, quick=1, quick_room=6)
     until(lambda: scheduler.counts.no_room >= 20)
     assert diary.count() == 1
     assert {key for key, _ in diary.refused} <= {f"w{n}" for n in range(10)} - {diary.fired[0][0]}
-    assert scheduler._quick.waiting == 3
+    assert scheduler._quick.waiting == 6
     diary.gate.set()
     until(lambda: len({key for key, _ in diary.fired}) == 10)
 
@@ -318,6 +319,40 @@ def test_watches_keep_their_cadence_when_the_clock_is_set(make, diary, jump):
     assert time.monotonic() - began > 0.5, "no burst of missed slots"
     until(lambda: all(diary.count(f"w{n}") >= 5 for n in range(20)))
     assert abs((diary.fired[-1][1] - datetime.now(UTC)).total_seconds() - jump) < 5
+
+
+SET_CLOCK = """
+import sys, threading, time
+from datetime import timedelta
+from pathlib import Path
+from agent.scheduler import Job, Scheduler
+
+fired, tidied, jumps, set_clock = [], [], [], Path(sys.argv[1])
+scheduler = Scheduler(lambda key, due_at: fired.append(key), print, clock_jumped=jumps.append)
+scheduler.plan({f"w{n}": Job(timedelta(seconds=0.5)) for n in range(20)})
+scheduler.also("tidy", timedelta(seconds=0.2), lambda: tidied.append(1))
+scheduler.start()
+for jump in ("-1h", "+1h", "+8h"):
+    set_clock.with_suffix(".new").write_text(jump)
+    set_clock.with_suffix(".new").replace(set_clock)
+    seen, runs, tidy, end = len(jumps), len(fired), len(tidied), time.monotonic() + 20
+    while time.monotonic() < end and not (len(jumps) > seen and len(fired) > runs + 50 and len(tidied) > tidy + 4):
+        threading.Event().wait(0.01)  # libfaketime 0.9.10 breaks time.sleep
+    print(jump, len(jumps) > seen, len(fired) > runs + 50, len(fired) < runs + 150, len(tidied) > tidy + 4)
+scheduler.stop()
+"""
+
+
+def test_the_real_clock_of_the_whole_process_may_be_set_back_and_forth(tmp_path):
+    """libfaketime under Python and APScheduler alike: nothing of ours is told."""
+    program = need("faketime")
+    library = next(program.resolve().parent.parent.glob("lib/**/libfaketimeMT.so.1"))
+    (tmp_path / "clock").write_text("+0s")
+    fake = {"FAKETIME_TIMESTAMP_FILE": str(tmp_path / "clock"), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    env = {**os.environ, **fake, "DONT_FAKE_MONOTONIC": "1", "LD_PRELOAD": str(library)}
+    command = [sys.executable, "-c", SET_CLOCK, str(tmp_path / "clock")]
+    told = subprocess.run(command, capture_output=True, check=True, text=True, env=env, timeout=90).stdout
+    assert told == "-1h True True True True\n+1h True True True True\n+8h True True True True\n"
 
 
 def test_a_suspend_leaves_no_herd(make, diary):

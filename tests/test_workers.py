@@ -391,6 +391,25 @@ def test_the_deadline_takes_down_what_the_check_started(pool, tmp_path):
     until(lambda: gone(int(note.read_text())))
 
 
+def test_a_spinning_check_makes_no_other_watch_late(pool):
+    from agent.scheduler import Job, Scheduler
+
+    killed = []
+
+    def fire(key, due_at):
+        if key == "spin":
+            with pytest.raises(DeadlineError):
+                pool.call(job("ends", parameters={"how": "spin"}), timedelta(seconds=2))
+            killed.append(key)
+
+    scheduler = Scheduler(fire, fire)
+    scheduler.plan({"spin": Job(timedelta(seconds=0.5)), **{f"w{n}": Job(timedelta(seconds=0.5)) for n in range(100)}})
+    scheduler.start()
+    until(lambda: killed)
+    scheduler.stop()
+    assert scheduler.counts.run > 200 and scheduler.counts.late.quantile(0.99) < 1
+
+
 def test_the_wire_of_a_worker_gets_the_time_that_is_left(pool):
     left = pool.call(job("left"), timedelta(seconds=20))["verdict"]["reading"]["observed"]
     assert 0 < left < 20
