@@ -14,6 +14,7 @@ import time
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, count
@@ -21,6 +22,8 @@ from queue import SimpleQueue
 
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers import SchedulerNotRunningError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
@@ -91,11 +94,15 @@ class Lateness:
         self.cells[bisect_left(self._limits, seconds)] += 1
         self.total, self.most, self.n = self.total + seconds, max(self.most, seconds), self.n + 1
 
+    def within(self, seconds: float) -> int:
+        """How many runs began at most that late (2 % more of them at worst are counted as later)."""
+        return sum(n for cell, n in list(self.cells.items()) if cell < len(self._limits) and self._limits[cell] <= seconds)
+
     def quantile(self, share: float) -> float:
         """The lateness that this share of the runs did not exceed (at most 2 % above the true one); 0 when nothing has run."""
-        seen = 0
-        for cell in sorted(self.cells):
-            seen += self.cells[cell]
+        seen, cells = 0, dict(self.cells)  # a copy: lanes go on counting
+        for cell in sorted(cells):
+            seen += cells[cell]
             if seen >= share * self.n:
                 return min(self._limits[min(cell, len(self._limits) - 1)], self.most)
         return 0.0
@@ -269,7 +276,7 @@ class Scheduler:
         threading.Thread(target=self._watchdog, name="clock-watchdog", daemon=True).start()
 
     def _wake(self) -> None:
-        if self._timer.get_job("tick"):
+        with suppress(JobLookupError):  # not started yet, or stopped
             self._timer.reschedule_job("tick", trigger=_Next(self._wait))
 
     def _wait(self) -> float:
@@ -398,7 +405,8 @@ class Scheduler:
                 self._guard(self._clock_jumped, parted)
             if abs(parted) > JUMP or self.lag() > JUMP:
                 for job in self._timer.get_jobs():  # APScheduler keeps wall time only: set back an hour, it would sleep an hour
-                    self._timer.reschedule_job(job.id, trigger=job.trigger)
+                    with suppress(JobLookupError):
+                        self._timer.reschedule_job(job.id, trigger=job.trigger)
 
     def _parted(self) -> float:
         """Seconds the wall clock moved against the monotonic one since the last look; past the limit, every watch is planned anew."""
@@ -414,15 +422,21 @@ class Scheduler:
     # Ending
 
     def stop(self, grace: timedelta = timedelta(seconds=30)) -> bool:
-        """Begin no more runs and wait for those in flight, at most `grace`; whether all ended. What still waited in a lane is dropped."""
+        """Begin no more runs and wait, at most `grace`, for those in flight and for housekeeping; whether all ended. What still waited is dropped."""
+        until = time.monotonic() + grace.total_seconds()
         self._stopping.set()
-        if self._timer.running:
-            self._timer.shutdown(wait=False)
+        ending = threading.Thread(target=self._end_timer, daemon=True)
+        ending.start()
         with self._lock:
             drained = self._idle.wait_for(lambda: not self._running, grace.total_seconds())
+        ending.join(max(0.0, until - time.monotonic()))
         self._quick.end()
         self._slow.end()
-        return drained
+        return drained and not ending.is_alive()
+
+    def _end_timer(self) -> None:
+        with suppress(SchedulerNotRunningError):
+            self._timer.shutdown(wait=True)
 
 
 class _Next(BaseTrigger):  # type: ignore[misc]

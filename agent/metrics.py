@@ -1,0 +1,226 @@
+"""What Watchkeeper says about itself to Prometheus, read at scrape time from what it knows anyway: nothing is counted in the paths that look."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, Protocol
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from agent.errors import StoreError
+from agent.model import ACTIVE, Status
+from agent.store import Store
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LATE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric: its kind, what it says, its labels. No label is ever a watch, a version, an incident or a reason: those have no bound."""
+
+    kind: Literal["gauge", "counter", "histogram"]
+    says: str
+    labels: tuple[str, ...] = ()
+
+
+FAMILIES: Mapping[str, Family] = {
+    "watchkeeper_build_info": Family("gauge", "1, with the version that runs.", ("version",)),
+    "watchkeeper_watches": Family("gauge", "Watches of this check whose last look came to this status.", ("service", "check", "status")),
+    "watchkeeper_watch_last_look_timestamp_seconds": Family(
+        "gauge", "When this check last looked; of several watches, the oldest.", ("service", "check")
+    ),
+    "watchkeeper_incidents_open": Family("gauge", "Incidents that are not over.", ("service", "severity")),
+    "watchkeeper_runs_active": Family("gauge", "Runs of this runbook that are not over, waiting for approval included.", ("service", "runbook")),
+    "watchkeeper_runs_total": Family("counter", "Runs of this runbook that ended so.", ("service", "runbook", "state")),
+    "watchkeeper_halted": Family("gauge", "1 while no automatic action is taken."),
+    "watchkeeper_slots_total": Family(
+        "counter", "Scheduled looks: run, in_flight (an earlier one was still going), no_room (the lane was full).", ("outcome",)
+    ),
+    "watchkeeper_lateness_seconds": Family("histogram", "From the time a look was scheduled for to its start."),
+    "watchkeeper_extra_looks_total": Family("counter", "Looks out of turn: to confirm a fail, or because a person asked."),
+    "watchkeeper_looks_in_flight": Family("gauge", "Looks going on now."),
+    "watchkeeper_looks_lost_total": Family("counter", "Looks that never came back and were given up."),
+    "watchkeeper_looks_raised_total": Family("counter", "Looks that ended in a mistake of Watchkeeper's own; its log has each."),
+    "watchkeeper_loop_lag_seconds": Family("gauge", "By how much the loop is late now; 0 when it is not."),
+    "watchkeeper_clock_jumps_total": Family("counter", "Times the wall clock was set, or the machine slept."),
+    "watchkeeper_store_errors_total": Family("counter", "Writes to the store that failed."),
+    "watchkeeper_store_backlog": Family("gauge", "Pieces of work that are not yet on disk."),
+    "watchkeeper_store_afloat": Family("gauge", "1 while the store cannot be written and is kept in memory."),
+    "watchkeeper_store_last_write_timestamp_seconds": Family("gauge", "When the store was last written."),
+    "watchkeeper_store_size_bytes": Family("gauge", "Size of the store with its write-ahead log."),
+    "watchkeeper_letters_waiting": Family("gauge", "Letters in the outbox."),
+    "watchkeeper_letters_total": Family("counter", "Letters that were sent, or dropped.", ("state",)),
+    "watchkeeper_letter_failures_total": Family("counter", "Tries to send a letter that failed."),
+    "watchkeeper_heartbeat_failures_total": Family("counter", "Heartbeats that were not heard."),
+    "watchkeeper_scrape_errors_total": Family("counter", "Scrapes for which the store could not be read: what comes from it was left out."),
+}
+
+
+class Late(Protocol):
+    """Lateness of runs; what the scheduler keeps."""
+
+    n: int
+    total: float
+
+    def within(self, seconds: float) -> int: ...
+
+
+class Counts(Protocol):
+    """What became of every slot; what the scheduler keeps."""
+
+    run: int
+    in_flight: int
+    no_room: int
+    lost: int
+    looks: int
+    raised: int
+    jumps: int
+
+    @property
+    def late(self) -> Late: ...
+
+
+class Loop(Protocol):
+    """The scheduler, as far as it is measured."""
+
+    @property
+    def counts(self) -> Counts: ...
+
+    def lag(self) -> float: ...
+
+    def in_flight(self) -> Mapping[str, float]: ...
+
+
+class Watching(Collector):
+    """Collects every family at scrape time. Counters of the loop start at 0 with the process; those of runs and letters are as old as the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        loop: Loop | None = None,
+        *,
+        letter_failures: Callable[[], int] = lambda: 0,
+        heartbeat_failures: Callable[[], int] = lambda: 0,
+        halted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._store, self._clock, self._loop = store, clock, loop
+        self._letter_failures, self._heartbeat_failures, self._halted = letter_failures, heartbeat_failures, halted
+        self._errors = 0
+
+    def collect(self) -> Iterator[Metric]:
+        yield _one("watchkeeper_build_info", 1, _version())
+        yield from self._watches()
+        yield from self._loops()
+        yield from self._stored()
+        try:
+            yield from list(self._kept())
+        except StoreError:
+            self._errors += 1
+        yield _one("watchkeeper_letter_failures_total", self._letter_failures())
+        yield _one("watchkeeper_heartbeat_failures_total", self._heartbeat_failures())
+        yield _one("watchkeeper_scrape_errors_total", self._errors)
+
+    def _watches(self) -> Iterator[Metric]:
+        statuses: Counter[tuple[str, str, Status]] = Counter()
+        oldest: dict[tuple[str, str], datetime] = {}
+        for signal in self._store.signals.values():
+            place = (signal.service, signal.check)
+            statuses[*place, signal.status] += 1
+            oldest[place] = min(signal.looked_at, oldest.get(place, signal.looked_at))
+        watches, looked = _family("watchkeeper_watches"), _family("watchkeeper_watch_last_look_timestamp_seconds")
+        for (service, check), at in oldest.items():
+            for status in Status:
+                watches.add_metric((service, check, status.value), statuses[service, check, status])
+            looked.add_metric((service, check), at.timestamp())
+        yield from (watches, looked)
+
+    def _loops(self) -> Iterator[Metric]:
+        if self._loop is None:
+            return
+        counts = self._loop.counts
+        slots = _family("watchkeeper_slots_total")
+        for outcome in ("run", "in_flight", "no_room"):
+            slots.add_metric((outcome,), getattr(counts, outcome))
+        yield slots
+        late = _family("watchkeeper_lateness_seconds")
+        buckets = [(f"{limit:g}", float(counts.late.within(limit))) for limit in LATE]
+        late.add_metric((), [*buckets, ("+Inf", max(float(counts.late.n), buckets[-1][1]))], counts.late.total)
+        yield late
+        yield _one("watchkeeper_extra_looks_total", counts.looks)
+        yield _one("watchkeeper_looks_in_flight", len(self._loop.in_flight()))
+        yield _one("watchkeeper_looks_lost_total", counts.lost)
+        yield _one("watchkeeper_looks_raised_total", counts.raised)
+        yield _one("watchkeeper_clock_jumps_total", counts.jumps)
+        yield _one("watchkeeper_loop_lag_seconds", self._loop.lag())
+
+    def _stored(self) -> Iterator[Metric]:
+        store = self._store
+        yield _one("watchkeeper_store_errors_total", store.errors)
+        yield _one("watchkeeper_store_backlog", store.backlog)
+        yield _one("watchkeeper_store_afloat", bool(store.afloat))
+        yield _one("watchkeeper_store_last_write_timestamp_seconds", self._clock().timestamp() - (time.monotonic() - store.written_at))
+        yield _one("watchkeeper_store_size_bytes", sum(_size(f"{store.path}{ending}") for ending in ("", "-wal")))
+
+    def _kept(self) -> Iterator[Metric]:
+        with self._store.read() as ledger:
+            opened, runs, letters = ledger.incidents(open_only=True, limit=10_000), ledger.run_counts(), ledger.letter_counts()
+        yield _counted("watchkeeper_incidents_open", Counter((i.service, i.severity) for i in opened))
+        active: Counter[tuple[str, ...]] = Counter()
+        for (service, runbook, state), n in runs.items():
+            active[service, runbook] += n if state in ACTIVE else 0
+        yield _counted("watchkeeper_runs_active", active)
+        yield _counted("watchkeeper_runs_total", {place: n for place, n in runs.items() if place[2] not in ACTIVE})
+        yield _one("watchkeeper_letters_waiting", letters.get("waiting", 0))
+        yield _counted("watchkeeper_letters_total", {(state,): letters.get(state, 0) for state in ("sent", "dropped")})
+        yield _one("watchkeeper_halted", self._halted())
+
+
+def exporter(collector: Collector) -> Callable[[], bytes]:
+    """A function that gives the text of `/metrics`, from a registry of its own: Watchkeeper's families and those of the process."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+    return lambda: generate_latest(registry)
+
+
+_KINDS: Mapping[str, Any] = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
+
+
+def _family(name: str) -> Any:
+    family = FAMILIES[name]
+    return _KINDS[family.kind](name, family.says, labels=family.labels)
+
+
+def _one(name: str, value: float, *labels: str) -> Metric:
+    return _counted(name, {labels: value})
+
+
+def _counted(name: str, values: Mapping[Any, float]) -> Metric:
+    family: Metric = _family(name)
+    for labels, value in values.items():
+        family.add_metric(labels, value)  # type: ignore[attr-defined]  # every family has it, their parent does not
+    return family
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - a name that may be gone
+    except OSError:
+        return 0
+
+
+def _version() -> str:
+    try:
+        return version("watchkeeper")
+    except PackageNotFoundError:
+        return "unknown"
