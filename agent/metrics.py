@@ -34,7 +34,9 @@ class Family:
 
 FAMILIES: Mapping[str, Family] = {
     "watchkeeper_build_info": Family("gauge", "1, with the version that runs.", ("version",)),
-    "watchkeeper_watches": Family("gauge", "Watches of this check whose last look came to this status.", ("service", "check", "status")),
+    "watchkeeper_watches": Family(
+        "gauge", "Watches of this check whose last look came to this status; absent when none did.", ("service", "check", "status")
+    ),
     "watchkeeper_watch_last_look_timestamp_seconds": Family(
         "gauge", "When this check last looked; of several watches, the oldest.", ("service", "check")
     ),
@@ -138,9 +140,9 @@ class Watching(Collector):
             statuses[*place, signal.status] += 1
             oldest[place] = min(signal.looked_at, oldest.get(place, signal.looked_at))
         watches, looked = _family("watchkeeper_watches"), _family("watchkeeper_watch_last_look_timestamp_seconds")
+        for (service, check, status), n in statuses.items():
+            watches.add_metric((service, check, status.value), n)
         for (service, check), at in oldest.items():
-            for status in Status:
-                watches.add_metric((service, check, status.value), statuses[service, check, status])
             looked.add_metric((service, check), at.timestamp())
         yield from (watches, looked)
 

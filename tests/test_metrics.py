@@ -77,7 +77,7 @@ def test_what_is_scraped_is_what_is_known(store: Store, scheduler: Scheduler) ->
     collector = Watching(store, lambda: NOW, scheduler, letter_failures=lambda: 4, heartbeat_failures=lambda: 2, halted=lambda: True)
     found = scraped(exporter(collector)())
     assert found["watchkeeper_watches"]["fraud", "serving.ready", "fail"] == 2
-    assert found["watchkeeper_watches"]["fraud", "serving.ready", "nodata"] == 0
+    assert ("fraud", "serving.ready", "nodata") not in found["watchkeeper_watches"], "six series a watch would be mostly zeros"
     assert found["watchkeeper_watch_last_look_timestamp_seconds"]["fraud", "serving.ready"] == NOW.timestamp() - 2, "the oldest"
     assert found["watchkeeper_incidents_open"] == {("fraud", "page"): 1}
     assert found["watchkeeper_runs_active"] == {("fraud", "rollback"): 1, ("fraud", "retrain"): 0}
@@ -143,7 +143,7 @@ def test_ten_thousand_watches_cost_less_than_a_second(store: Store) -> None:
     begun = time.process_time()
     text = scrape()
     assert time.process_time() - begun < 1.0
-    assert text.count(b"watchkeeper_watches{") == 60_000
+    assert text.count(b"watchkeeper_watches{") == 10_000
 
 
 def test_a_store_that_cannot_be_read_leaves_the_rest_in_place(store: Store) -> None:
