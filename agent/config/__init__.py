@@ -85,6 +85,8 @@ def _guarded(source: Source) -> None:
     if not isinstance(listen, str) or source.value.get("token"):
         return
     host = listen.rpartition(":")[0].strip("[]")
+    if not host:
+        return
     try:
         here = ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from agent.config import parameters
 from agent.config.problems import Given, Path, near, shown
 from agent.config.shape import BASE_KEYS
 from agent.config.source import Source
-from agent.config.words import Known, split
+from agent.config.words import Known, is_url, split
 from agent.errors import ConfigError, PluginError, WatchkeeperError
 from agent.model import Json, Locator
 from agent.plugins import PLATFORM, Plugin
@@ -66,6 +67,8 @@ class Links:
                 self.adapter(service, role, url, target if isinstance(target, dict) else {}, (*path, role))
 
     def adapter(self, service: str, role: str, url: str, target: Mapping[str, Json], path: Path) -> None:
+        if not is_url(url):
+            return
         kind = "table" if role in TABLES else role
         scheme = Locator(service, role, url).scheme
         schemes = [name.partition(":")[2] for name in self.known.adapters if name.startswith(f"{kind}:")]
@@ -76,7 +79,14 @@ class Links:
             said = url if isinstance(url, Given) else scheme
             self.source.complain((*path, "url"), f"no adapter speaks {shown(said)} to a {kind}{near(scheme, schemes)}")
         elif kind != "table":
+            self.mistyped(target, path)
             self.options(Locator(service, role, str(url), options_of(target), folder=str(self.source.folder)), path)
+
+    def mistyped(self, target: Mapping[str, Json], path: Path) -> None:
+        """A key that is no option of any adapter but nearly one that every target has."""
+        for key in target.keys() - BASE_KEYS:
+            if meant := nearly(key):
+                self.source.complain((*path, key), f"unknown key; did you mean '{meant}'?", at_key=True)
 
     def options(self, at: Locator, path: Path) -> None:
         """An adapter judges its own options when it is built; nothing is asked of the target."""
@@ -112,18 +122,19 @@ class Links:
             first.setdefault(called, path)
             needs = [(split(name, need), (*path, "needs", n)) for n, need in enumerate(items(watch, "needs")) if isinstance(need, str)]
             self.graph.setdefault((name, called), []).extend(needs)
-            self.binds(services, name, watch, path)
             check = self.known.checks.get(watch["check"]) if isinstance(watch.get("check"), str) else None
+            self.binds(services, name, mapping(watch, "bind"), check, path)
             if check is not None:
                 self.roles(check, name, service, watch, path)
                 self.parameters(check, mapping(watch, "with"), path)
 
-    def binds(self, services: Mapping[str, Json], name: str, watch: Json, path: Path) -> None:
+    def binds(self, services: Mapping[str, Json], name: str, bind: Mapping[str, Json], check: Plugin | None, path: Path) -> None:
+        asked = {need.name for need in check.needs} if check else set(bind)
         plain: dict[str, Json] = {}
-        for role, target in mapping(watch, "bind").items():
+        for role, target in bind.items():
             if isinstance(target, str) and target.startswith("@"):
                 self.link(services, target, (*path, "bind", role))
-            else:
+            elif role in asked:
                 plain[role] = target
         self.targets(name, plain, (*path, "bind"))
 
@@ -186,7 +197,12 @@ class Links:
 
 def options_of(target: Mapping[str, Json]) -> dict[str, Json]:
     """What a target says beyond the keys every target has: options of its adapter."""
-    return {key: simple(item) for key, item in target.items() if key not in BASE_KEYS}
+    return {key: simple(item) for key, item in target.items() if key not in BASE_KEYS and not nearly(key)}
+
+
+def nearly(key: str) -> str | None:
+    """The key of every target that this one was probably meant to be."""
+    return next(iter(difflib.get_close_matches(key[:40], BASE_KEYS - {key}, 1, 0.85)), None)
 
 
 def simple(value: Json) -> Json:

@@ -39,10 +39,13 @@ def problems(plugin: Plugin, given: Mapping[str, Json]) -> Iterator[tuple[Path, 
 
 def plainly(plugin: Plugin, given: Mapping[str, Json]) -> dict[str, Json]:
     """The parameters as JSON values: text from the environment becomes a number where one is wanted."""
-    wrong = {error["loc"] for error in _attempt(_shape(plugin.load(), plugin.name), given)}
-    made = _retried(given, wrong, ())
-    assert isinstance(made, dict)
-    return made
+    wrong = {error["loc"] for error in _attempt(_shape(plugin.load(), plugin.name), given)} if _filled_in(given) else set()
+    return {name: _retried(value, wrong, (name,)) for name, value in given.items()}
+
+
+def _filled_in(value: Json) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, Given) or any(_filled_in(item) for item in inner)
 
 
 def _errors(shape: TypeAdapter[Any], given: Mapping[str, Json]) -> list[Any]:

@@ -68,6 +68,7 @@ def near(word: str, known: Collection[str]) -> str:
 
 
 _WANTED = {
+    "string_too_short": "must have at least {min_length} characters",
     "string_type": "must be text, not {kind}",
     "int_type": "must be a whole number, not {kind}",
     "int_from_float": "must be a whole number, not {kind}",
@@ -102,5 +103,8 @@ def phrase(error: Mapping[str, Any], value: Json) -> str:
     if pattern is None:
         return f"{error['msg'][:1].lower()}{error['msg'][1:]}"
     text = pattern.format(kind=kind(value), **{name: str(held) for name, held in context.items()})
-    words = [word.strip("' ") for word in str(context.get("expected", "")).replace(" or ", ", ").split(",")]
-    return text + (near(value, words) if error["type"] == "literal_error" and isinstance(value, str) and len(words) > 1 else "")
+    if error["type"] != "literal_error" or not isinstance(value, str):
+        return text
+    words = [word.strip("' ") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
+    meant = near(value, words)
+    return text + (meant if "did you mean" in meant else "")

@@ -261,14 +261,14 @@ class WatchFile(Shape):
     @classmethod
     def _not_too_often(cls, value: timedelta) -> timedelta:
         if value < timedelta(seconds=1):
-            raise ValueError("every must be at least 1s")
+            raise ValueError("must be at least 1s")
         return value
 
     @field_validator("within")
     @classmethod
     def _in_time(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
         if value is not None and value > info.data.get("every", value):
-            raise ValueError("within must be at most every, or one run would meet the next; shorten it or look less often")
+            raise ValueError("must be at most `every`, or one look would run into the next; shorten it or look less often")
         return value
 
 
@@ -294,7 +294,7 @@ class Freeze(Shape):
     @classmethod
     def _later(cls, value: datetime, info: ValidationInfo) -> datetime:
         if "start" in info.data and value <= info.data["start"]:
-            raise ValueError("to must be later than from")
+            raise ValueError("must be later than `from`")
         return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,14 +54,19 @@ def text_as(key: str) -> Shorthand:
 def read_length(value: Json) -> timedelta:
     """A duration; the bound on the text keeps hostile digits cheap."""
     if isinstance(value, str) and len(value) <= 40:
-        try:
-            length = duration(value)
-        except OverflowError:
-            raise ValueError(f"{shown(value)} is longer than time can be told") from None
-        if length > timedelta(days=36525):
-            raise ValueError(f"{shown(value)} is more than a hundred years")
-        return length
+        return _length(str(value))
     raise ValueError(f"must be a duration such as 250ms, 10s, 5m, 1h30m or 90d, not {kind(value)}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _length(text: str) -> timedelta:
+    try:
+        length = duration(text)
+    except OverflowError:
+        length = timedelta.max
+    if length > timedelta(days=36525):
+        raise ValueError(f"{shown(text)} is more than a hundred years")
+    return length
 
 
 def some_length(value: timedelta) -> timedelta:
@@ -102,7 +108,7 @@ def zone(value: str) -> str:
         if len(value) <= 64:
             ZoneInfo(value)
             return value
-    except (ValueError, OSError):
+    except (ValueError, KeyError, OSError):
         pass
     from zoneinfo import available_timezones
 
@@ -142,6 +148,14 @@ def no_password(value: str) -> str:
     if not re.match(r"[A-Za-z@]", value):
         raise ValueError(f"{shown(value)} is not a URL; begin with a scheme, such as https://host/path")
     return value
+
+
+def is_url(value: str) -> bool:
+    """Whether a text can be a target's URL."""
+    try:
+        return bool(no_password(value))
+    except ValueError:
+        return False
 
 
 def web(*schemes: str) -> AfterValidator:
