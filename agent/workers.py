@@ -60,8 +60,10 @@ class Pool:
         worker = self._take(until, within)
         try:
             reply = worker.exchange(job, until, within, tell)
-        except BaseException:
+        except BaseException as problem:
             self._drop(worker)
+            if self._closed and isinstance(problem, WorkerError):
+                raise WorkerError("the workers were closed before this look was done") from problem
             raise
         worn = worker.calls >= self._jobs or reply.get("resident", 0) > self._resident
         (self._drop if worn else self._give)(worker)
@@ -70,13 +72,15 @@ class Pool:
         return reply
 
     def close(self) -> None:
-        """End all children, busy ones too."""
+        """End all children; a call under way gets a WorkerError."""
         with self._some:
             self._closed = True
-            workers, self._all, self._free = self._all, set(), []
+            for worker in self._free:
+                worker.end()
+            for worker in self._all.difference(self._free):
+                worker.kill()  # whoever waits for it sees it die, and ends it
+            self._all, self._free = set(), []
             self._some.notify_all()
-        for worker in workers:
-            worker.end()
 
     def __enter__(self) -> Pool:
         return self
@@ -123,7 +127,7 @@ class _Worker:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         try:
-            self._process = subprocess.Popen([sys.executable, "-m", "agent._worker"], **pipes, bufsize=0, env=env, start_new_session=True)  # type: ignore[call-overload]
+            self._process = subprocess.Popen([sys.executable, "-P", "-m", "agent._worker"], **pipes, bufsize=0, env=env, start_new_session=True)  # type: ignore[call-overload]
         except OSError as problem:
             raise WorkerError(f"no worker could be started: {problem}; is the machine out of memory or processes?") from problem
         self.calls = 0
@@ -199,12 +203,16 @@ class _Worker:
             return f"exit code {code}" if code >= 0 else _signal(-code)
         return "its stdout is closed"
 
-    def end(self) -> None:
-        """Kill the child and everything it started; again is harmless."""
+    def kill(self) -> None:
+        """Kill the child and everything it started."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+
+    def end(self) -> None:
+        """Kill the child, wait until it is gone and close its pipes; again is harmless."""
+        self.kill()
+        self._process.wait()
         self._pipes.close()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:

@@ -411,6 +411,24 @@ def test_stopping_lets_the_runs_in_flight_end_and_begins_no_more(make, diary):
     assert ended == [True] and diary.count() == 1
 
 
+def test_stopping_waits_for_housekeeping_too(make):
+    begun, ended = threading.Event(), []
+
+    def tidy():
+        begun.set()
+        time.sleep(0.2)
+        ended.append(1)
+
+    scheduler = make()
+    scheduler.also("tidy", 0.05 * SECOND, tidy)
+    begun.wait(20)
+    assert scheduler.stop(20 * SECOND) and ended
+
+
+def test_stopping_before_starting_is_harmless(diary):
+    assert Scheduler(diary.fire, diary.no_room).stop(SECOND)
+
+
 def test_stopping_waits_no_longer_than_its_grace(make, diary):
     diary.gate.clear()
     scheduler = make({"w": Job(0.05 * SECOND)})

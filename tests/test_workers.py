@@ -458,6 +458,24 @@ def test_a_closed_pool_leaves_nothing_running():
         pool.call(job("pid"), MINUTE)
 
 
+def test_closing_ends_a_look_under_way_with_a_word(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as threads, Pool(1) as pool:
+        busy = threads.submit(pool.call, job("ends", parameters={"how": "wait", "note": str(tmp_path / "never")}), MINUTE)
+        until(lambda: pool._all and not pool._free)
+        pool.close()
+        with pytest.raises(WorkerError, match="closed before this look was done"):
+            busy.result(20)
+
+
+def test_a_file_in_the_working_folder_is_not_taken_for_a_module(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('not the real one')")
+    monkeypatch.chdir(tmp_path)
+    with Pool(1) as pool:
+        assert pool.call(job("pid"), MINUTE)["verdict"]["status"] == "ok"
+
+
 def test_a_worker_in_the_middle_of_a_look_ends_when_its_parent_is_killed(tmp_path):
     note = tmp_path / "pid"
     program = f"""
