@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from datetime import timedelta
@@ -24,11 +25,11 @@ from agent import (
     nodata,
     ok,
     spell,
+    stats,
+    to_json,
     warn,
 )
 from agent.errors import AnswerError, ServerError
-from agent.stats import quantile as quantile_of
-from agent.stats import quantile_interval
 from checks import _replay
 from checks._compare import Gap, differences, finite, gaps, size, well_formed
 
@@ -98,7 +99,7 @@ def latency(
         return nodata(f"no request to time: set `with: {{request: ...}}`, or {RECORD}")
     server.infer(asked[0])
     seconds = sorted(server.infer(asked[place % len(asked)]).seconds for place in range(probes))
-    observed, (low, high) = quantile_of(seconds, quantile), quantile_interval(seconds, quantile)
+    observed, (low, high) = stats.quantile(seconds, quantile), stats.quantile_interval(seconds, quantile)
     bounded = low > 0 and high < math.inf
     reading = Reading(observed, limit.total_seconds(), (low, high) if bounded else None, probes, "s")
     sure = f"95 % interval {_spelt(low)} to {_spelt(high)}" if bounded else "too few for a 95 % interval"
@@ -177,13 +178,20 @@ def _told(version: str, found: list[list[Gap] | str], golden: Golden) -> Verdict
     if not wrong:
         return ok(f"version {version} answers all {len(rows)} golden rows as recorded{aside}", reading)
     place, worst = max(((place, gap) for place, one in wrong.items() for gap in one), key=lambda pair: size(pair[1]))
-    by = "" if worst.difference is None else f" (off by {worst.difference:.4g}, allowed {worst.tolerance:.4g})"
+    by = "" if worst.difference is None or not worst.tolerance else f" (off by {worst.difference:.4g}, allowed {worst.tolerance:.4g})"
     return fail(
         f"version {version} answers {len(wrong)} of {len(rows)} golden rows otherwise than recorded{aside}; worst in row {place}: "
         f"'{worst.output}' {worst.what}{by}",
         reading,
         parts=_parts(wrong),
+        data={"differences.json": _listed(wrong)},
     )
+
+
+def _listed(wrong: Mapping[int, list[Gap]]) -> bytes:
+    """Evidence: what differs, row by row, the first hundred of them."""
+    found = [{"row": place, **to_json(gap)} for place, some in wrong.items() for gap in some]
+    return json.dumps(found[:100], indent=1).encode()
 
 
 def _parts(wrong: Mapping[int, list[Gap]]) -> Mapping[str, Reading]:

@@ -197,6 +197,20 @@ def test_wrong_answers_fail_with_how_many_how_far_and_where(speaker, server, reg
     part = verdict.parts["y"]
     assert (part.observed, part.n, part.unit) == (2.0, 4, "rows")
     assert part.limit == pytest.approx(1e-5 + 1e-3 * 8)
+    listed = json.loads(verdict.data["differences.json"])
+    assert [(one["row"], one["output"], one["difference"]) for one in listed] == [(row, "y", row / 2) for row in range(1, 5)]
+
+
+def test_a_wrong_label_is_told_as_it_is_and_not_as_a_distance(server, tmp_path):
+    expected = {"outputs": [{"name": "y", "datatype": "INT64", "shape": [1], "data": [7]}]}
+    speaker = plain.Speaker()
+    verdict = serving.parity(to(speaker), registry_of(tmp_path, "1", [([1.0, 2.0], {"meta": {"version": 7}, "y": [2, 9]})]))
+    told(verdict, Status.FAIL, "'meta.version' is '1', recorded was 7")
+    told(serving.parity(to(speaker), registry_of(tmp_path / "b", "1", [([1, 2], {"y": [2, 9]})])), Status.FAIL, "off by 5, allowed 0.009")
+    told(
+        serving.parity(server, registry_of(tmp_path / "c", "1", [(oip.REQUEST, expected)])), Status.FAIL, "'y' has datatype FP32, recorded was INT64"
+    )
+    speaker.stop()
 
 
 def test_tolerances_and_rows_can_be_given(speaker, server, registry):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -429,6 +432,48 @@ def test_a_version_is_written_once(registry):
     with pytest.raises(CannotError, match="is there already"):
         record(registry.root, "1", {})
     assert registry.file("1", "model.bin").read_bytes() == b"times 2.0"
+
+
+def test_of_two_that_record_one_version_at_once_one_is_refused(tmp_path):
+    together, ends = threading.Barrier(2), []
+
+    def one(mine: bytes) -> None:
+        together.wait(10)
+        try:
+            record(tmp_path, "1", {"model.bin": mine})
+            ends.append(mine)
+        except CannotError:
+            ends.append(None)
+
+    threads = [threading.Thread(target=one, args=(mine,)) for mine in (b"a", b"b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    (winner,) = [end for end in ends if end]
+    assert len(ends) == 2
+    assert connect(Locator("fraud", "registry", f"folder:{tmp_path}")).file("1", "model.bin").read_bytes() == winner
+
+
+def test_a_process_killed_while_it_records_leaves_no_version(tmp_path):
+    program = """
+import sys, time
+from agent.targets.folder import record
+
+def rows():
+    print("recording", flush=True)
+    time.sleep(60)
+    yield {}, {}
+
+record(sys.argv[1], "1", {"model.bin": b"x"}, golden=rows())
+"""
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "recording\n"
+        process.kill()
+    registry = connect(Locator("fraud", "registry", f"folder:{tmp_path}"))
+    assert (list(registry.versions()), registry.version("1")) == ([], None)
+    record(tmp_path, "1", {"model.bin": b"x"})
+    assert [one.version for one in registry.versions()] == ["1"]
 
 
 @pytest.mark.parametrize("golden", [[({}, {"y": float("nan")})], [({}, {"y": object()})]])

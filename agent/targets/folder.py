@@ -144,7 +144,9 @@ def _publish(draft: Path, home: Path) -> None:
     try:
         draft.rename(home)
     except OSError as problem:
-        raise _taken(home) from problem
+        if home.exists():  # somebody recorded the same version at the same time
+            raise _taken(home) from problem
+        raise
     _sync(home.parent)
 
 
