@@ -1,0 +1,118 @@
+"""Two samples of one column compared: a test for whether they differ, and how far with an interval that holds for the largest gap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.stats import difference
+
+LEVEL = 0.95
+EXPECTED = 5.0  # the least expected count of a chi-square cell, below which the test's p-values are not to be trusted
+EXACT = 500  # up to this many values a side the exact distribution is cheap
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How two samples differ: the effect in [0, 1] with its interval, the p-value of no difference at all, and the sizes."""
+
+    effect: float
+    interval: tuple[float, float]
+    p: float
+    n: int
+    n_reference: int
+    how: str
+
+
+def numbers(live: Any, reference: Any) -> Gap:
+    """Two sorted arrays without NaN: the two-sample Kolmogorov-Smirnov distance, the largest gap between their cumulative shares."""
+    import numpy as np
+
+    n, m = len(live), len(reference)
+    both = np.concatenate([live, reference])
+    gap = np.searchsorted(live, both, side="right") / n - np.searchsorted(reference, both, side="right") / m
+    distance = float(np.abs(gap).max())
+    width = reach(n, m)
+    return Gap(distance, _within(distance - width, distance + width), _ks_p(live, reference, distance), n, m, "Kolmogorov-Smirnov")
+
+
+def reach(n: int, m: int) -> float:
+    """Half the interval of a Kolmogorov-Smirnov distance: how far both cumulative shares together may be off everywhere at once.
+
+    The quantile is that of no difference, and holds for any: the limiting process under a difference plus an independent Gaussian one is the
+    Brownian bridge of the pooled sample, so by Anderson's inequality its largest excursion is no larger.
+    """
+    from scipy.special import kolmogi
+
+    return float(kolmogi(1 - LEVEL)) * math.sqrt(1 / n + 1 / m)
+
+
+def _ks_p(live: Any, reference: Any, distance: float) -> float:
+    from scipy import stats
+
+    n, m = len(live), len(reference)
+    if max(n, m) <= EXACT:
+        return float(stats.ks_2samp(live, reference, method="exact").pvalue)
+    return float(min(1.0, max(0.0, stats.kstwo.sf(distance, round(n * m / (n + m))))))
+
+
+def categories(live: Mapping[str, int], reference: Mapping[str, int]) -> Gap | None:
+    """Two counts by category: the total variation distance (the share of rows that would have to move) and a chi-square test.
+
+    Rare categories are pooled until every expected count is at least 5; None when fewer than two cells are left and nothing can differ.
+    """
+    import numpy as np
+    from scipy.special import chdtrc
+
+    cells = _pooled(live, reference)
+    if len(cells) < 2:
+        return None
+    seen = np.array(cells, dtype=np.float64)
+    n, m = seen.sum(axis=0)
+    expected = seen.sum(axis=1, keepdims=True) * (seen.sum(axis=0) / seen.sum())
+    statistic = float(((seen - expected) ** 2 / expected).sum())
+    one, other = seen[:, 0] / n, seen[:, 1] / m
+    distance = float(np.abs(one - other).sum() / 2)
+    noise = float(np.sqrt(one * (1 - one) / n + other * (1 - other) / m).sum() / 2)  # at least what chance alone adds on average
+    width = math.sqrt(math.log(2 / (1 - LEVEL)) / 2 * (1 / n + 1 / m))  # McDiarmid: one row moves the distance by 1/n or 1/m at most
+    interval = _within(distance - noise - width, distance + width)
+    return Gap(distance, interval, float(chdtrc(len(cells) - 1, statistic)), int(n), int(m), f"chi-square, {len(cells)} cells")
+
+
+def _pooled(live: Mapping[str, int], reference: Mapping[str, int]) -> list[tuple[int, int]]:
+    """Counts (live, reference) a cell, the rarest categories put together until each cell expects enough on both sides."""
+    n, m = sum(live.values()), sum(reference.values())
+    if not n or not m:
+        return []
+    needed = EXPECTED * (n + m) / min(n, m)
+    cells, pool = [], (0, 0)
+    for key in sorted({*live, *reference}, key=lambda key: (live.get(key, 0) + reference.get(key, 0), key)):
+        cell = live.get(key, 0), reference.get(key, 0)
+        if sum(cell) >= needed and (not sum(pool) or sum(pool) >= needed):
+            cells.append(cell)
+        else:
+            pool = pool[0] + cell[0], pool[1] + cell[1]
+    return [*cells, pool] if sum(pool) else cells
+
+
+def shares(hits: int, n: int, reference_hits: int, n_reference: int) -> Gap:
+    """Two shares, such as of nulls: the absolute difference with Newcombe's interval, and Fisher's exact test (chi-square where counts are large)."""
+    from scipy import stats
+
+    table = [[hits, n - hits], [reference_hits, n_reference - reference_hits]]
+    total = hits + reference_hits
+    least = min(total, n + n_reference - total) * min(n, n_reference) / (n + n_reference)
+    if least >= EXPECTED:
+        p, how = float(stats.chi2_contingency(table, correction=False).pvalue), "chi-square"
+    else:
+        p, how = float(stats.fisher_exact(table).pvalue), "Fisher's exact test"
+    effect = hits / n - reference_hits / n_reference
+    low, high = difference(hits, n, reference_hits, n_reference, LEVEL)
+    interval = (low, high) if effect >= 0 else (-high, -low)
+    return Gap(abs(effect), _within(*interval), min(1.0, p), n, n_reference, how)
+
+
+def _within(low: float, high: float) -> tuple[float, float]:
+    return max(0.0, low), min(1.0, high)
