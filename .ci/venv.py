@@ -25,7 +25,7 @@ def ours(extras: str) -> None:
     folder, wanted = HOUSE / ".venv", set(extras.split(","))
     with _alone(folder):
         digest = _digest([HOUSE / "pyproject.toml", PINS], str(HOUSE))
-        if any((folder / f".installed-{made}").exists() and _covers(made, wanted, folder, digest) for made in _made(folder)):
+        if any(_covers(stamp, wanted, digest) for stamp in folder.glob(".installed-*")):
             return
         python = _environment(folder)
         if "torch" in wanted:  # first and alone: it is gigabytes, and everything after it must fit around it, not move it
@@ -39,9 +39,9 @@ def peer(name: str) -> None:
     wants = HOUSE / ".ci" / "peers" / f"{name}.txt"
     folder = peers_folder() / name
     with _alone(folder):
-        digest = _digest([wants])
+        digest = _digest([wants], str(folder))
         stamp = folder / ".installed"
-        if stamp.exists() and stamp.read_text() == digest:
+        if _current(stamp, digest):
             return
         python = _environment(folder)
         stamp.unlink(missing_ok=True)
@@ -76,19 +76,20 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _made(folder: Path) -> list[str]:
-    return [path.name.removeprefix(".installed-") for path in folder.glob(".installed-*")]
-
-
-def _covers(made: str, wanted: set[str], folder: Path, digest: str) -> bool:
-    has = set(made.split("+"))
+def _covers(stamp: Path, wanted: set[str], digest: str) -> bool:
+    has = set(stamp.name.removeprefix(".installed-").split("+"))
     has |= {"examples"} if "dev" in has else set()
-    return wanted <= has and (folder / f".installed-{made}").read_text() == digest
+    return wanted <= has and _current(stamp, digest)
+
+
+def _current(stamp: Path, digest: str) -> bool:
+    """Whether the environment was built from this, and its Python is still there: an upgrade of the system can take it away."""
+    return stamp.exists() and stamp.read_text() == digest and (stamp.parent / "bin" / "python").exists()
 
 
 def _digest(files: Sequence[Path], *more: str) -> str:
     """What an environment was built from; the place counts too, because its scripts name it."""
-    text = b"\0".join(path.read_bytes() for path in files) + "\0".join((sys.version, *more)).encode()
+    text = b"\0".join([*(path.read_bytes() for path in files), *(word.encode() for word in more)])
     return hashlib.sha256(text).hexdigest()
 
 
