@@ -35,7 +35,7 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "watchkeeper_build_info": Family("gauge", "1, with the version that runs.", ("version",)),
     "watchkeeper_watches": Family(
-        "gauge", "Watches of this check whose last look came to this status; absent when none did.", ("service", "check", "status")
+        "gauge", "Watches of this check whose last look came to this status; absent if none.", ("service", "check", "status")
     ),
     "watchkeeper_watch_last_look_timestamp_seconds": Family(
         "gauge", "When this check last looked; of several watches, the oldest.", ("service", "check")
