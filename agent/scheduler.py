@@ -6,18 +6,16 @@ costs three to four times the CPU, and seven times as much to plan anew when the
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import logging
 import threading
 import time
-from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate, count
+from itertools import count
 from queue import SimpleQueue
 
 from apscheduler.executors.debug import DebugExecutor
@@ -27,100 +25,13 @@ from apscheduler.schedulers import SchedulerNotRunningError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from agent.slots import EPOCH, MICROSECOND, Counts, Job, Slots, moment
+
+__all__ = ["Job", "Scheduler"]
 log = logging.getLogger(__name__)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 SLOW_AFTER = 1.0  # seconds: a watch whose last run took longer goes to the slow lane
 SHORTEST, LONGEST = 0.02, 0.5  # seconds between ticks: looks due within the shortest share a tick; the longest bounds what a lost wake-up costs
 JUMP = 1.0  # seconds by which wall and monotonic clocks may part between two looks at them
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """How often a watch looks, what it shares a cap with ("" = no cap), whether its slots are splayed, and whether it starts in the slow lane.
-
-    A run still going after `lost_after` is given up: its thread cannot be stopped, but its lane gets another one.
-    """
-
-    every: timedelta
-    cap_key: str = ""
-    splay: bool = True
-    slow: bool = False
-    lost_after: timedelta = timedelta(minutes=10)
-
-    def __post_init__(self) -> None:
-        if self.every < timedelta(milliseconds=1):
-            raise ValueError(f"a watch cannot look every {self.every}; the shortest interval is 1ms")
-
-
-class Slots(BaseTrigger):  # type: ignore[misc]
-    """Slots on a grid of wall time: `phase`, `phase + every`, ... counted from 1970 UTC. They never drift, and a missed one is never made up."""
-
-    __slots__ = ("every", "phase")
-
-    def __init__(self, every: timedelta, phase: timedelta = timedelta(0)) -> None:
-        self.every = every // MICROSECOND
-        self.phase = phase // MICROSECOND % self.every
-
-    @classmethod
-    def of(cls, key: str, job: Job) -> Slots:
-        """The slots of a job: its phase is a hash of its key, the same after every restart, so that equal intervals spread out."""
-        spread = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) if job.splay else 0
-        return cls(job.every, timedelta(microseconds=spread))
-
-    def after(self, instant: int) -> int:
-        """The first slot later than an instant; both in microseconds since 1970."""
-        return instant + self.every - (instant - self.phase) % self.every
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        return moment(self.after((max(now, previous_fire_time or now) - EPOCH) // MICROSECOND))
-
-
-def moment(instant: int) -> datetime:
-    """Microseconds since 1970 as an aware UTC time."""
-    return EPOCH + timedelta(microseconds=instant)
-
-
-class Lateness:
-    """Seconds from a slot to the start of its run, as a histogram of fixed size: 2 % wide cells up to ten minutes."""
-
-    def __init__(self) -> None:
-        self.cells: Counter[int] = Counter()
-        self.total, self.most, self.n = 0.0, 0.0, 0
-
-    _limits = tuple(accumulate(range(680), lambda limit, _: limit * 1.02, initial=0.001))
-
-    def add(self, seconds: float) -> None:
-        self.cells[bisect_left(self._limits, seconds)] += 1
-        self.total, self.most, self.n = self.total + seconds, max(self.most, seconds), self.n + 1
-
-    def within(self, seconds: float) -> int:
-        """How many runs began at most that late (2 % more of them at worst are counted as later)."""
-        return sum(n for cell, n in list(self.cells.items()) if cell < len(self._limits) and self._limits[cell] <= seconds)
-
-    def quantile(self, share: float) -> float:
-        """The lateness that this share of the runs did not exceed (at most 2 % above the true one); 0 when nothing has run."""
-        seen, cells = 0, dict(self.cells)  # a copy: lanes go on counting
-        for cell in sorted(cells):
-            seen += cells[cell]
-            if seen >= share * self.n:
-                return min(self._limits[min(cell, len(self._limits) - 1)], self.most)
-        return 0.0
-
-
-@dataclass
-class Counts:
-    """What became of every slot: `due` = `run` + `in_flight` + `no_room` + those still waiting in a lane. Looks out of turn are apart."""
-
-    due: int = 0
-    run: int = 0
-    in_flight: int = 0  # an earlier run of the watch was still going, so it was no slot
-    no_room: int = 0
-    lost: int = 0
-    looks: int = 0
-    raised: int = 0
-    jumps: int = 0
-    late: Lateness = field(default_factory=Lateness)
 
 
 @dataclass(slots=True)
@@ -130,7 +41,6 @@ class _Watch:
     slots: Slots
     next: int = 0
     slow: bool = False
-    flying: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,6 +50,7 @@ class _Look:
     at: float  # the same instant on the monotonic clock
     extra: bool
     lane: Lane
+    cap_key: str  # as planned when it became due: a new plan may change it before the run ends
 
 
 class Lane:
@@ -205,6 +116,7 @@ class Scheduler:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._watches: dict[str, _Watch] = {}
+        self._flying: set[str] = set()
         self._heap: list[tuple[float, int, int, bool, _Watch]] = []
         self._order = count()
         self._going: Counter[str] = Counter()
@@ -302,18 +214,18 @@ class Scheduler:
             if not extra:
                 self.counts.due += 1
                 self._push(watch, max(due, self._wall()))
-            return self._hand_over(_Look(watch, due, at, extra, self._slow if watch.slow else self._quick))
+            return self._hand_over(_Look(watch, due, at, extra, self._slow if watch.slow else self._quick, watch.job.cap_key))
 
     def _hand_over(self, look: _Look) -> _Look | bool:
-        if look.watch.flying and look.extra:
+        if look.watch.key in self._flying and look.extra:
             self._put(look.watch, look.due, SHORTEST * 5, extra=True)
-        elif look.watch.flying:
+        elif look.watch.key in self._flying:
             self.counts.in_flight += 1
         elif look.lane.waiting >= look.lane.room:
             self.counts.no_room += 1
             return look
         else:
-            look.watch.flying = True
+            self._flying.add(look.watch.key)
             look.lane.waiting += 1
             look.lane.queue.put(look)
         return True
@@ -330,15 +242,15 @@ class Scheduler:
 
     def _begin(self, look: _Look) -> bool:
         with self._lock:
-            key = look.watch.job.cap_key
-            if key and self._going[key] >= self._cap:
-                self._parked[key].append(look)
+            if look.cap_key and self._going[look.cap_key] >= self._cap:
+                self._parked[look.cap_key].append(look)
                 return False
             look.lane.waiting -= 1
-            if self._stopping.is_set():
-                look.watch.flying = False
+            if self._stopping.is_set() or self._watches.get(look.watch.key) is not look.watch:
+                self._flying.discard(look.watch.key)
+                self._unpark(look.cap_key)
                 return False
-            self._going[key] += 1
+            self._going[look.cap_key] += 1
             self._running[look] = self._monotonic()
             self._count(look)
             return True
@@ -352,19 +264,23 @@ class Scheduler:
 
     def _end(self, look: _Look) -> None:
         with self._lock:
-            look.watch.flying = False
+            self._flying.discard(look.watch.key)
             if look in self._running:  # else it was given up
                 look.watch.slow = self._monotonic() - self._running[look] > SLOW_AFTER
                 self._release(look)
 
     def _release(self, look: _Look) -> None:
         del self._running[look]
-        key = look.watch.job.cap_key
-        self._going[key] -= 1
-        if parked := self._parked.get(key):
+        self._going -= Counter([look.cap_key])  # which also forgets a key that fell to nothing
+        self._unpark(look.cap_key)
+        self._idle.notify_all()
+
+    def _unpark(self, cap_key: str) -> None:
+        if parked := self._parked.get(cap_key):
             released = parked.popleft()
             released.lane.queue.put(released)
-        self._idle.notify_all()
+        else:
+            self._parked.pop(cap_key, None)
 
     def in_flight(self) -> Mapping[str, float]:
         """The watches whose run is going now, and for how many seconds."""
@@ -388,7 +304,8 @@ class Scheduler:
         try:
             call(*args)
         except Exception:
-            self.counts.raised += 1
+            with self._lock:
+                self.counts.raised += 1
             log.exception("%s%r raised; the schedule goes on", getattr(call, "__name__", call), args)
 
     # Watching the clock

@@ -22,7 +22,8 @@ def jobs(n):
 
 def ours(n, seconds):
     """The Scheduler as the daemon uses it: tick, lanes, caps, counters. Every slot of the grid is looked for among what was fired."""
-    from agent.scheduler import EPOCH, Scheduler, Slots, moment
+    from agent.scheduler import Scheduler
+    from agent.slots import EPOCH, Slots, moment
 
     fired = set()
     scheduler = Scheduler(lambda key, due_at: fired.add((key, due_at)), lambda key, due_at: None)
@@ -74,7 +75,7 @@ def herd(n, seconds):
 
 def bare(n, seconds):
     """The least there is: a heap, a sleep, a call."""
-    from agent.scheduler import Slots
+    from agent.slots import Slots
 
     now = time.monotonic()
     heap = [(now + Slots.of(key, job).phase / 1e6, key, job.every.total_seconds()) for key, job in jobs(n).items()]
@@ -95,7 +96,7 @@ def apscheduler(n, seconds):
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.schedulers.background import BackgroundScheduler
 
-    from agent.scheduler import EPOCH, MICROSECOND, Slots
+    from agent.slots import EPOCH, MICROSECOND, Slots
 
     late = []
 

@@ -23,7 +23,7 @@ FLOORS = (
     ("errors", "model", "plugins", "", "stats", "reply", "dial", "credential", "proxy", "wire", "targets"),
     ("config", "_rows", "migrations", "_ledger", "store", "metrics", "notify", "rebuild", "perform", "_worker", "workers"),
     ("incidents", "world", "changes", "judge", "look", "observe", "permit", "actions", "respond", "watch", "audit", "verbs"),
-    ("scheduler", "web", "daemon", "cli"),
+    ("slots", "scheduler", "web", "daemon", "cli"),
 )
 ORDER = [name for floor in FLOORS for name in floor]
 PLUGIN_PACKAGES = ("checks", "loadtests", "runbooks")

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.scheduler import EPOCH, Job, Lateness, Scheduler, Slots, moment
+from agent.scheduler import Job, Scheduler
+from agent.slots import EPOCH, Lateness, Slots, moment
 from tests.conftest import need
 
 SECOND = timedelta(seconds=1)
@@ -86,7 +87,7 @@ def test_the_next_slot_is_on_the_grid_and_at_most_one_interval_away(every, phase
 
 
 def test_slots_are_the_same_after_a_restart_and_spread_out():
-    program = "from agent.scheduler import *; print(Slots.of('fraud/ready', Job(timedelta(seconds=60))).phase)"
+    program = "from datetime import timedelta; from agent.slots import Job, Slots; print(Slots.of('fraud/ready', Job(timedelta(seconds=60))).phase)"
     runs = {subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout for _ in range(2)}
     assert runs == {f"{Slots.of('fraud/ready', Job(timedelta(seconds=60))).phase}\n"}
     cells = Counter(Slots.of(f"watch-{n}", Job(10 * SECOND)).phase // 1_000_000 for n in range(2000))
@@ -108,7 +109,7 @@ def test_missed_slots_are_never_built():
 def test_daylight_saving_moves_no_slot():
     program = """
 from datetime import UTC, datetime, timedelta
-from agent.scheduler import Slots
+from agent.slots import Slots
 slots, at, gaps = Slots(timedelta(hours=1)), datetime(2026, 3, 28, 20, tzinfo=UTC), set()
 for _ in range(24):
     after = slots.get_next_fire_time(at, at.astimezone())
@@ -152,6 +153,32 @@ def test_planning_adds_keeps_changes_and_removes(make, diary):
     assert diary.count("gone") <= gone + 1
     times = [due_at for key, due_at in diary.fired if key == "kept"]
     assert len(times) == len(set(times)), "re-planning repeats no slot"
+
+
+def test_a_watch_planned_away_while_it_waits_is_not_fired(make, diary):
+    diary.gate.clear()
+    scheduler = make({"first": Job(timedelta(hours=1)), "second": Job(timedelta(hours=1))}, quick=1)
+    for key in ("first", "second"):
+        scheduler.now(key)
+    until(lambda: diary.count("first") == 1 and scheduler._quick.waiting == 1)
+    scheduler.plan({"first": Job(timedelta(hours=1))})
+    diary.gate.set()
+    until(lambda: scheduler._quick.waiting == 0)
+    scheduler.now("first")
+    until(lambda: diary.count("first") == 2)
+    assert diary.count("second") == 0
+
+
+def test_a_watch_planned_away_and_back_in_flight_is_not_run_twice_at_once(make, diary):
+    diary.gate.clear()
+    scheduler = make({"w": Job(0.05 * SECOND, "old target")})
+    until(lambda: diary.count() == 1)
+    scheduler.plan({})
+    scheduler.plan({"w": Job(0.05 * SECOND, "new target")})
+    until(lambda: scheduler.counts.in_flight >= 3)
+    assert diary.count() == 1
+    diary.gate.set()
+    until(lambda: diary.count() > 1)
 
 
 def test_an_extra_look_comes_at_its_time_beside_the_slots(make, diary):
