@@ -141,7 +141,8 @@ def parity(
     except AnswerError as problem:
         return error(f"the golden rows of version {judged} cannot be trusted: {problem}")
     if golden is None or not golden.rows:
-        return nodata(f"version {judged} has no golden rows; {RECORD}")
+        lacks = "has no golden rows" if registry.version(judged) else "is served and was never registered, so it has no golden rows"
+        return nodata(f"version {judged} {lacks}; {RECORD}")
     tolerance = (golden.rtol if rtol is None else rtol, golden.atol if atol is None else atol)
     found = [_ask(asked, row, judged, *tolerance) for row in golden.rows[: rows or None]]
     return _told(judged, found, golden)

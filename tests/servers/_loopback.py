@@ -31,6 +31,7 @@ class Loopback:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else head and body, sent apart, wait 40 ms for each other
 
             def setup(self) -> None:
                 super().setup()
