@@ -74,9 +74,11 @@ class PredictionLog:
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-            return self.close()
+            self.close()
+            return
         if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(self.suffix):
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         seen: dict[str, Any] = {"asked": bytearray(), "said": bytearray(), "status": 500, "at": time.time()}
         seen["probe"] = any(name.lower() == b"x-watchkeeper-probe" for name, _ in scope["headers"])
         began = time.perf_counter()

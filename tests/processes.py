@@ -56,7 +56,7 @@ class Running:
         self.process.wait()
 
     def _alive(self) -> str:
-        assert self.process.poll() is None, f"{self.process.args} ended with {self.process.returncode}:\n{self.text}"
+        assert self.process.poll() is None, f"{self.process.args!r} ended with {self.process.returncode}:\n{self.text}"
         return self.text
 
 
