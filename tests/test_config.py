@@ -217,6 +217,25 @@ def test_no_secret_is_shown_by_anything_a_configuration_can_be_turned_into(here:
         assert not any(secret in text for text in shown), secret
 
 
+def test_a_secret_in_an_address_is_shown_as_it_is_written(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAME", "hunter2-and-more")
+    config = read("services: {fraud: {targets: {server: 'oip+http://h/m?key=${SECRET}'}}}\nteam: ${SAME}\n")
+    assert "hunter2-and" not in repr(config.services)
+    assert config.describe()["services"]["fraud"]["targets"]["server"]["url"] == "oip+http://h/m?key=${SECRET}"
+    for text in (
+        "listen: ${SECRET}\nstore: ${SAME}\nservices: {}\n",
+        "services: {fraud: {targets: {server: {url: 'opi+http://${SECRET}', x: '${SAME}'}}}}",
+    ):
+        assert not any("hunter2" in line for line in refused(text))
+
+
+def test_a_word_that_was_filled_in_is_described_as_itself(here: Path) -> None:
+    text = "services:\n  a: {mode: '${NO_MODE:-suggest}', soak: 1m}\n  b: {mode: suggest, team: '${NO_TEAM:-}'}\n"
+    services = read(text).describe()["services"]
+    assert [services[name]["mode"] for name in "ab"] == ["suggest", "suggest"]
+    assert services["a"]["soak"] == "1m"
+
+
 def test_the_digest_is_of_the_text_and_not_of_the_secrets(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read(FULL)
     monkeypatch.setenv("WK_TOKEN", "tok-another-one")

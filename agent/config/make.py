@@ -43,7 +43,7 @@ class Maker:
             budget=budget,
             freeze=_freezes(made.freeze),
             services={name: self.service(name, one, made.team, budget) for name, one in made.services.items()},
-            written=self.source.hidden,
+            written={filled: written for written, filled in self.source.filled.items()},
         )
 
     def service(self, name: str, made: shape.ServiceFile, team: str | None, budget: Budget) -> ServiceConfig:

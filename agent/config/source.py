@@ -31,7 +31,7 @@ class Source:
     root: Node
     value: dict[str, Json] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    hidden: dict[str, str] = field(default_factory=dict)  # filled-in text -> as written
+    filled: dict[str, str] = field(default_factory=dict)  # text with `${...}` -> the same filled in
     lost: set[int] = field(default_factory=set)  # nodes whose `${...}` could not be filled in: nothing more is said of them
 
     def complain(self, path: Path, text: str, *, at_key: bool = False) -> None:
@@ -47,9 +47,10 @@ class Source:
 
     def note(self, node: Node, path: Path, text: str) -> None:
         """Note a problem at a node; what `${...}` brought in is shown as it was written."""
-        for secret, written in self.hidden.items():
-            text = text.replace(shown(secret), shown(written))
-            text = text.replace(secret, written) if len(secret) > 3 else text
+        about = [node.text] if node.kind == "scalar" else self.filled
+        for written in about:
+            if secret := self.filled.get(written):
+                text = text.replace(shown(secret), shown(written)).replace(secret, written)
         self.problems.append(Problem(node.file, node.line, node.column, spell_path(path), text))
 
     def place(self, path: Path) -> str:
@@ -214,7 +215,8 @@ class _Reader:
         filled = _REFERENCE.sub(fill, node.text)
         if "${" not in node.text.replace("$$", ""):
             return filled
-        self.source.hidden[filled] = node.text
+        if len(filled) > 2:  # what is shorter hides nothing, and stands by chance in other words
+            self.source.filled[node.text] = filled
         return Given(filled, node.text)
 
     def lookup(self, inside: str) -> str:

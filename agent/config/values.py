@@ -88,8 +88,8 @@ class WatchConfig:
     every: timedelta
     within: timedelta
     window: timedelta
-    parameters: Mapping[str, Json]
-    bind: Mapping[str, Locator]
+    parameters: Mapping[str, Json] = field(repr=False)
+    bind: Mapping[str, Locator] = field(repr=False)
     needs: tuple[str, ...]
     confirm: Confirm
     clear: int
@@ -118,12 +118,12 @@ class ServiceConfig:
     mode: Mode
     modes: Mapping[str, Mode]
     soak: timedelta
-    control: str | None
+    control: str | None = field(repr=False)
     budget: Budget
     freeze: tuple[Freeze, ...]
     causes: Mapping[str, str | None]
     runbooks: Mapping[str, Mapping[str, Json]]  # runbook -> its parameters
-    targets: Mapping[str, Locator]
+    targets: Mapping[str, Locator] = field(repr=False)
     objectives: tuple[Json, ...]
     watches: tuple[WatchConfig, ...]
 
@@ -161,32 +161,52 @@ class Config:
         return Party(service, one.team, one.owner, one.escalation, channels, tuple(name for name in line if name not in channels))
 
     def describe(self) -> dict[str, Json]:
-        """The configuration as canonical JSON values, defaults filled in, without secrets."""
+        """The configuration as canonical JSON values, defaults filled in, without secrets: what was filled in is shown as it is written."""
         made: dict[str, Json] = _described(self, self.written)
         return made
 
 
+_MAY_HIDE = ("url", "control", "options", "parameters", "runbooks")  # where text from the environment may be a secret
+
+
 def _described(value: Any, written: Mapping[str, str]) -> Json:
-    if isinstance(value, Auth):
-        return {"kind": value.kind}
     if isinstance(value, (Channel, Heartbeat)):
-        at = urlsplit(value.url)
+        return _aside(value, written)
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, Auth):
+        names = [name for name in value.__dataclass_fields__ if name != "written"]
         return {
-            "url": written.get(value.url, f"{at.scheme}://{at.hostname}/..."),
-            **({"every": spell(value.every)} if isinstance(value, Heartbeat) else {}),
+            name: _described(_as_written(held, written) if name in _MAY_HIDE else held, written) for name in names for held in (getattr(value, name),)
         }
-    if isinstance(value, SecretStr):
-        return "set"
-    if isinstance(value, timedelta):
-        return spell(value)
-    if isinstance(value, str):
-        return written.get(value, value)
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _described(getattr(value, name), written) for name in value.__dataclass_fields__ if name != "written"}
     if isinstance(value, Mapping):
         return {str(key): _described(item, written) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_described(item, written) for item in value]
+    return _plain(value)
+
+
+def _plain(value: Any) -> Json:
+    match value:
+        case Auth():
+            return {"kind": value.kind}
+        case SecretStr():
+            return "set"
+        case timedelta():
+            return spell(value)
+        case Path():
+            return str(value)
     return to_json(value)
+
+
+def _aside(value: Channel | Heartbeat, written: Mapping[str, str]) -> Json:
+    """The path of a webhook is its secret."""
+    at = urlsplit(value.url)
+    url = written.get(value.url, f"{at.scheme}://{at.hostname}/...")
+    return {"url": url, "every": spell(value.every)} if isinstance(value, Heartbeat) else {"url": url}
+
+
+def _as_written(value: Any, written: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_written(item, written) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_written(item, written) for item in value]
+    return written.get(value, value) if isinstance(value, str) else value
