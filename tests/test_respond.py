@@ -1,0 +1,293 @@
+"""Runbooks: the right one, only when allowed, and once, whatever happens in between."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent import verbs
+from agent.errors import PlanError
+from agent.model import Run
+from agent.store import Store
+from tests.fraud import Desk, drilled, fraud, spoiled
+
+
+def test_a_bad_version_is_rolled_back_to_the_last_good_one(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        spoiled(desk)
+        assert desk.look().status == "fail"
+        run = desk.respond()
+        assert (run.state, desk.server.served, desk.server.flips) == ("succeeded", "1", ["1"])
+        assert [step.name for step in run.steps] == ["counterfactual", "preflight", "flip", "look"]
+        with desk.world.store.read() as ledger:
+            (incident,) = ledger.open_incidents("fraud")
+        assert incident.state == "mitigated"
+        desk.look()
+        desk.look()
+        with desk.world.store.read() as ledger:
+            assert ledger.incident(incident.id).state == "resolved"
+        assert desk.world.store.verify() == []
+
+
+def test_no_rollback_when_the_last_good_version_is_no_better(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        spoiled(desk)
+        desk.server.factors["1"] = 5.0
+        desk.look()
+        run = desk.respond()
+        assert run.state == "stopped" and "no better" in run.said and "likely cause" in run.said
+        assert desk.server.served == "2" and desk.server.flips == []
+
+
+def test_without_a_good_version_a_rollback_is_refused_and_says_how_to_have_one(tmp_path):
+    with fraud(tmp_path) as desk:
+        spoiled(desk)
+        desk.look()
+        run = desk.respond()
+        assert run.state == "refused" and "watchkeeper good fraud" in run.said and desk.server.flips == []
+
+
+def test_observe_never_acts_and_says_what_it_would_have_done(tmp_path):
+    with fraud(tmp_path, mode="observe") as desk:
+        drilled(desk)
+        spoiled(desk)
+        desk.look()
+        run = desk.respond()
+        assert run.state == "refused" and "would have" in run.said and desk.server.flips == []
+        assert [s.state for s in run.steps[:2]] == ["done", "done"]  # the counterfactual was looked at all the same
+
+
+def test_suggest_waits_for_a_person_and_then_acts(tmp_path):
+    with fraud(tmp_path, mode="suggest") as desk:
+        drilled(desk)
+        spoiled(desk)
+        desk.look()
+        run = desk.respond()
+        assert run.state == "proposed" and desk.server.flips == []
+        verbs.approve(desk.world, run.id, "ada")
+        assert desk.respond().state == "succeeded" and desk.server.flips == ["1"]
+
+
+def test_auto_without_a_drill_asks_first(tmp_path):
+    with fraud(tmp_path) as desk:
+        verbs.good(desk.world, "fraud", "1", "ada")
+        desk.see()
+        desk.look()
+        spoiled(desk)
+        desk.look()
+        run = desk.respond()
+        assert run.state == "awaiting" and "drill" in run.said and desk.server.flips == []
+
+
+def test_the_budget_ends_automatic_action(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        for _ in range(2):
+            spoiled(desk)
+            desk.look()
+            assert desk.respond().state == "succeeded"
+            desk.look()
+            desk.look()
+        spoiled(desk)
+        desk.look()
+        run = desk.respond()
+        assert run.state == "awaiting" and "budget" in run.said
+
+
+def test_a_fail_that_did_not_begin_at_a_version_change_asks_first(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        desk.server.served = "2"
+        desk.see()
+        desk.later(60)
+        desk.look()
+        desk.later(60)
+        desk.server.factors["2"] = 3.0  # the same version turns bad
+        desk.look()
+        run = desk.respond()
+        assert run.state == "awaiting" and "did not begin at a version change" in run.reason
+
+
+def test_halt_holds_an_automatic_run_and_resume_lets_it_go(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        verbs.halt(desk.world, "ada", "a migration")
+        spoiled(desk)
+        desk.look()
+        run = desk.respond()
+        assert "halted" in run.said and desk.server.flips == []
+        verbs.resume(desk.world, "ada")
+        desk.later(2)
+        assert desk.respond().state == "succeeded"
+
+
+def test_the_halt_file_alone_halts(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        halt = Path(f"{desk.world.store.path}.halt")
+        halt.touch()
+        spoiled(desk)
+        desk.look()
+        desk.respond()
+        assert desk.server.flips == []
+        with pytest.raises(PlanError, match="remove it"):
+            verbs.resume(desk.world, "ada")
+
+
+def test_a_flip_that_does_not_help_is_taken_back(tmp_path):
+    """The last look is at what is served: version 1 was well when asked by name, and is not once it has the traffic."""
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        spoiled(desk)
+        desk.look()
+
+        def moody(method, path):
+            if desk.server.flips == ["1"] and path == "/v2/models/m/infer":
+                return 500, {"error": "not under load"}
+            return None
+
+        desk.server.mood = moody
+        run = desk.respond()
+        assert run.state == "compensated" and desk.server.flips == ["1", "2"] and desk.server.served == "2"
+
+
+def test_an_undo_leaves_alone_what_somebody_else_changed(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        spoiled(desk)
+        desk.server.loaded = ("1", "2", "3")
+        desk.server.factors["3"] = 2.0
+        desk.look()
+
+        def meddled(method, path):
+            if desk.server.flips == ["1"] and path == "/v2/models/m/infer":
+                desk.server.served = "3"
+                return 500, {"error": "not under load"}
+            return None
+
+        desk.server.mood = meddled
+        run = desk.respond()
+        assert run.state == "stuck" and "somebody else" in run.said and desk.server.served == "3"
+
+
+def test_a_hundred_triggers_at_once_are_one_run(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        desk.server.served = "2"
+        barrier = threading.Barrier(20)
+
+        def ask(n: int) -> Run:
+            if n < 20:
+                barrier.wait(10)
+            made = verbs.start(desk.world, "rollback", "fraud", {}, f"person {n}")
+            assert isinstance(made, Run)
+            return made
+
+        with ThreadPoolExecutor(20) as pool:
+            numbers = {run.id for run in pool.map(ask, range(100))}
+        assert len(numbers) == 1
+        assert desk.respond().state == "succeeded" and desk.server.flips == ["1"]
+
+
+def test_a_dry_run_changes_nothing_and_its_digest_is_what_an_approval_binds(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        plan = verbs.start(desk.world, "rollback", "fraud", {}, "ada", dry_run=True)
+        assert [step.action for step in plan.steps] == ["check.passes", "router.point", "check.serves"]
+        assert desk.server.flips == [] and len(plan.digest) == 64
+        assert replace(plan, reason="another").digest != plan.digest
+
+
+def test_a_changed_world_expires_an_approved_plan(tmp_path):
+    with fraud(tmp_path, mode="approve") as desk:
+        drilled(desk)
+        spoiled(desk)
+        desk.look()
+        run = desk.respond()
+        assert run.state == "awaiting"
+        desk.server.loaded, desk.server.served = ("1", "2", "3"), "3"
+        verbs.approve(desk.world, run.id, "ada")
+        run = desk.respond()
+        assert run.state == "expired" and desk.server.flips == []
+
+
+def test_an_unknown_parameter_of_a_runbook_is_refused_with_a_suggestion(tmp_path):
+    with fraud(tmp_path) as desk, pytest.raises(PlanError, match="did you mean 'patience'"):
+        drilled(desk)
+        verbs.start(desk.world, "rollback", "fraud", {"patienc": "5s"}, "ada", dry_run=True)
+
+
+def test_a_run_that_was_restarted_too_often_is_parked_and_paged(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        spoiled(desk)
+        desk.look()
+        with desk.world.store.read() as ledger:
+            (run,) = ledger.runs(active_only=True)
+        desk.world.store.write(lambda ledger: ledger.save_run(replace(run, state="running")))
+        for _ in range(4):
+            desk.responder.recover()
+        with desk.world.store.read() as ledger:
+            parked = ledger.run(run.id)
+            assert parked.state == "stuck" and "restarts" in parked.said
+            assert any("stuck" in letter["key"] for letter in ledger.letters())
+
+
+# Killed at every durable commit
+
+
+def _template(desk: Desk) -> None:
+    drilled(desk)
+    spoiled(desk)
+    assert desk.look().status == "fail"
+
+
+def _drive(config: Path, where: str, n: int) -> int:
+    command = [sys.executable, "-m", "tests.crash", str(config), where, str(n)]
+    return subprocess.run(command, timeout=90, capture_output=True).returncode
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("taken_back", [False, True], ids=["rollback", "taken back"])
+def test_killed_at_every_durable_commit_no_effect_is_lost_or_repeated(tmp_path, where, taken_back):
+    with fraud(tmp_path) as desk:
+        _template(desk)
+        desk.world.store.close()
+        store = desk.world.store.path
+        template = {path.name: path.read_bytes() for path in store.parent.glob(f"{store.name}*") if not path.name.endswith(".lock")}
+
+        def moody(method, path):
+            bad = taken_back and desk.server.flips[-1:] == ["1"] and path == "/v2/models/m/infer"
+            return (500, {"error": "not under load"}) if bad else None
+
+        desk.server.mood = moody
+        for n in range(1, 60):
+            for path in store.parent.glob(f"{store.name}*"):
+                path.unlink()
+            for name, body in template.items():
+                (store.parent / name).write_bytes(body)
+            desk.server.served, desk.server.flips[:] = "2", []
+            code = _drive(tmp_path / "watchkeeper.yaml", where, n)
+            if code == -9:
+                assert _drive(tmp_path / "watchkeeper.yaml", "never", 0) == 0
+            else:
+                assert code == 0
+            with Store.open(store).read() as ledger:
+                run = ledger.runs()[0]
+                assert list(ledger.broken_links()) == []
+            expected = ("compensated", ["1", "2"]) if taken_back else ("succeeded", ["1"])
+            assert (run.state, desk.server.flips) == expected, f"killed {where} durable commit {n}: {run.said}"
+            if code == 0:
+                break
+        assert n > 8, "a rollback makes more durable commits than this"
+        shutil.rmtree(tmp_path / "models")
