@@ -219,13 +219,12 @@ def test_no_secret_is_shown_by_anything_a_configuration_can_be_turned_into(here:
 
 def test_a_secret_in_an_address_is_shown_as_it_is_written(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAME", "hunter2-and-more")
-    config = read("services: {fraud: {targets: {server: 'oip+http://h/m?key=${SECRET}'}}}\nteam: ${SAME}\n")
-    assert "hunter2-and" not in repr(config.services)
+    config = read("services: {fraud: {targets: {server: 'oip+http://h/m?key=${SECRET}'}}}\nstore: sqlite://${SAME}\n")
+    assert "hunter2" not in repr(config)
     assert config.describe()["services"]["fraud"]["targets"]["server"]["url"] == "oip+http://h/m?key=${SECRET}"
-    for text in (
-        "listen: ${SECRET}\nstore: ${SAME}\nservices: {}\n",
-        "services: {fraud: {targets: {server: {url: 'opi+http://${SECRET}', x: '${SAME}'}}}}",
-    ):
+    assert config.describe()["store"] == "sqlite://${SAME}"
+    targets = "{server: {url: 'opi+http://${SECRET}'}, router: {url: 'pointer+http://h/m', key: '${SAME}'}}"
+    for text in ("listen: ${SECRET}\nworkers: ${SAME}\nservices: {}\n", f"services: {{fraud: {{targets: {targets}}}}}"):
         assert not any("hunter2" in line for line in refused(text))
 
 

@@ -135,7 +135,7 @@ class Config:
     path: Path
     digest: str
     team: str | None
-    store: str
+    store: str = field(repr=False)
     listen: str
     token: SecretStr | None
     heartbeat: Heartbeat | None
@@ -166,17 +166,15 @@ class Config:
         return made
 
 
-_MAY_HIDE = ("url", "control", "options", "parameters", "runbooks")  # where text from the environment may be a secret
+_MAY_HIDE = ("url", "store", "control", "options", "parameters", "runbooks")  # where text from the environment may be a secret
 
 
 def _described(value: Any, written: Mapping[str, str]) -> Json:
     if isinstance(value, (Channel, Heartbeat)):
         return _aside(value, written)
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, Auth):
-        names = [name for name in value.__dataclass_fields__ if name != "written"]
-        return {
-            name: _described(_as_written(held, written) if name in _MAY_HIDE else held, written) for name in names for held in (getattr(value, name),)
-        }
+        held = {name: getattr(value, name) for name in value.__dataclass_fields__ if name != "written"}
+        return {name: _described(_as_written(item, written) if name in _MAY_HIDE else item, written) for name, item in held.items()}
     if isinstance(value, Mapping):
         return {str(key): _described(item, written) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
