@@ -1,0 +1,44 @@
+"""Plugins as a command tells them: the list from sources alone, one of them with what importing it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from agent import plugins
+from agent.errors import PluginError
+from agent.model import Json
+from agent.plugins import Kind, Plugin
+
+
+def listed(kinds: Sequence[str]) -> list[dict[str, Json]]:
+    """Every plugin of these kinds; nothing is imported."""
+    return [_told(name, plugin) for kind in kinds for name, plugin in plugins.listing(cast(Kind, kind)).items()]
+
+
+def detailed(kinds: Sequence[str], name: str) -> dict[str, Json]:
+    """One plugin by its name, imported: PluginError says why that does not work, or suggests the nearest name."""
+    known = {found: plugin for kind in kinds for found, plugin in plugins.listing(cast(Kind, kind)).items()}
+    short = [found for found in known if found.partition(":")[2] == name]  # an adapter by its scheme alone
+    if name not in known and len(short) != 1:
+        raise PluginError(f"no plugin '{name}'{plugins.suggest(name, known)}; 'watchkeeper plugins' lists them")
+    found = name if name in known else short[0]
+    plugin = known[found]
+    made = plugin.load()
+    return {**_told(found, plugin), "path": plugin.path, "line": plugin.line, "doc": plugin.doc, "can": sorted(getattr(made, "can", ()))}
+
+
+def _told(name: str, plugin: Plugin) -> dict[str, Json]:
+    needs = [{"name": n.name, "annotation": n.annotation, "optional": n.optional} for n in plugin.needs]
+    parameters: list[Any] = [{"name": p.name, "annotation": p.annotation, "default": p.default} for p in plugin.parameters]
+    return {
+        "kind": plugin.kind,
+        "name": name,
+        "owner": plugin.owner,
+        "asks": str(plugin.promises.get("asks") or (plugin.doc.splitlines() or [""])[0]),
+        "promises": {key: value for key, value in plugin.promises.items() if key != "asks"},
+        "needs": needs,
+        "needs_text": ", ".join(n.name + ("?" if n.optional else "") for n in plugin.needs),
+        "parameters": parameters,
+        "broken": plugin.broken,
+    }

@@ -1,0 +1,284 @@
+"""Puts what a command found on a terminal: the same JSON values that `--json` prints, as text for people."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from agent.model import Json, StepRow, spell
+
+PIPED = 10_000  # columns when nobody looks: one row stays one line
+COLOURS = {
+    **dict.fromkeys(("ok", "succeeded", "done", "resolved", "reviewed", "allowed", "verified"), "green"),
+    **dict.fromkeys(
+        ("warn", "awaiting", "acknowledged", "mitigating", "mitigated", "proposed", "stale", "compensated", "undone", "open run"), "yellow"
+    ),
+    **dict.fromkeys(("fail", "bad", "open", "stuck", "failed", "stopped", "denied", "left", "page"), "bold red"),
+    **dict.fromkeys(("error", "blind", "unreachable", "refused", "expired"), "magenta"),
+    **dict.fromkeys(("nodata", "skip", "new", "unwatched", "cancelled", "superseded", "-"), "dim"),
+}
+
+
+def printed(*things: Any) -> str:
+    """Rich things as text: coloured on a terminal that wants colour, plain and unwrapped in a pipe."""
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else PIPED
+    plain_only = not terminal or os.environ.get("TERM") == "dumb"
+    console = Console(
+        file=StringIO(), force_terminal=not plain_only, width=width, markup=False, emoji=False, highlight=False, no_color=plain_only or None
+    )
+    for thing in things:
+        console.print(thing, soft_wrap=isinstance(thing, (str, Text)) and not terminal)
+    assert isinstance(console.file, StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def plain(text: object) -> str:
+    """Text from elsewhere without control characters: a server's answer must not move the cursor."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def word(name: object) -> Text:
+    """A status or state in its colour."""
+    text = "-" if name is None else plain(name)
+    return Text(text, style=COLOURS.get(text, ""))
+
+
+def rows(columns: Sequence[str], body: Sequence[Sequence[Any]], indent: int = 0) -> Table:
+    """A table without lines; text cells wrap, words and numbers do not."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    for n, name in enumerate(columns):
+        table.add_column(" " * indent + name if n == 0 else name, overflow="fold", no_wrap=n < len(columns) - 1)
+    for row in body:
+        cells = [cell if isinstance(cell, Text) else Text(plain("-" if cell is None else cell)) for cell in row]
+        cells[0] = Text(" " * indent) + cells[0]
+        table.add_row(*cells)
+    return table
+
+
+def when(at: str | None, now: datetime | None = None) -> str:
+    """A time as people read it, always UTC."""
+    if at is None:
+        return "-"
+    moment = datetime.fromisoformat(at)
+    return f"{moment:%H:%M:%S}Z" if now and moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def old(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{spell(timedelta(seconds=round(seconds)))} ago"
+
+
+# status
+
+
+def status(told: Mapping[str, Json]) -> str:
+    now = datetime.fromisoformat(told["at"])
+    agent = told["agent"]
+    head = f"watched by process {agent['pid']} at {agent['url']}" if agent else "no agent is running: nothing is being looked at"
+    things: list[Any] = [Text(head, style="" if agent else "bold yellow")]
+    if told["halted"]:
+        things.append(Text(f"no automatic action: {plain(told['halted'])}", style="bold yellow"))
+    for service in told["services"]:
+        things += ["", *_service(service, now)]
+    return printed(*things)
+
+
+def _service(told: Mapping[str, Json], now: datetime) -> Iterator[Any]:
+    owner = f"owner {told['owner']}" if told["owner"] else "no owner"
+    team = f", team {told['team']}" if told["team"] else ""
+    modes = "".join(f", {book} {mode}" for book, mode in told["modes"].items())
+    yield Text.assemble((plain(told["service"]), "bold"), "  ", word(told["state"]), f"  {plain(owner)}{team}; mode {told['mode']}{modes}")
+    served, good = told["served"], told["last_known_good"]
+    yield f"  serves           {plain(served['version'])}, since {when(served['since_at'], now)}" if served else "  serves           not seen yet"
+    if good:
+        yield f"  last known good  {plain(good['version'])} ({plain(good['by'])}, {when(good['at'], now)})"
+    else:
+        yield Text.assemble("  last known good  ", ("none: a rollback would be refused", "bold red"))
+    for incident in told["incidents"]:
+        yield Text.assemble("  incident         ", (f"{incident['id']} {incident['state']}", "bold red"), f"  {plain(incident['title'])}")
+    for run in told["runs"]:
+        yield Text.assemble("  run              ", f"{run['id']} {run['runbook']} ", word(run["state"]), f"  {plain(run['said'])}")
+    if not told["watches"]:
+        yield Text("  no watches: nothing about this service is looked at", style="bold yellow")
+        return
+    body = [[w["watch"].split("/", 1)[1], word(_shown(w)), old(w["age"]), _reason(w)] for w in told["watches"]]
+    yield rows(("watch", "status", "looked", "why"), body, 2)
+
+
+def _shown(watch: Mapping[str, Json]) -> str:
+    return "stale" if watch.get("stale") else watch["status"] or "new"
+
+
+def _reason(watch: Mapping[str, Json]) -> str:
+    said = f"{watch['reason']} (flapping)" if watch.get("flapping") else str(watch["reason"])
+    return f"was {watch['status']}, but is looked at every {watch['every']}: {said}" if watch.get("stale") else said
+
+
+# check
+
+
+def findings(found: Sequence[Mapping[str, Json]]) -> str:
+    things: list[Any] = []
+    for one in found:
+        things.append(Text.assemble(word(one["status"]), f"  {plain(one['watch'])}: {plain(one['reason'])}"))
+        parts = [[name, number(p["observed"], p["unit"]), number(p["limit"], p["unit"]), p["n"]] for name, p in (one.get("parts") or {}).items()]
+        if parts:
+            things.append(rows(("part", "observed", "limit", "n"), parts[:20], 4))
+            if len(parts) > 20:
+                things.append(f"    and {len(parts) - 20} more: --json shows all")
+    return printed(*things)
+
+
+def number(value: float | None, unit: str = "") -> str:
+    return "-" if value is None else f"{value:.4g}{' ' + unit if unit else ''}"
+
+
+@contextmanager
+def progress(wanted: bool) -> Iterator[Any]:
+    """`tell(done, what)` for a check, drawn on stderr when that is a terminal; None otherwise."""
+    if not wanted or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("looking", total=1.0)
+        yield lambda done, what: bar.update(task, completed=done, description=plain(what)[:60])
+
+
+# incidents
+
+
+def incidents(found: Sequence[Mapping[str, Json]]) -> str:
+    if not found:
+        return "no incident\n"
+    body = [[i["id"], word(i["state"]), i["severity"], when(i["opened_at"]), when(i["resolved_at"]), i["title"]] for i in found]
+    return printed(rows(("incident", "state", "severity", "opened", "resolved", "what"), body))
+
+
+def incident(told: Mapping[str, Json]) -> str:
+    one = told["incident"]
+    things: list[Any] = [
+        Text.assemble((f"incident {one['id']}", "bold"), "  ", word(one["state"]), f"  {one['severity']}"),
+        f"  {plain(one['title'])}",
+        f"  opened {when(one['opened_at'])}; "
+        + (
+            f"acknowledged by {plain(one['acknowledged_by'])} {when(one['acknowledged_at'])}"
+            if one["acknowledged_by"]
+            else "nobody has acknowledged it"
+        )
+        + (f"; resolved {when(one['resolved_at'])}" if one["resolved_at"] else ""),
+        "",
+        rows(("watch", "since", "cleared", "cause", "said"), [_member(m) for m in one["members"]], 2),
+        "",
+        _timeline(told["timeline"]),
+    ]
+    for run in told["runs"]:
+        things += ["", *_run(run)]
+    return printed(*things)
+
+
+def _member(member: Mapping[str, Json]) -> list[Any]:
+    return [member["watch"], when(member["since_at"]), when(member["cleared_at"]), member["cause"] or "-", member["reason"]]
+
+
+def _timeline(events: Sequence[Mapping[str, Json]]) -> Table:
+    return rows(("when", "what", ""), [[when(e["at"]), e["kind"], e["what"]] for e in events], 2)
+
+
+# runs and plans
+
+
+def plan(told: Mapping[str, Json]) -> str:
+    things: list[Any] = [
+        Text.assemble((f"{told['runbook']} of {told['service']}", "bold"), f": {plain(told['reason'])}; nothing was changed"),
+        rows(
+            ("", "step", "action", "with", "within", "if it fails", "why"),
+            [
+                [str(n), s["name"], s["action"], _args(s["args"]), spell(timedelta(seconds=s["within"])), s["otherwise"], s["why"]]
+                for n, s in enumerate(told["steps"], 1)
+            ],
+            2,
+        ),
+        *(f"  seen: {plain(role)} stands at {plain(value)}" for role, value in told["seen"].items()),
+        f"  digest {told['digest']}",
+    ]
+    return printed(*things)
+
+
+def _args(args: Mapping[str, Json]) -> str:
+    return ", ".join(f"{name}={', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in args.items())
+
+
+def run(told: Mapping[str, Json]) -> str:
+    return printed(*_run(told))
+
+
+def _run(told: Mapping[str, Json]) -> Iterator[Any]:
+    kind = "drill of " if told["drill"] else ""
+    yield Text.assemble((f"run {told['id']}", "bold"), "  ", word(told["state"]), f"  {kind}{plain(told['runbook'])} on {plain(told['service'])}")
+    yield f"  asked for by {plain(told['by'])} {when(told['wanted_at'])}: {plain(told['reason'])}"
+    if told["approved_by"]:
+        yield f"  approved by {plain(told['approved_by'])}" + (f", plan {told['plan']['digest'][:12]}" if told["plan"] else "")
+    if told["said"]:
+        yield f"  {plain(told['said'])}"
+    if told["steps"]:
+        yield rows(("step", "state", "took", "said"), [_step(s) for s in told["steps"]], 2)
+
+
+def _step(row: Mapping[str, Json]) -> list[Any]:
+    return [row["name"], word(row["state"]), took(row["intended_at"], row["ended_at"]), row["said"]]
+
+
+def took(began: str | None, ended: str | None) -> str:
+    """How long a step took."""
+    return spell(datetime.fromisoformat(ended) - datetime.fromisoformat(began)) if began and ended else "-"
+
+
+def step(row: StepRow) -> str:
+    """A step as it happens, one line."""
+    return printed(Text.assemble("  ", word(row.state), f"  {plain(row.name)}" + (f": {plain(row.said)}" if row.said else "")))
+
+
+# plugins, validate, silences
+
+
+def plugins(found: Sequence[Mapping[str, Json]]) -> str:
+    body = [[p["kind"], p["name"], p["needs_text"], p["asks"] if not p["broken"] else f"cannot be used: {p['broken']}"] for p in found]
+    return printed(rows(("kind", "name", "needs", "what it is for"), body))
+
+
+def plugin(told: Mapping[str, Json]) -> str:
+    things: list[Any] = [Text.assemble((plain(told["name"]), "bold"), f"  {told['kind']} of {plain(told['owner'])}"), f"  {plain(told['asks'])}", ""]
+    things += [f"  {line}" for line in plain(told["doc"]).splitlines()]
+    things += ["", f"  in {told['path']}:{told['line']}"]
+    if told["promises"]:
+        things.append("  promises " + ", ".join(f"{name}: {plain(value)}" for name, value in told["promises"].items() if value not in ("", [])))
+    if told["needs"]:
+        body = [[n["name"], n["annotation"], "if there is one" if n["optional"] else "needed"] for n in told["needs"]]
+        things += ["", rows(("needs", "type", ""), body, 2)]
+    if told["parameters"]:
+        body = [[p["name"], p["annotation"], "required" if p["default"] is None else p["default"]] for p in told["parameters"]]
+        things += ["", rows(("parameter", "type", "default"), body, 2)]
+    return printed(*things)
+
+
+def knocked(found: Sequence[Mapping[str, Json]]) -> str:
+    body = [[f"{k['service']}.{k['role']}", k["url"], word(k["look"]), k["said"], k["act"]] for k in found]
+    return printed(rows(("target", "url", "look", "said", "act"), body))
+
+
+def silences(found: Sequence[Mapping[str, Json]]) -> str:
+    if not found:
+        return "no silence is in force\n"
+    return printed(rows(("silence", "match", "until", "by", "why"), [[s["id"], s["match"], when(s["until_at"]), s["by"], s["why"]] for s in found]))
