@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,13 +23,16 @@ REPLY_LIMIT = 8 * 2**20 - 1024  # bytes; a little under what the pool lets throu
 
 
 def main() -> None:
-    """Take jobs from stdin until it closes. Whatever a check prints goes to stderr, and it finds its own stdin empty."""
+    """Import what the arguments name, then take jobs from stdin until it closes. What a check prints goes to stderr; its own stdin is empty."""
     jobs, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, args=(jobs.fileno(),), daemon=True).start()
     _give_way()
+    for module in sys.argv[1:]:
+        with suppress(ImportError):
+            importlib.import_module(module)
     connections = Connections()
     for line in jobs:
         reply = _reply(json.loads(line), lambda done, what: _say(replies, {"tell": [float(done), str(what)]}), connections)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
@@ -27,17 +27,20 @@ __all__ = ["Connections", "Pool", "locator_from_json", "locator_to_json", "perfo
 Tell = Callable[[float, str], None]
 REPLY_LIMIT = 8 * 2**20  # bytes of one line from a worker
 TAIL_LIMIT = 4096  # bytes of a worker's stderr that are kept
+AHEAD = ("numpy", "scipy.stats", "pyarrow", "duckdb")  # seconds of imports on a busy machine, which would otherwise be the first look's
 OWN_SHARE = 0.95  # of the time left is given to the child's own wire: its DeadlineError names the target, a kill cannot
 
 
 class Pool:
     """At most `size` warm children, started when first needed (or by `warm`), each replaced after `jobs` calls or above `resident` bytes.
 
+    Those started before anyone waits for them, by `warm` or in place of another, import the modules named in `ahead`.
+
     Safe to call from many threads. Close it, or use it in `with`: children end when their stdin closes, however the parent ended.
     """
 
-    def __init__(self, size: int, *, jobs: int = 1000, resident: int = 2**30) -> None:
-        self._jobs, self._resident = jobs, resident
+    def __init__(self, size: int, *, jobs: int = 1000, resident: int = 2**30, ahead: Sequence[str] = AHEAD) -> None:
+        self._jobs, self._resident, self._ahead = jobs, resident, ahead
         self._free: list[_Worker] = []
         self._all: set[_Worker] = set()
         self._places = size
@@ -48,7 +51,7 @@ class Pool:
         """Start every child now, so that no first look pays for it."""
         with self._some:
             while len(self._all) < self._places and not self._closed:
-                self._free.append(self._start())
+                self._free.append(self._start(self._ahead))
 
     def call(self, job: Mapping[str, Any], within: timedelta, tell: Tell | None = None) -> Mapping[str, Any]:
         """The child's reply, {"verdict": {...}}, within a total time that includes the wait for a free child.
@@ -100,8 +103,8 @@ class Pool:
     def _room(self) -> bool:
         return self._closed or bool(self._free) or len(self._all) < self._places
 
-    def _start(self) -> _Worker:
-        worker = _Worker()
+    def _start(self, ahead: Sequence[str] = ()) -> _Worker:
+        worker = _Worker(ahead)
         self._all.add(worker)
         return worker
 
@@ -116,22 +119,24 @@ class Pool:
             self._all.discard(worker)
             if not self._closed and len(self._all) < self._places:  # its successor warms up while nobody waits for it
                 with suppress(WorkerError):
-                    self._free.append(self._start())
+                    self._free.append(self._start(self._ahead))
             self._some.notify()
 
 
 class _Worker:
     """One child. All three pipes are served by whoever calls it, under one deadline, so that neither side can block the other for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: Sequence[str]) -> None:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        program = [sys.executable, "-P", "-m", "agent._worker", *ahead]
+        pipe = subprocess.PIPE
         try:
-            self._process = subprocess.Popen([sys.executable, "-P", "-m", "agent._worker"], **pipes, bufsize=0, env=env, start_new_session=True)  # type: ignore[call-overload]
+            self._process = subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=env, start_new_session=True)  # noqa: S603 - ours
         except OSError as problem:
             raise WorkerError(f"no worker could be started: {problem}; is the machine out of memory or processes?") from problem
         self.calls = 0
-        self._in, self._out, self._err = (pipe.fileno() for pipe in (self._process.stdin, self._process.stdout, self._process.stderr))
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._in, self._out, self._err = (end.fileno() for end in (self._process.stdin, self._process.stdout, self._process.stderr))
         self._heard = b""
         self._tail = b""
         self._pipes = selectors.DefaultSelector()

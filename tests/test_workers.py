@@ -64,6 +64,10 @@ def unresolved(live: Table | None = None, *, wait: timedelta = timedelta(1)) -> 
 def pid() -> Verdict:
     return ok(str(os.getpid()))
 
+@check(pillar="monitoring", asks="What is imported?")
+def imported() -> Verdict:
+    return ok(" ".join(name for name in ("numpy", "wave") if name in sys.modules))
+
 @check(pillar="monitoring", asks="Numpy?")
 def numbers() -> Verdict:
     import numpy as np
@@ -446,6 +450,14 @@ def test_a_worn_worker_is_replaced(limit):
         pids = [pool.call(job("pid"), MINUTE)["verdict"]["reason"] for _ in range(3)]
     assert len(set(pids)) == (2 if "jobs" in limit else 3)
     until(lambda: all(gone(int(pid)) for pid in pids))
+
+
+def test_a_worker_started_ahead_of_need_has_its_imports_behind_it():
+    with Pool(1, ahead=("wave", "no_such_module")) as pool:
+        assert pool.call(job("imported"), MINUTE)["verdict"]["reason"] == "", "one that is waited for imports nothing it may not need"
+        with pytest.raises(WorkerError):
+            pool.call(job("ends", parameters={"how": "exit"}), MINUTE)
+        assert pool.call(job("imported"), MINUTE)["verdict"]["reason"] == "wave"
 
 
 def test_a_closed_pool_leaves_nothing_running():
