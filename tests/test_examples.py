@@ -12,13 +12,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent import PROBE_HEADER, Locator
+from agent import PROBE_HEADER, Locator, Status, Verdict
+from agent.config import load
+from agent.perform import perform
 from agent.targets.folder import Folder
 from examples.prediction_log import PredictionLog
 from tests import processes
@@ -375,3 +377,60 @@ def test_traffic_keeps_to_its_timetable_when_the_server_is_slow(models: Path, tm
             assert traffic.terminate() == 0
     sent = sorted(datetime.fromisoformat(json.loads(line)["at"]) for line in answers.read_text().splitlines())
     assert (sent[39] - sent[0]).total_seconds() < 39 / 20 + 2, "8 callers one after another would take 8 s alone"
+
+
+# The watch over it
+
+
+class Demo:
+    """The demo's own configuration over real processes: what each of its checks says now."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "watchkeeper.yaml").write_bytes((processes.HOUSE / "examples" / "digits" / "watchkeeper.yaml").read_bytes())
+        self.config = load(folder / "watchkeeper.yaml")
+        self.watches = {watch.name: watch for _, watch in self.config.watches()}
+
+    def look(self, name: str) -> Verdict:
+        watch, now = self.watches[name], datetime.now(UTC)
+        end = now - timedelta(seconds=1)  # what the log's `settle` asks for
+        window = [(end - watch.window).isoformat(), end.isoformat()]
+        locators = {**self.config.services["digits"].targets, **watch.bind}
+        job = {"check": watch.check, "locators": locators, "parameters": watch.parameters, "window": window, "now": now.isoformat()}
+        return perform({**job, "party": self.config.party("digits")})
+
+    def becomes(self, name: str, status: Status) -> Verdict:
+        seen: list[Verdict] = []
+        processes.until(lambda: seen.append(self.look(name)) or seen[-1].status is status, f"{name} says {status}", telling=lambda: str(seen[-1]))
+        return seen[-1]
+
+
+@pytest.fixture
+def demo(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Demo, processes.Running, Path]]:
+    """Server, traffic and configuration as the demo starts them, in a folder with a space in its name."""
+    folder = tmp_path / "the demo"
+    folder.mkdir()
+    (folder / "models").symlink_to(models)
+    files = ("--stream", models / "stream.jsonl", "--answers", folder / "answers.jsonl", "--control", folder / "mode")
+    with serve(models, "--log", folder / "predictions.db") as server:
+        traffic = processes.python("examples.digits.traffic", "--url", server.url, *files)
+        for name, value in {"DIGITS_PORT": server.url.rpartition(":")[2], "WATCHKEEPER_PORT": "8420", "DEMO_WEBHOOK": f"{server.url}/hook"}.items():
+            monkeypatch.setenv(name, value)
+        with processes.start(traffic):
+            yield Demo(folder), server, folder / "mode"
+
+
+def test_every_watch_of_the_demo_is_ok_until_the_bad_version_and_then_the_broken_images(demo: tuple[Demo, processes.Running, Path]) -> None:
+    watched, server, mode = demo
+    for name in watched.watches:
+        watched.becomes(name, Status.OK)
+    ask(server, "/admin/load", {"version": "2"})
+    ask(server, "/admin/pointer", {"to": "2", "expected": "1"})
+    watched.becomes("serving.parity", Status.FAIL)
+    assert watched.look("serving.answers").status is watched.look("data.contract").status is Status.OK, "only parity sees the forgotten step"
+    ask(server, "/admin/pointer", {"to": "1", "expected": "2"})
+    assert watched.look("serving.parity").status is Status.OK
+    mode.write_text("broken")
+    broken = watched.becomes("data.contract", Status.FAIL).parts
+    assert "inputs.length" in broken and any(name.endswith(".range") for name in broken)
+    watched.becomes("serving.answers", Status.FAIL)
+    assert watched.look("serving.parity").status is watched.look("data.probe_leak").status is Status.OK, "the model itself is as good as ever"
