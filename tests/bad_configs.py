@@ -223,6 +223,11 @@ BAD = [  # name, text, lines
         ["$:3:23 services.fraud.targets.server: a password does not belong in a URL, which is shown and logged; write it under `auth`"],
     ),
     (
+        "a_target_that_is_nothing",
+        "services:\n  fraud:\n    targets:\n      server:\n",
+        ["$:4:14 services.fraud.targets.server: needs a URL; write one, or remove the role"],
+    ),
+    (
         "a_link_among_the_targets",
         SERVICE + "    targets: {reference: '@other.live'}\n",
         ["$:3:26 services.fraud.targets.reference: `@service.role` is understood under a watch's `bind`; write the URL here"],

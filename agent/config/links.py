@@ -15,7 +15,7 @@ from agent.config.words import Known, is_url, split
 from agent.errors import ConfigError, PluginError, WatchkeeperError
 from agent.model import Json, Locator
 from agent.plugins import PLATFORM, Plugin
-from agent.targets import TABLES, connect
+from agent.targets import TABLES
 
 Names = tuple[str, str]  # service, watch
 
@@ -61,6 +61,8 @@ class Links:
     def targets(self, service: str, targets: Mapping[str, Json], path: Path) -> None:
         for role, target in targets.items():
             url = target.get("url") if isinstance(target, dict) else target
+            if target is None:
+                self.source.complain((*path, role), "needs a URL; write one, or remove the role")
             if isinstance(url, str) and url.startswith("@"):
                 self.source.complain((*path, role, "url"), "`@service.role` is understood under a watch's `bind`; write the URL here")
             elif isinstance(url, str) and url:
@@ -80,7 +82,7 @@ class Links:
             self.source.complain((*path, "url"), f"no adapter speaks {shown(said)} to a {kind}{near(scheme, schemes)}")
         elif kind != "table":
             self.mistyped(target, path)
-            self.options(Locator(service, role, str(url), options_of(target), folder=str(self.source.folder)), path)
+            self.options(kind, Locator(service, role, str(url), options_of(target), folder=str(self.source.folder)), path)
 
     def mistyped(self, target: Mapping[str, Json], path: Path) -> None:
         """A key that is no option of any adapter but nearly one that every target has."""
@@ -88,10 +90,10 @@ class Links:
             if meant := nearly(key):
                 self.source.complain((*path, key), f"unknown key; did you mean '{meant}'?", at_key=True)
 
-    def options(self, at: Locator, path: Path) -> None:
+    def options(self, role: str, at: Locator, path: Path) -> None:
         """An adapter judges its own options when it is built; nothing is asked of the target."""
         try:
-            made = connect(at)
+            made = self.known.adapters[f"{role}:{at.scheme}"].load()(at)
         except ConfigError as problem:
             for text in problem.problems:
                 self.source.complain(path, text.removeprefix(f"{at.service}.{at.role}: ").removeprefix(f"{at.service}.{at.role}."))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from pydantic import SecretStr
 
 from agent.config import parameters, shape
-from agent.config.links import options_of
-from agent.config.problems import Path
+from agent.config.links import mapping, options_of
 from agent.config.source import Source
 from agent.config.values import Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
 from agent.config.words import Known, read_length, split
@@ -27,7 +25,9 @@ class Maker:
         self.targets: dict[str, dict[str, Locator]] = {}
 
     def config(self, made: shape.File) -> Config:
-        self.targets = {name: self.locators(name, one.targets, ("services", name, "targets")) for name, one in made.services.items()}
+        self.targets = {
+            name: self.locators(name, one.targets, mapping(self.source.value["services"][name], "targets")) for name, one in made.services.items()
+        }
         budget = Budget(made.budget.actions, made.budget.per)
         return Config(
             path=self.source.path,
@@ -77,7 +77,7 @@ class Maker:
             within=made.within or min(made.every, timedelta(seconds=10)),
             window=made.window or made.every,
             parameters=parameters.plainly(check, raw.get("with", {})) if made.parameters else {},
-            bind=self.locators(service, made.bind, ("services", service, "watches", place, "bind")) if "bind" in raw else {},
+            bind=self.locators(service, made.bind, mapping(raw, "bind")),
             needs=tuple(made.needs),
             confirm=_confirm(made.confirm, bool(check.promises.get("exact"))),
             clear=made.clear,
@@ -88,12 +88,8 @@ class Maker:
     def parameters(self, runbook: str, made: shape.RunbookFile | None) -> Mapping[str, Json]:
         return parameters.plainly(self.known.runbooks[runbook], made.parameters) if made else {}
 
-    def locators(self, service: str, made: shape.Targets, path: Path) -> dict[str, Locator]:
-        found: dict[str, shape.TargetFile] = {**{role: getattr(made, role) for role in made.model_fields_set}}
-        raw: Any = self.source.value
-        for step in path:
-            raw = raw.get(step, {}) if isinstance(raw, dict) else raw[int(step)]
-        return {role: self.locator(service, role, one, raw[role]) for role, one in found.items() if one is not None}
+    def locators(self, service: str, made: shape.Targets | None, raw: Mapping[str, Json]) -> dict[str, Locator]:
+        return {role: self.locator(service, role, getattr(made, role), raw[role]) for role in made.model_fields_set} if made else {}
 
     def locator(self, service: str, role: str, made: shape.TargetFile, raw: Json) -> Locator:
         if made.url.startswith("@"):
@@ -103,7 +99,7 @@ class Maker:
         return self.reach(service, role, made, _in_seconds(options))
 
     def reach(self, service: str, role: str, made: shape.TargetFile | shape.ChannelFile, options: Mapping[str, Json]) -> Locator:
-        look, act = self.auth(made.auth.look), self.auth(made.auth.act)
+        look, act = (self.auth(made.auth.look), self.auth(made.auth.act)) if made.auth else (None, None)
         return Locator(service, role, made.url, options, look, act, made.verify, self.near(made.ca), made.within, self.folder)
 
     def channel(self, name: str, made: shape.ChannelFile) -> Channel:

@@ -103,7 +103,7 @@ class TargetFile(Shape):
     model_config = ConfigDict(extra="allow")
 
     url: Url
-    auth: Auth = Credentials()
+    auth: Auth | None = None
     verify: Flag = True
     ca: str | None = None
     within: SomeLength = timedelta(seconds=10)
@@ -209,14 +209,11 @@ class Targets(Shape):
     labels: Annotated[LabelsFile, text_as("url")] | None = None
 
 
-_NOTHING = Targets.model_construct()
-
-
 class ChannelFile(Shape):
     """Where a notification goes: an https URL takes a plain webhook, slack+https Slack's form."""
 
     url: ChannelUrl
-    auth: Auth = Credentials()
+    auth: Auth | None = None
     verify: Flag = True
     ca: str | None = None
     within: SomeLength = timedelta(seconds=10)
@@ -250,7 +247,7 @@ class WatchFile(Shape):
     within: SomeLength | None = None
     window: SomeLength | None = None
     parameters: dict[str, Json] = Field({}, alias="with")
-    bind: Targets = _NOTHING
+    bind: Targets | None = None
     needs: list[str] = []
     confirm: ConfirmFile | None = None
     clear: Annotated[Whole, Field(ge=1, le=1000)] = 2
@@ -317,7 +314,7 @@ class ServiceFile(Shape):
     freeze: list[Freeze] = []
     causes: dict[CauseName, RunbookName | None] = {}
     runbooks: dict[RunbookName, RunbookFile | None] = {}
-    targets: Targets = _NOTHING
+    targets: Targets | None = None
     objectives: Annotated[list[Json], BeforeValidator(_no_objectives)] = []
     watches: list[WatchFile] = []
 
