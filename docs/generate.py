@@ -36,7 +36,8 @@ def _index(made: Mapping[Path, str]) -> Iterator[str]:
 
 def _opening(text: str) -> str:
     """The first paragraph of prose after the title, on one line."""
-    body = text.partition("\n# ")[2] or text.removeprefix("# ")
+    bare = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    body = bare.partition("\n# ")[2] or bare.removeprefix("# ")
     blocks = [block for block in body.partition("\n")[2].split("\n\n") if re.match(r"\s*[\w`*\"(]", block)]
     return " ".join(blocks[0].split()) if blocks else ""
 
