@@ -9,9 +9,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent import Ask
 from agent.errors import DataError
+from agent.targets._unfold import Kept
 from tests.logs import FORMATS, LOG, START, column, log_rows, opened, write
 
 
@@ -57,6 +60,14 @@ def test_json_of_another_length_or_with_words_is_seen(tmp_path, form):
     np.testing.assert_array_equal(column(table, "p0"), [1, 1, np.nan, 4, np.nan, 1])
     np.testing.assert_array_equal(column(table, "p1"), [2, np.nan, np.nan, np.nan, np.inf, 2])
     np.testing.assert_array_equal(column(table, "p2"), [np.nan, np.nan, np.nan, np.nan, np.nan, 3])
+
+
+@given(st.lists(st.integers(1, 5), max_size=6), st.integers(0, 40))
+def test_parsed_features_beyond_the_room_come_back_from_the_file(sizes, room):
+    chunks = [np.random.default_rng(place).normal(size=(size, 3)) for place, size in enumerate(sizes)]
+    kept = Kept(iter(chunks), room)
+    for place in (2, 0, 1):
+        assert [values.tolist() for values in kept.column(place)] == [chunk[:, place].tolist() for chunk in chunks]
 
 
 def test_a_tally_is_the_same_from_every_engine(tmp_path, form):

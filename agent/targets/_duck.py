@@ -31,6 +31,8 @@ _KINDS: Mapping[str, Kind] = {
 class DuckSource:
     """A DuckDB relation: `opened` gives the connection when first needed, `relation` the text that stands after FROM, at every new look."""
 
+    seeks = False
+
     def __init__(self, place: str, opened: Callable[[], Any], relation: Callable[[Any], str]) -> None:
         self.place = place
         self._opened = opened

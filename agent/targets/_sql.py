@@ -79,18 +79,38 @@ def roughly(quoted: str, kind: str, time: Mapping[str, Any], start: datetime, en
     if kind == "time":
         early, late = (_shift(at, step).replace(tzinfo=None) for at, step in ((start, -_DAY), (end, _DAY)))
         return f"{quoted} >= CAST(? AS TIMESTAMP) AND {quoted} <= CAST(? AS TIMESTAMP)", [str(early), str(late)]
-    if kind == "text" and time.get("unit", "iso") == "iso":
-        return _roughly_text(quoted, start, end)
-    return "1 = 1", []
+    return _among(quoted, start, end) if is_iso_text(kind, time) else ("1 = 1", [])
 
 
-def _roughly_text(quoted: str, start: datetime, end: datetime) -> Where:
-    """ISO text: as far around as zones reach, by text order (an index serves it), then to the second where the text says it is UTC."""
-    utc = f"{quoted} GLOB '????-??-??T??:??:*Z' OR {quoted} GLOB '????-??-??T??:??:*+00:00'"
-    sql = f"{quoted} >= ? AND {quoted} <= ? AND ({quoted} >= ? AND {quoted} <= ? OR NOT ({utc}))"
-    early, late = start.astimezone(UTC), end.astimezone(UTC)
-    wide = [_second(_shift(early, -WEST), " "), _second(_shift(late, EAST), "T") + "~"]
-    return sql, [*wide, _second(early, "T"), _second(late, "T") + "~"]
+def is_iso_text(kind: str, time: Mapping[str, Any]) -> bool:
+    """Whether event times are told apart by their text."""
+    return kind == "text" and time.get("unit", "iso") == "iso"
+
+
+def _among(quoted: str, start: datetime, end: datetime) -> Where:
+    """ISO text: as far around as zones reach, by text order; and to the second where the text says that it is UTC."""
+    around, tight = _around(quoted, start, end), exactly_utc(quoted, start, end)
+    return f"{around[0]} AND ({tight[0]} OR NOT ({_utc(quoted)}))", [*around[1], *tight[1]]
+
+
+def strays(quoted: str, start: datetime, end: datetime) -> Where:
+    """Rows around [start, end) whose text is not plainly UTC: where there are none, `exactly_utc` finds the window's rows by an index alone."""
+    sql, values = _around(quoted, start, end)
+    return f"{sql} AND NOT ({_utc(quoted)})", values
+
+
+def exactly_utc(quoted: str, start: datetime, end: datetime) -> Where:
+    """Text order is time order between texts that all say UTC."""
+    return f"{quoted} >= ? AND {quoted} <= ?", [_second(start.astimezone(UTC), "T"), _second(end.astimezone(UTC), "T") + "~"]
+
+
+def _around(quoted: str, start: datetime, end: datetime) -> Where:
+    early, late = _shift(start.astimezone(UTC), -WEST), _shift(end.astimezone(UTC), EAST)
+    return f"{quoted} >= ? AND {quoted} <= ?", [_second(early, " "), _second(late, "T") + "~"]
+
+
+def _utc(quoted: str) -> str:
+    return f"{quoted} GLOB '????-??-??T??:??:*Z' OR {quoted} GLOB '????-??-??T??:??:*+00:00'"
 
 
 def _second(at: datetime, separator: str) -> str:

@@ -15,10 +15,8 @@ from typing import Any, NoReturn, Protocol
 from agent import Ask, Json, Kind, Tally
 from agent.errors import DataError
 from agent.targets import _tally, _times, _unfold
-from agent.targets._sql import Where, excluded, nearest, quoted, roughly
+from agent.targets._sql import Where, exactly_utc, excluded, is_iso_text, nearest, quoted, roughly, strays
 from agent.targets._times import NEVER
-
-ROOM = 16_000_000  # parsed feature values kept from one column to the next: 128 MB; a larger window is parsed again for each column
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,7 @@ class Source(Protocol):
     """What an engine must do. Chunks hold float64 (number, integer), int64 microseconds (time) or objects (all else)."""
 
     place: str
+    seeks: bool  # whether an index may serve a condition, so that a tight one is worth a question of its own
 
     def stored(self, where: Where | None) -> Mapping[str, Stored]:
         """The columns of the rows under a condition, or of all."""
@@ -60,7 +59,8 @@ class Rows:
         self._virtual = {name: place for place, name in enumerate(_unfold.names(self._json))}
         self._all: Mapping[str, Stored] | None = None  # the columns of the table
         self._columns: Mapping[str, Stored] | None = None  # and of these rows of it
-        self._kept: list[tuple[Any, Any]] | None = None
+        self._rough: Where | None = None
+        self._kept: _unfold.Kept | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._source.place}>"
@@ -112,8 +112,7 @@ class Rows:
     def column(self, name: str) -> Iterator[Any]:
         """One column, chunk by chunk: float64 with NaN for null (number, integer, time in POSIX seconds), else objects with None."""
         if name in self._virtual:
-            place = self._virtual[name]
-            return (values[:, place] for values, _ in self._unfolded())
+            return self._unfolded().column(self._virtual[name])
         return (chunk[name] for chunk in self._presented([name]))
 
     def head(self, names: Sequence[str], limit: int, newest: bool = True) -> Sequence[Mapping[str, Json]]:
@@ -169,11 +168,21 @@ class Rows:
     def _where(self) -> Where:
         columns = self._all or {}
         parts: list[Where] = []
-        if self._span:  # first: an index on the time decides before anything else of a row is read
-            name = self._time["column"]
-            parts.append(roughly(quoted(name), columns[name].kind, self._time, *self._span))
+        if self._span:
+            parts.append(self._around(*self._span))  # first: an index on the time decides before anything else of a row is read
         parts += [excluded(rule, columns[rule["column"]].kind, self._source.place) for rule in self._options.get("exclude") or ()]
         return " AND ".join(f"({sql})" for sql, _ in parts) or "1 = 1", [value for _, values in parts for value in values]
+
+    def _around(self, start: datetime, end: datetime) -> Where:
+        """What the engine may leave out; asked once whether all text around the window is UTC, which makes it a plain range."""
+        if self._rough is None:
+            name = self._time["column"]
+            kind = (self._all or {})[name].kind
+            self._rough = roughly(quoted(name), kind, self._time, start, end)
+            if self._source.seeks and is_iso_text(kind, self._time):
+                odd = self._source.scan({name: kind}, strays(quoted(name), start, end))
+                self._rough = exactly_utc(quoted(name), start, end) if next(iter(odd), None) is None else self._rough
+        return self._rough
 
     def _chunks(self, names: Sequence[str], exact: bool = False) -> Iterator[dict[str, Any]]:
         """Stored columns under the condition, cut exactly to the window; `None` holds each row's event time where one is declared."""
@@ -209,20 +218,11 @@ class Rows:
             return _seconds(times)
         return _seconds(chunk[name]) if chunk[name].dtype == "int64" else chunk[name]
 
-    def _unfolded(self) -> Iterator[tuple[Any, Any]]:
-        """Parsed JSON features, kept for the next column as long as they fit in ROOM."""
-        if self._kept is not None:
-            yield from self._kept
-            return
-        kept: list[tuple[Any, Any]] | None = []
-        json_column = self._json["json"]  # type: ignore[index]
-        for chunk in self._chunks([json_column]):
-            parsed = _unfold.matrix(chunk[json_column], list(self._virtual))
-            yield parsed
-            if kept is not None:
-                kept.append(parsed)
-                kept = kept if sum(values.size for values, _ in kept) <= ROOM else None
-        self._kept = kept
+    def _unfolded(self) -> _unfold.Kept:
+        if self._kept is None:
+            name = self._json["json"]  # type: ignore[index]
+            self._kept = _unfold.Kept(_unfold.matrix(chunk[name], list(self._virtual))[0] for chunk in self._chunks([name]))
+        return self._kept
 
     def _is_stored(self, name: str) -> bool:
         return name in self._stored()

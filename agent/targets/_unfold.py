@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from tempfile import TemporaryFile
 from typing import Any
 
 from agent.errors import DataError
+
+ROOM = 16_000_000  # values kept in memory, 128 MB; what is beyond lies in a temporary file
+
+
+class Kept:
+    """Parsed rows, so that the text is parsed once however many columns are asked for, in bounded memory."""
+
+    def __init__(self, parsed: Iterable[Any], room: int = ROOM) -> None:
+        self._file = TemporaryFile(prefix="watchkeeper-")  # noqa: SIM115 - lives as long as this does; it has no name to leave behind
+        self._chunks: list[Any] = []  # arrays, or (where, rows) of those in the file
+        for values in parsed:
+            room -= values.size
+            self._chunks.append(values if room >= 0 else self._put_away(values))
+
+    def _put_away(self, values: Any) -> tuple[int, int]:
+        where = self._file.tell()
+        self._file.write(values.tobytes(order="F"))
+        return where, len(values)
+
+    def column(self, place: int) -> Iterator[Any]:
+        """One feature, chunk by chunk."""
+        for chunk in self._chunks:
+            yield self._fetched(place, *chunk) if isinstance(chunk, tuple) else chunk[:, place]
+
+    def _fetched(self, place: int, where: int, rows: int) -> Any:
+        import numpy as np
+
+        self._file.seek(where + place * rows * 8)
+        return np.frombuffer(self._file.read(rows * 8), dtype=np.float64)
 
 
 def names(features: Any) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class Sqlite(Rows):
 class SqliteSource:
     """One SQLite connection, made when first needed, in read-only mode."""
 
+    seeks = True
+
     def __init__(self, path: Path, table: str | None) -> None:
         self.place = f"sqlite:{path.name}" + (f"?table={table}" if table else "")
         self._path = path
