@@ -32,10 +32,10 @@ Connect = Callable[[Locator], AbstractContextManager[Any]]
 def perform(job: Mapping[str, Any], tell: Tell | None = None, connect: Connect | None = None) -> Verdict:
     """The Verdict of one check, made in this thread; its memory is JSON, ready to be kept.
 
-    `job`: check, locators {role: Locator or its JSON}, at {role: the one loaded version to ask}, parameters, memory, window [start, end], now, and where the check asks for them party,
-    history, baseline, service ... as JSON or as the values themselves. `connect` lends an adapter for a Locator (default: a fresh one, closed
-    afterwards). A WatchkeeperError the check raises is passed on; anything else it raises, or a return that is no Verdict, is an `error` Verdict
-    naming the plugin and its line.
+    `job`: check, locators {role: Locator or its JSON}, at {role: the one loaded version to ask}, parameters, memory, window [start, end], now, and
+    where the check asks for them party, history, baseline, service ... as JSON or as the values themselves. `connect` lends an adapter for a Locator
+    (default: a fresh one, closed afterwards). A WatchkeeperError the check raises is passed on; anything else it raises, or a return that is no
+    Verdict, is an `error` Verdict naming the plugin and its line.
     """
     known = _known(job["check"])
     with ExitStack() as open_until_end:

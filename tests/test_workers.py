@@ -141,6 +141,10 @@ class Fake:
     def __init__(self, at):
         self.name, self.closed = at.address, False
         Fake.opened.append(self)
+    def at(self, version):
+        other = Fake.__new__(Fake)
+        other.name = f"{self.name} version {version}"
+        return other
     def close(self):
         self.closed = True
 """
@@ -214,6 +218,11 @@ def test_words_may_be_given_as_the_values_themselves():
     words = {"party": Party("fraud", owner="bob"), "now": NOW, "locators": {"server": locator_to_json(at("b"))}}
     verdict = perform({**job("words", window=[NOW, NOW + MINUTE], parameters={"wait": 90}, history=[1]), **words})
     assert verdict.reason == "b 0:01:00 12:30 bob 0:01:30 [1]"
+
+
+def test_one_loaded_version_is_asked_where_the_job_says_so():
+    words = {"locators": {"server": at("b")}, "at": {"server": "2"}, "party": Party("fraud")}
+    assert perform({**job("words", window=[NOW, NOW + MINUTE]), **words}).reason.startswith("b version 2 ")
 
 
 def test_a_need_nobody_bound_is_named():
