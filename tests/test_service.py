@@ -26,6 +26,11 @@ def test_an_owner_without_a_channel_fails_and_is_named_once():
     assert verdict.reason.startswith("no channel reaches ada of fraud; add one")
 
 
+def test_no_channel_at_all_reaches_nobody():
+    verdict = owner(Party("fraud", owner="ada", escalation=("grace",), missing=("grace",)))
+    assert (verdict.status, "no channel reaches ada or grace of fraud" in verdict.reason) == (Status.FAIL, True)
+
+
 def test_whoever_comes_next_must_be_reachable_too():
     verdict = owner(Party("fraud", owner="ada", escalation=("grace", "alan"), channels=("slack",), missing=("grace", "alan")))
     assert (verdict.status, "no channel reaches grace or alan of fraud" in verdict.reason) == (Status.FAIL, True)
