@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import json
 import os
+import signal
 import socket
 import sys
 from collections import Counter
@@ -246,6 +247,8 @@ async def serve(given: argparse.Namespace, listening: socket.socket) -> None:
 
 def main() -> None:
     given = arguments()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, lambda *_: sys.exit(0))  # uvicorn drains first, then lets us have the signal
     try:
         with socket.create_server(("127.0.0.1", given.port)) as listening:
             asyncio.run(serve(given, listening))
