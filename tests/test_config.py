@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -373,6 +374,10 @@ def test_the_schema_is_closed_and_knows_the_same_keys(here: Path) -> None:
     watch = made["$defs"]["WatchFile"]["properties"]
     assert set(watch) == {"check", "name", "every", "within", "window", "with", "bind", "needs", "confirm", "clear", "severity", "splay"}
     assert "description" in made["$defs"]["WatchFile"]
+    assert watch["every"]["default"] == "1m", "defaults are written as a person would"
+    assert made["properties"]["workers"]["anyOf"][0] == {"minimum": 1, "maximum": 256, "type": "integer"}
+    assert re.match(watch["every"]["pattern"], "1h30m")
+    assert not re.match(watch["every"]["pattern"], "10 minutes")
 
 
 def test_ten_thousand_watches_load_in_a_few_seconds_of_cpu(here: Path) -> None:

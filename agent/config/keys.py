@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from agent.config.shape import File
+from agent.model import spell
 
 
 @functools.cache
 def schema() -> dict[str, Any]:
     """The JSON schema of watchkeeper.yaml, for editors."""
-    made = File.model_json_schema(by_alias=True, mode="validation")
+    made = _for_people(File.model_json_schema(by_alias=True, mode="validation"))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "watchkeeper.yaml"}
+
+
+_FROM_ENVIRONMENT = {"type": "string", "pattern": r"^\$\{.*\}$"}
+_RENAMED = {"ge": "minimum", "le": "maximum"}
+
+
+def _for_people(held: Any) -> Any:
+    """Defaults as they are written, limits as JSON schema calls them, and `${NAME}` where a number or true may stand."""
+    if isinstance(held, list):
+        return [_for_people(item) for item in held]
+    if not isinstance(held, dict):
+        return held
+    made = {_RENAMED.get(key, key): _for_people(item) for key, item in held.items()}
+    if isinstance(made.get("default"), str) and made["default"].startswith("P"):
+        made["default"] = spell(TypeAdapter(timedelta).validate_python(made["default"]))
+    if made.get("type") in ("integer", "boolean"):
+        outside = {key: made.pop(key) for key in ("default", "title", "description") if key in made}
+        return {"anyOf": [made, _FROM_ENVIRONMENT], **outside}
+    return made
 
 
 def keys_at(path: tuple[str | int, ...]) -> set[str]:

@@ -180,7 +180,7 @@ def split(service: str, reference: str) -> tuple[str, str]:
     return service, reference
 
 
-_DURATION = {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d|w) ?)+$", "examples": ["10s", "5m", "1h30m", "90d"]}
+_DURATION = {"type": "string", "pattern": r"^((\d+(\.\d+)?(ms|s|m|h|d|w) ?)+|.*\$\{.*)$", "examples": ["10s", "5m", "1h30m", "90d"]}
 Whole = Annotated[int, BeforeValidator(plainly)]
 Flag = Annotated[bool, BeforeValidator(plainly)]
 Length = Annotated[timedelta, BeforeValidator(read_length, json_schema_input_type=str), Field(json_schema_extra=_DURATION, strict=False)]
