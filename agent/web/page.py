@@ -1,0 +1,70 @@
+"""The page at `/`: one HTML file that carries its style and its few lines of script, and asks nobody else for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from agent.model import Json, spell
+
+WORDS = {"o": "ok", "w": "warn", "f": "fail", "e": "error", "n": "nodata", "s": "skip"}
+STATES = {
+    "ok": "ok",
+    "bad": "bad",
+    "blind": "cannot see",
+    "stale": "stale: not looked at lately",
+    "new": "not looked at yet",
+    "unwatched": "not watched",
+}
+
+
+def shown(state: Mapping[str, Json]) -> HTMLResponse:
+    """The page for that state. Its policy lets a browser run the one script and use the one style that stand in it, and nothing else."""
+    return HTMLResponse(_template().render(state), headers={"Content-Security-Policy": _policy()})
+
+
+@cache
+def _template() -> Template:
+    house = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    house.filters.update(clock=clock, long=long, number=number, word=STATES.__getitem__)
+    house.globals["words"] = WORDS
+    return house.get_template("page.html")
+
+
+@cache
+def _policy() -> str:
+    text = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    style, script = (_digests(text, tag) for tag in ("style", "script"))
+    rest = "connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; style-src {style}; script-src {script}; {rest}"
+
+
+def _digests(text: str, tag: str) -> str:
+    found = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'" for inside in found)
+
+
+def clock(at: str | None) -> str:
+    """A time of the JSON API as people read it."""
+    return "" if at is None else f"{datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S}Z"
+
+
+def long(start: str, end: str | None) -> str:
+    """From one time to another, in words."""
+    length = datetime.fromisoformat(end) - datetime.fromisoformat(start) if end else timedelta()
+    return spell(timedelta(seconds=round(length.total_seconds(), 1)))
+
+
+def number(value: float | None) -> str:
+    """A reading, short."""
+    return "" if value is None else f"{value:,.4g}" if abs(value) < 1e6 else f"{value:.3g}"
