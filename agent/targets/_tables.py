@@ -6,7 +6,6 @@ rows written as Parquet, CSV, SQLite or DuckDB give the same answers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ from typing import Any, NoReturn, Protocol
 
 from agent import Ask, Json, Kind, Tally
 from agent.errors import DataError
-from agent.targets import _tally, _times, _unfold
+from agent.targets import _newest, _tally, _times, _unfold
+from agent.targets._newest import Found
 from agent.targets._sql import Where, exactly_utc, excluded, is_iso_text, nearest, quoted, roughly, strays
 from agent.targets._times import NEVER
 
@@ -25,6 +25,9 @@ class Stored:
 
     kind: Kind
     naive: bool = False
+
+
+AT = ""  # beside the columns of a chunk: each row's event time in microseconds
 
 
 class Source(Protocol):
@@ -55,8 +58,7 @@ class Rows:
         self._source = source
         self._options = options
         self._span = span
-        self._json = options["features"] if isinstance(options.get("features"), Mapping) else None
-        self._virtual = {name: place for place, name in enumerate(_unfold.names(self._json))}
+        self._features = _unfold.Features(options.get("features"))
         self._all: Mapping[str, Stored] | None = None  # the columns of the table
         self._columns: Mapping[str, Stored] | None = None  # and of these rows of it
         self._rough: Where | None = None
@@ -88,10 +90,7 @@ class Rows:
         kinds: dict[str, Kind] = {name: column.kind for name, column in self._stored().items()}
         if "time" in self._options:
             kinds[self._time["column"]] = "time"
-        if self._json:
-            kinds[f"{self._json['json']}.length"] = "integer"
-            kinds.update(dict.fromkeys(self._virtual, "number"))
-        return kinds
+        return kinds | self._features.kinds()
 
     def rows(self) -> int:
         """How many rows; in a window, how many whose event time is in it."""
@@ -111,8 +110,8 @@ class Rows:
 
     def column(self, name: str) -> Iterator[Any]:
         """One column, chunk by chunk: float64 with NaN for null (number, integer, time in POSIX seconds), else objects with None."""
-        if name in self._virtual:
-            return self._unfolded().column(self._virtual[name])
+        if name in self._features.places:
+            return self._unfolded().column(self._features.places[name])
         return (chunk[name] for chunk in self._presented([name]))
 
     def head(self, names: Sequence[str], limit: int, newest: bool = True) -> Sequence[Mapping[str, Json]]:
@@ -120,15 +119,15 @@ class Rows:
         self._known(names)
         if newest and "time" not in self._options:
             raise DataError(f"{self._source.place} declares no time, so no row is the newest; ask with newest=False")
-        best: list[tuple[int, int, Mapping[str, Any]]] = []
+        best: list[Found] = []
         behind = self._behind(names)
         for chunk in self._chunks(behind, exact=True):
-            best += _newest(chunk, behind, limit) if newest else _first(chunk, behind, limit - len(best))
+            best += _newest.newest(chunk, chunk[AT], behind, limit) if newest else _newest.first(chunk, behind, limit - len(best))
             if newest:
-                best = sorted(best, key=lambda row: -row[0])[:limit]
+                best = sorted(best, key=lambda found: -found[0])[:limit]
             elif len(best) >= limit:
                 break
-        return [self._shown(row, names) for _, _, row in best]
+        return [self._shown(row, names) for _, row in best]
 
     # One chunk at a time: the condition, the exact cut, the virtual columns
 
@@ -150,8 +149,8 @@ class Rows:
         """Declared columns without which every answer would be wrong; a missing feature is for data.contract to tell."""
         if "time" in self._options:
             yield "time", self._time["column"]
-        if self._json:
-            yield "features.json", self._json["json"]
+        if self._features:
+            yield "features.json", self._features.json
         for rule in self._options.get("exclude") or ():
             yield "exclude", rule["column"]
 
@@ -185,7 +184,7 @@ class Rows:
         return self._rough
 
     def _chunks(self, names: Sequence[str], exact: bool = False) -> Iterator[dict[str, Any]]:
-        """Stored columns under the condition, cut exactly to the window; `None` holds each row's event time where one is declared."""
+        """Stored columns under the condition, cut exactly to the window; AT holds each row's event time where it is needed."""
         columns = self._stored()
         time = self._time["column"] if "time" in self._options and (self._span or exact) else None
         wanted = list(dict.fromkeys([*names, *([time] if time else [])]))
@@ -195,11 +194,11 @@ class Rows:
     def _cut(self, chunk: dict[str, Any], time: str | None, columns: Mapping[str, Stored]) -> dict[str, Any]:
         if time is None:
             return chunk
-        chunk[""] = _times.read(_plain(chunk[time]), columns[time].naive, self._time, self._source.place)
+        chunk[AT] = _times.read(_times.plain(chunk[time]), columns[time].naive, self._time, self._source.place)
         if not self._span:
             return chunk
         start, end = map(_times.micros, self._span)
-        inside = (chunk[""] >= start) & (chunk[""] < end) & (chunk[""] != NEVER)
+        inside = (chunk[AT] >= start) & (chunk[AT] < end) & (chunk[AT] != NEVER)
         return chunk if inside.all() else {name: values[inside] for name, values in chunk.items()}
 
     def _presented(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -207,29 +206,26 @@ class Rows:
         self._known(names)
         for chunk in self._chunks(self._behind(names)):
             shown = {name: self._as_column(name, chunk) for name in names if self._is_stored(name)}
-            if len(shown) < len(set(names)):
-                values, lengths = _unfold.matrix(chunk[self._json["json"]], list(self._virtual))  # type: ignore[index]
-                shown |= {name: values[:, self._virtual[name]] if name in self._virtual else lengths for name in names if name not in shown}
-            yield shown
+            yield shown | self._features.parsed(chunk.get(self._features.json), [name for name in names if name not in shown])
 
     def _as_column(self, name: str, chunk: Mapping[str, Any]) -> Any:
         if "time" in self._options and name == self._time["column"]:
-            times = chunk[""] if "" in chunk else _times.read(_plain(chunk[name]), self._stored()[name].naive, self._time, self._source.place)
-            return _seconds(times)
-        return _seconds(chunk[name]) if chunk[name].dtype == "int64" else chunk[name]
+            times = chunk[AT] if AT in chunk else _times.read(_times.plain(chunk[name]), self._stored()[name].naive, self._time, self._source.place)
+            return _times.seconds(times)
+        return _times.seconds(chunk[name]) if chunk[name].dtype == "int64" else chunk[name]
 
     def _unfolded(self) -> _unfold.Kept:
         if self._kept is None:
-            name = self._json["json"]  # type: ignore[index]
-            self._kept = _unfold.Kept(_unfold.matrix(chunk[name], list(self._virtual))[0] for chunk in self._chunks([name]))
+            name, wanted = self._features.json, list(self._features.places)
+            self._kept = _unfold.Kept(_unfold.matrix(chunk[name], wanted)[0] for chunk in self._chunks([name]))
         return self._kept
 
     def _is_stored(self, name: str) -> bool:
-        return name in self._stored()
+        return name not in self._features.kinds() and name in self._stored()
 
     def _behind(self, names: Sequence[str]) -> list[str]:
         """The stored columns that answer for these names."""
-        return list(dict.fromkeys(name if self._is_stored(name) else self._json["json"] for name in names))  # type: ignore[index]
+        return list(dict.fromkeys(name if self._is_stored(name) else self._features.json for name in names))
 
     def _empty(self, name: str) -> Any:
         import numpy as np
@@ -238,55 +234,7 @@ class Rows:
         return np.empty(0, dtype=np.float64 if self.kinds()[name] in ("number", "integer", "time") else object)
 
     def _shown(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Json]:
-        shown = {name: _json(row[name]) for name in names if name in row}
-        if len(shown) < len(set(names)):
-            values, lengths = _unfold.matrix([row[self._json["json"]]], list(self._virtual))  # type: ignore[index]
-            parsed = dict(zip(self._virtual, values[0].tolist(), strict=True)) | {f"{self._json['json']}.length": lengths[0].item()}  # type: ignore[index]
-            shown |= {name: _json(parsed[name]) for name in names if name not in shown}
+        shown = {name: _newest.as_json(row[name]) for name in names if self._is_stored(name)}
+        parsed = self._features.parsed([row.get(self._features.json)], [name for name in names if name not in shown])
+        shown |= {name: _newest.as_json(values[0].item()) for name, values in parsed.items()}
         return {name: shown[name] for name in names}
-
-
-def _plain(values: Any) -> Any:
-    """Times read `exact` come as objects; numbers among them are numbers again."""
-    import numpy as np
-
-    if values.dtype != object or any(isinstance(value, str) for value in values[:64]):
-        return values
-    if any(isinstance(value, datetime) for value in values):
-        return np.array([NEVER if value is None else _wall(value) for value in values], dtype=np.int64)
-    try:
-        return values.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return values
-
-
-def _wall(value: datetime) -> int:
-    return _times.micros(value if value.tzinfo else value.replace(tzinfo=UTC))
-
-
-def _seconds(times: Any) -> Any:
-    import numpy as np
-
-    return np.where(times == NEVER, np.nan, times / 1e6)
-
-
-def _newest(chunk: Mapping[str, Any], names: Sequence[str], limit: int) -> list[tuple[int, int, Mapping[str, Any]]]:
-    import numpy as np
-
-    order = np.argsort(-(chunk[""] // 2), kind="stable")[:limit]  # halved: the smallest int64 has no negative
-    return [(int(chunk[""][place]), int(place), {name: chunk[name][place] for name in names}) for place in order]
-
-
-def _first(chunk: Mapping[str, Any], names: Sequence[str], limit: int) -> list[tuple[int, int, Mapping[str, Any]]]:
-    count = min(limit, len(chunk[names[0]]))
-    return [(0, place, {name: chunk[name][place] for name in names}) for place in range(count)]
-
-
-def _json(value: Any) -> Json:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value

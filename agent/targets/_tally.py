@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,9 @@ def count(ask: Ask, values: Any) -> Tally:
     """The Tally of one chunk: float64 (NaN is null) or objects (None is null)."""
     if values.dtype == "float64":
         return _count_numbers(ask, values)
-    seen = [value for value in values if value is not None]
-    return Tally(len(values), len(values) - len(seen), by_key=_keys(ask, Counter(map(spelled, seen))))
+    found = Counter(values.tolist())
+    nulls = found.pop(None, 0)
+    return Tally(len(values), nulls, by_key=_keys(ask, _spelled(found)))
 
 
 def _count_numbers(ask: Ask, values: Any) -> Tally:
@@ -22,7 +24,11 @@ def _count_numbers(ask: Ask, values: Any) -> Tally:
 
     known = values[~np.isnan(values)]
     cells = np.bincount(np.searchsorted(ask.cuts, known, side="left"), minlength=len(ask.cuts) + 1) if ask.cuts else ()
-    keys = _keys(ask, Counter(map(spelled, known.tolist()))) if ask.keys or ask.top else {}
+    keys = (
+        _keys(ask, _spelled(dict(zip(*(found.tolist() for found in np.unique(known, return_counts=True)), strict=True))))
+        if ask.keys or ask.top
+        else {}
+    )
     nulls = len(values) - len(known)
     if not len(known):
         return Tally(len(values), nulls, counts=tuple(map(int, cells)), by_key=keys)
@@ -39,6 +45,14 @@ def _keys(ask: Ask, found: Counter[str | None]) -> dict[str | None, int]:
     out: dict[str | None, int] = {key: found.pop(key, 0) for key in ask.keys}
     out[None] = sum(found.values())
     return out
+
+
+def _spelled(found: Mapping[Any, int]) -> Counter[str | None]:
+    """Counted first and spelled after: there are fewer values than rows."""
+    keys: Counter[str | None] = Counter()
+    for value, count in found.items():
+        keys[spelled(value)] += count
+    return keys
 
 
 def spelled(value: Any) -> str:

@@ -117,3 +117,28 @@ def _offset(quarter: int, zone: Any) -> int:
     except OverflowError:
         return 0
     return (wall.utcoffset() or timedelta(0)) // timedelta(microseconds=1)
+
+
+def plain(values: Any) -> Any:
+    """Times read `exact` come as objects; numbers among them are numbers again."""
+    import numpy as np
+
+    if values.dtype != object or any(isinstance(value, str) for value in values):
+        return values
+    if any(isinstance(value, datetime) for value in values):
+        return np.array([NEVER if value is None else _wall(value) for value in values], dtype=np.int64)
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return values
+
+
+def _wall(value: datetime) -> int:
+    return micros(value if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+def seconds(times: Any) -> Any:
+    """Microseconds as POSIX seconds, NaN for NEVER."""
+    import numpy as np
+
+    return np.where(times == NEVER, np.nan, times / 1e6)

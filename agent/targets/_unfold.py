@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tempfile import TemporaryFile
 from typing import Any
 
+from agent import Kind
 from agent.errors import DataError
 
 ROOM = 16_000_000  # values kept in memory, 128 MB; what is beyond lies in a temporary file
@@ -39,15 +40,36 @@ class Kept:
         return np.frombuffer(self._file.read(rows * 8), dtype=np.float64)
 
 
-def names(features: Any) -> tuple[str, ...]:
-    """The virtual columns a `features` declaration offers: `names`, or `size` of them as p0, p1, ... (another `prefix` may be said)."""
-    if not isinstance(features, Mapping):
-        return ()
+class Features:
+    """A `features` declaration of one JSON column: `names`, or `size` of them as p0, p1, ... (another `prefix` may be said). False for any other."""
+
+    def __init__(self, declared: Any) -> None:
+        given = declared if isinstance(declared, Mapping) else {}
+        self.json: str = given.get("json", "")
+        self.length = f"{self.json}.length"
+        self.places = {name: place for place, name in enumerate(_names(given))}
+
+    def __bool__(self) -> bool:
+        return bool(self.json)
+
+    def kinds(self) -> dict[str, Kind]:
+        """The virtual columns: the length of each list, and each feature."""
+        return {self.length: "integer", **dict.fromkeys(self.places, "number")} if self else {}
+
+    def parsed(self, texts: Any, wanted: Sequence[str]) -> dict[str, Any]:
+        """Those virtual columns of a chunk of text."""
+        if not wanted:
+            return {}
+        values, lengths = matrix(texts, list(self.places))
+        return {name: lengths if name == self.length else values[:, self.places[name]] for name in wanted}
+
+
+def _names(features: Mapping[str, Any]) -> Sequence[str]:
     if "names" in features:
         return tuple(features["names"])
-    if "size" not in features:
+    if features and "size" not in features:
         raise DataError(f"features: the JSON column '{features.get('json')}' needs either names or size")
-    return tuple(f"{features.get('prefix', 'p')}{place}" for place in range(int(features["size"])))
+    return tuple(f"{features.get('prefix', 'p')}{place}" for place in range(int(features.get("size", 0))))
 
 
 def matrix(texts: Any, wanted: Sequence[str]) -> tuple[Any, Any]:
