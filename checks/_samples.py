@@ -28,14 +28,23 @@ class Gap:
 
 def numbers(live: Any, reference: Any) -> Gap:
     """Two sorted arrays without NaN: the two-sample Kolmogorov-Smirnov distance, the largest gap between their cumulative shares."""
+    n, m = len(live), len(reference)
+    distance = _distance(live, reference)
+    width = reach(n, m)
+    return Gap(distance, _within(distance - width, distance + width), _ks_p(live, reference, distance), n, m, "Kolmogorov-Smirnov")
+
+
+def _distance(live: Any, reference: Any) -> float:
+    """Walks both in one order, m steps up for a live value and n down for a reference one, in whole numbers; a stable sort only merges them."""
     import numpy as np
 
     n, m = len(live), len(reference)
     both = np.concatenate([live, reference])
-    gap = np.searchsorted(live, both, side="right") / n - np.searchsorted(reference, both, side="right") / m
-    distance = float(np.abs(gap).max())
-    width = reach(n, m)
-    return Gap(distance, _within(distance - width, distance + width), _ks_p(live, reference, distance), n, m, "Kolmogorov-Smirnov")
+    order = np.argsort(both, kind="stable")
+    height = np.where(order < n, m, -n).cumsum()
+    rising = both[order]
+    last = np.append(rising[1:] != rising[:-1], True)  # of each run of equal values
+    return float(np.abs(height[last]).max()) / (n * m)
 
 
 def reach(n: int, m: int) -> float:
