@@ -8,14 +8,17 @@ from datetime import datetime
 from agent.config import Config, ServiceConfig, WatchConfig
 from agent.model import Json, Signal, Status, spell, to_json
 from agent.store import Ledger
-from agent.world import mode_of, runbook_for
 
 GRAVITY = ("bad", "blind", "stale", "new", "unwatched", "ok")  # a service is what its worst watch is
 
 
-def standing(config: Config, ledger: Ledger, service: ServiceConfig, now: datetime) -> dict[str, Json]:
-    """One service as JSON. `state` is its worst watch: bad, blind (we cannot see), stale (nobody has looked for a while), new or ok."""
-    signals = {signal.watch: signal for signal in ledger.all_signals() if signal.service == service.name}
+def standing(config: Config, ledger: Ledger, service: ServiceConfig, now: datetime, signals: Mapping[str, Signal] | None = None) -> dict[str, Json]:
+    """One service as JSON. `state` is its worst watch: bad, blind (we cannot see), stale (nobody has looked for a while), new or ok.
+
+    `signals`, by watch, spares reading all of them from the store for each of many services.
+    """
+    if signals is None:
+        signals = {signal.watch: signal for signal in ledger.all_signals() if signal.service == service.name}
     watches = [_watch(watch, signals.get(watch.key), now) for watch in service.watches]
     served = ledger.served_now(service.name)
     return {
@@ -61,11 +64,3 @@ def _watch(watch: WatchConfig, signal: Signal | None, now: datetime) -> dict[str
 def _unseen(signal: Signal) -> bool:
     """An `ok` state whose last look saw nothing is not shown as ok."""
     return signal.state == "ok" and signal.status in (Status.ERROR, Status.NODATA)
-
-
-def answers(service: ServiceConfig) -> Mapping[str, Json]:
-    """Which runbook answers which cause, and in which mode it may."""
-    from agent.incidents import RELEASE
-
-    causes = sorted({*service.causes, *RELEASE})
-    return {c: None if (r := runbook_for(service, c)) is None else {"runbook": r, "mode": mode_of(service, r)} for c in causes}

@@ -23,7 +23,7 @@ FLOORS = (
     ("errors", "model", "plugins", "", "stats", "reply", "dial", "credential", "proxy", "wire", "targets"),
     ("config", "_rows", "migrations", "_ledger", "store", "metrics", "notify", "rebuild", "perform", "_worker", "workers", "listing", "knock", "starter"),
     ("incidents", "world", "changes", "judge", "look", "observe", "permit", "actions", "respond", "watch", "standing", "audit", "verbs"),
-    ("slots", "scheduler", "web", "daemon", "reach", "show", "cli"),
+    ("slots", "scheduler", "web", "daemon", "reach", "hands", "show", "door", "commands", "cli"),
 )
 ORDER = [name for floor in FLOORS for name in floor]
 PLUGIN_PACKAGES = ("checks", "loadtests", "runbooks")

@@ -1,0 +1,1 @@
+"""The commands of `watchkeeper`, by what they are for."""

@@ -1,0 +1,106 @@
+"""Commands that look, and tell what was seen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from agent.door import BY, Call, command, moment, plain
+
+
+@command("watchkeeper run -c /etc/watchkeeper")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+def run(call: Call, log_level: str) -> None:
+    """Run the agent until it is stopped.
+
+    SIGTERM and Ctrl-C let what is under way finish; SIGHUP reads the configuration again. Logs go to stderr.
+    """
+    import logging
+
+    from agent import daemon
+
+    line = '{"at": "%(asctime)s", "level": "%(levelname)s", "from": "%(name)s", "said": %(message)r}'
+    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format=line if call.json else "%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    for noisy in ("httpx", "httpcore", "apscheduler", "alembic"):
+        logging.getLogger(noisy).setLevel("WARNING")
+    raise SystemExit(daemon.run(call.path, say=lambda said: logging.getLogger("watchkeeper").info("%s", said)))
+
+
+@command("watchkeeper check fraud serving.ready")
+@click.argument("service", required=False)
+@click.argument("watch", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every watch of every service.")
+def check(call: Call, service: str | None, watch: str | None, everything: bool) -> None:
+    """Look now, and remember it as any other look.
+
+    WATCH is the name of a watch or of a check; without it, all watches of SERVICE.
+    """
+    if everything == (service is not None):
+        raise click.UsageError("name a service, or say --all")
+    from agent import reach, show
+    from agent.hands import doing
+
+    config = call.config()
+    keys = [w.key for _, w in config.watches()] if service is None else reach.watches_named(config, service, watch)
+    with doing(config) as them, show.progress(not call.json) as tell:
+        found = [one for key in keys if (one := them.check(key, tell)) is not None]
+    call.say(found, show.findings)
+    raise SystemExit(worst([one["status"] for one in found]))
+
+
+def worst(statuses: Sequence[str | None]) -> int:
+    """Only ok is good; what could not be seen is not bad, and not good either."""
+    if any(status in ("fail", "warn", "bad") for status in statuses):
+        return 1
+    return 0 if statuses and all(status == "ok" for status in statuses) else 3
+
+
+@command("watchkeeper status fraud")
+@click.argument("service", required=False)
+def status(call: Call, service: str | None) -> None:
+    """How every service stands: what it serves, what it could go back to, what each watch saw and how long ago."""
+    from agent import reach, show
+    from agent.standing import standing
+
+    config, now = call.config(), moment()
+    names = [reach.service_named(config, service)] if service else list(config.services)
+    with reach.reading(config) as ledger:
+        daemon = reach.running(config)
+        told = {
+            "at": now,
+            "agent": {"url": daemon.url, "pid": daemon.pid} if daemon else None,
+            "halted": reach.halted(config, ledger),
+            "store": config.store,
+            "services": [standing(config, ledger, config.services[name], now) for name in names],
+        }
+    call.say(plain(told), show.status)
+    raise SystemExit(worst([one["state"] for one in told["services"]]))
+
+
+@command("watchkeeper incidents 7")
+@click.argument("number", type=int, required=False)
+@click.option("--open", "open_only", is_flag=True, help="Only those that are not over.")
+@click.option("--service", help="Only those of one service.")
+def incidents(call: Call, number: int | None, open_only: bool, service: str | None) -> None:
+    """List incidents, newest first; with NUMBER, one of them: what changed before it, what was seen and done, in order."""
+    from agent import reach, show
+
+    config = call.config()
+    with reach.reading(config) as ledger:
+        if number is None:
+            call.say(plain(ledger.incidents(open_only, service)), show.incidents)
+        else:
+            call.say(plain(reach.incident(ledger, number)), show.incident)
+
+
+@command("watchkeeper ack 7 --by ada")
+@click.argument("incident", type=int)
+@BY
+def ack(call: Call, incident: int, by: str) -> None:
+    """Take an incident on: nobody further is told about it."""
+    from agent.hands import doing
+
+    with doing(call.config()) as them:
+        call.say(them.ack(incident, by), f"incident {incident} is {by}'s")

@@ -1,0 +1,158 @@
+"""The audit: what it says of a service, that it says what was not seen, and that it finds out when the record was changed."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import audit
+from tests.fraud import Fraud
+from tests.test_cli import Desk
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A service that was drilled, went bad and was rolled back by hand."""
+    with closing(Fraud()) as server:
+        made = Desk(tmp_path_factory.mktemp("audit"), server)
+        made("check", "--all")
+        for version in ("1", "2"):
+            made("good", "fraud", version)
+        made("drill", "rollback", "fraud")
+        server.served, server.factors["2"] = "2", 3.0
+        made("check", "fraud", "serving.parity", code=1)
+        made("runbook", "approve", 2, "--by", "grace")
+        made("ack", 1, "--by", "grace")
+        yield made
+
+
+def only(report: dict[str, Any]) -> dict[str, Any]:
+    (service,) = report["services"]
+    return service
+
+
+def test_the_report_says_who_answers_what_was_done_and_that_it_is_proved(desk: Desk) -> None:
+    report = desk.json("audit", "fraud")
+    service = only(report)
+    assert report["evidence"]["verified"] is True
+    assert len(report["evidence"]["last_link"]) == 64
+    assert len(report["config"]["digest"]) == 64
+    assert (service["owner"], service["last_known_good"]["version"]) == ("ada", "2")
+    assert [(run["state"], run["drill"]) for run in service["runs"]] == [("succeeded", False), ("succeeded", True)]
+    assert all(len(run["digest"]) == 64 and run["steps"] for run in service["runs"])
+    assert service["runs"][0]["approved_by"] == "grace"
+    (drill,) = [one for one in service["drills"] if one["runbook"] == "rollback"]
+    assert all(step["took"] for step in drill["run"]["steps"] if not step["undo"])
+    (incident,) = service["incidents"]
+    assert incident["acknowledged_by"] == "grace"
+    assert {"incident.opened", "incident.context", "incident.acknowledged"} <= {event["kind"] for event in incident["timeline"]}
+
+
+def test_the_report_says_what_nobody_looks_at(desk: Desk) -> None:
+    service = only(desk.json("audit"))
+    unwatched = {pillar for pillar, watches in service["pillars"].items() if not watches}
+    assert {"data", "training", "learning"} <= unwatched
+    assert "no check configured for data, training" in desk("audit", "--out", desk.folder / "a.html")
+
+
+def test_findings_are_counted_by_status(desk: Desk) -> None:
+    parity = next(f for f in only(desk.json("audit"))["findings"] if f["watch"] == "fraud/serving.parity")
+    assert (parity["counts"], parity["looks"], parity["good"]) == ({"ok": 1, "fail": 1}, 2, 1)
+    assert parity["last"]["status"] == "fail"
+
+
+class Tags(HTMLParser):
+    """Opened and closed tags, and everything that would be fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [f"{name}={value}" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone(desk: Desk) -> None:
+    desk("audit", "--out", desk.folder / "page.html")
+    text = (desk.folder / "page.html").read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(text)
+    assert (tags.open, tags.fetched) == ([], [])
+    assert not re.search(r"https?://(?!127\.0\.0\.1)|@import|url\(", text)
+    for said in ("last drill of rollback", "no check configured", "approved by grace", "verified"):
+        assert said in text
+
+
+def test_what_others_wrote_is_text_in_the_page_and_never_markup() -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    report = {
+        "generated_at": now.isoformat(),
+        "since_at": (now - HOUR).isoformat(),
+        "config": {"path": "<script>alert(1)</script>", "digest": "0" * 64},
+        "store": "s.db",
+        "evidence": {"verified": False, "problems": ["<img src=x>"], "last_link": "0" * 64},
+        "looking": {"events": []},
+        "everywhere": [],
+        "services": [],
+    }
+    page = audit.page(report)
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "the chain does not hold" in page
+
+
+def test_a_service_never_looked_at_is_said_to_be_so(desk: Desk, tmp_path: Path) -> None:
+    path = tmp_path / "watchkeeper.yaml"
+    text = desk.path.read_text() + "\n"
+    path.write_text(
+        text.replace("services:\n", "services:\n  unseen: {watches: [{check: service.owner}]}\n", 1).replace(
+            "folder:models", f"folder:{desk.folder}/models"
+        )
+    )
+    (tmp_path / "watchkeeper.db").write_bytes(b"")
+    report = audit_of(path)
+    unseen = next(s for s in report["services"] if s["service"] == "unseen")
+    assert (unseen["state"], unseen["served"], unseen["findings"][0]["looks"], unseen["findings"][0]["last"]) == ("new", None, 0, None)
+    page = audit.page(report)
+    assert "never looked at" in page
+    assert "not seen" in page
+
+
+def audit_of(path: Path) -> dict[str, Any]:
+    from agent import config, reach
+
+    made, now = config.load(path), datetime.now(UTC)
+    with reach.reading(made) as ledger:
+        return audit.collect(made, ledger, list(made.services), now - HOUR, now)
+
+
+def test_a_changed_record_is_found_and_ends_with_the_code_for_it(desk: Desk, tmp_path: Path) -> None:
+    copy = tmp_path / "watchkeeper.db"
+    desk("db", "backup", copy)
+    path = tmp_path / "watchkeeper.yaml"
+    path.write_text(desk.path.read_text().replace("folder:models", f"folder:{desk.folder}/models"))
+    with closing(sqlite3.connect(copy)) as conn:
+        conn.execute("UPDATE event SET what = 'nothing happened' WHERE kind = 'incident.opened'")
+        conn.commit()
+    other = object.__new__(Desk)
+    other.path = path
+    report = json.loads(other("audit", "--json", code=4))
+    assert report["evidence"]["verified"] is False
+    assert "is not what was sealed" in report["evidence"]["problems"][0]
+    assert "Do not rely on" in audit.page(report)

@@ -1,0 +1,363 @@
+"""The command line as people and scripts use it: real processes, a real store, real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from agent.cli import EXITS, main
+from agent.store import locked
+from tests.conftest import HOUSE
+from tests.fraud import Fraud, write_config
+from tests.servers._loopback import Loopback
+
+WITHIN = 60
+
+
+def leaves(command: click.Command = main, words: tuple[str, ...] = ()) -> Iterator[Any]:
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from leaves(inner, (*words, name))
+    else:
+        yield pytest.param(words, command, id=" ".join(words))
+
+
+def program(*args: object, folder: Path | None = None, **environment: str) -> dict[str, Any]:
+    """How to start the command as a process of its own."""
+    path = os.pathsep.join([str(HOUSE), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path, "WATCHKEEPER_BY": "ada", "COLUMNS": "200", **environment}
+    return {"args": [sys.executable, "-m", "agent.cli", *map(str, args)], "cwd": folder, "env": env, "text": True, "encoding": "utf-8"}
+
+
+def wk(*args: object, code: int = 0, folder: Path | None = None, **environment: str) -> str:
+    """What the command printed; it must have ended with that code, and without a traceback."""
+    done = subprocess.run(**program(*args, folder=folder, **environment), capture_output=True, timeout=WITHIN)
+    assert done.returncode == code, f"{args} ended with {done.returncode}, not {code}:\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+class Desk:
+    """A configuration of a real service, and the command that uses it."""
+
+    def __init__(self, folder: Path, server: Fraud, mode: str = "approve", more: str = "") -> None:
+        self.folder, self.server = folder, server
+        self.path = write_config(folder, server.address, mode, more)
+
+    def __call__(self, *args: object, code: int = 0, **environment: str) -> str:
+        return wk("-c", self.path, *args, code=code, **environment)
+
+    def json(self, *args: object, code: int = 0) -> Any:
+        return json.loads(self(*args, "--json", code=code))
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "watchkeeper.db"
+
+
+@pytest.fixture
+def server() -> Iterator[Fraud]:
+    with closing(Fraud()) as made:
+        yield made
+
+
+@pytest.fixture
+def desk(tmp_path: Path, server: Fraud) -> Desk:
+    return Desk(tmp_path, server)
+
+
+# The shape of every command
+
+
+@pytest.mark.parametrize(("words", "command"), list(leaves()))
+def test_every_command_has_json_and_an_example_in_its_help(words: tuple[str, ...], command: click.Command) -> None:
+    help_text = command.get_help(click.Context(command, info_name=" ".join(words)))
+    assert "--json" in help_text
+    assert f"Example:\n    {'eval' if words == ('completion',) else 'watchkeeper ' + ' '.join(words)}" in help_text
+    assert command.help, f"{words} does not say what it does"
+
+
+@pytest.mark.parametrize(("words", "command"), list(leaves()))
+def test_every_command_has_a_test(words: tuple[str, ...], command: click.Command) -> None:
+    text = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("test_cli.py", "test_audit.py"))
+    assert ", ".join(f'"{word}"' for word in words) in text
+
+
+def test_the_help_names_every_exit_code() -> None:
+    said = wk("--help")
+    for code, what in EXITS:
+        assert f"{code}  {what}" in said
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert "No such command" in wk("frobnicate", code=2)
+
+
+# Setting up
+
+
+def test_init_writes_a_configuration_that_validates_and_is_never_overwritten(tmp_path: Path) -> None:
+    assert "validate --live" in wk("init", "here", folder=tmp_path)
+    path = tmp_path / "here" / "watchkeeper.yaml"
+    assert json.loads(wk("validate", path, "--json"))["watches"] == 3
+    path.write_text("mine")
+    assert "left as it is" in wk("init", "here", folder=tmp_path, code=2)
+    assert path.read_text() == "mine"
+
+
+def test_validate_tells_every_error_at_once_and_where(tmp_path: Path) -> None:
+    path = tmp_path / "watchkeeper.yaml"
+    path.write_text("services:\n  fraud:\n    ownr: ada\n    watches:\n      - {check: serving.redy}\n")
+    said = wk("-c", path, "validate", code=2)
+    assert "watchkeeper.yaml:3:5 services.fraud.ownr: unknown key; did you mean 'owner'?" in said
+    assert "did you mean 'serving.ready'?" in said
+    assert len(json.loads(wk("validate", path, "--json", code=2))["problems"]) == 2
+
+
+def test_a_configuration_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    assert "nowhere.yaml" in wk("-c", tmp_path / "nowhere.yaml", "status", code=2)
+    assert "nowhere.yaml" in wk("status", code=2, WATCHKEEPER_CONFIG=str(tmp_path / "nowhere.yaml"))
+
+
+def test_live_validation_says_what_each_credential_can_do_and_changes_nothing(desk: Desk) -> None:
+    told = {one["role"]: one for one in desk.json("validate", "--live")["targets"]}
+    assert {one["look"] for one in told.values()} == {"allowed"}
+    assert "ready, version" in told["server"]["said"]
+    assert "sends traffic to 1 (100%)" in told["router"]["said"]
+    assert {method for method, *_ in desk.server.requests} == {"GET"}
+    desk.server.mood = lambda method, path: (403, {"error": "no"}) if path.startswith("/admin") else None
+    told = {one["role"]: one for one in desk.json("validate", "--live", code=1)["targets"]}
+    assert told["router"]["look"] == "denied"
+    assert told["server"]["look"] == "allowed"
+
+
+def test_plugins_are_listed_and_one_is_told_in_full() -> None:
+    assert {"serving.ready", "rollback", "server:oip"} <= {one["name"] for one in json.loads(wk("plugins", "--json"))}
+    assert {one["kind"] for one in json.loads(wk("plugins", "--kind", "runbook", "--json"))} == {"runbook"}
+    told = json.loads(wk("plugins", "rollback", "--json"))
+    assert {"name": "to", "annotation": "str | None", "default": "None"} in told["parameters"]
+    assert "did you mean 'rollback'" in wk("plugins", "rolback", code=2)
+    assert "rollback" in wk("runbook", "list")
+
+
+def test_the_schema_describes_the_configuration() -> None:
+    assert "services" in json.loads(wk("schema"))["properties"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(shell: str) -> None:
+    assert "_WATCHKEEPER_COMPLETE" in json.loads(wk("completion", shell, "--json"))["script"]
+
+
+def test_the_demo_says_what_is_missing(tmp_path: Path) -> None:
+    bare = tmp_path / "agent"
+    bare.symlink_to(HOUSE / "agent")  # the package without the repository around it would be a copy; resolved, it is the repository
+    done = subprocess.run(**program("demo", "--help"), capture_output=True, timeout=WITHIN)
+    assert "--once" in done.stdout
+
+
+# Looking
+
+
+def test_a_store_that_is_not_there_yet_is_said_so_and_not_made(desk: Desk) -> None:
+    for words in (("status",), ("incidents",), ("audit",), ("db", "verify"), ("silence", "list"), ("runbook", "show", 1)):
+        assert "no store" in desk(*words, code=3)
+    assert not desk.store.exists()
+
+
+def test_the_exit_code_of_a_check_is_what_it_saw(desk: Desk) -> None:
+    (found,) = desk.json("check", "fraud", "serving.ready")
+    assert found["status"] == "ok"
+    assert len(desk.json("check", "--all")) == 2
+    desk.server.up = False
+    assert desk.json("check", "fraud", "serving.ready", code=1)[0]["status"] == "fail"
+    desk.server.stop()
+    assert desk.json("check", "fraud", "serving.ready", code=3)[0]["status"] == "error"
+
+
+def test_unknown_names_are_usage_errors_with_a_suggestion(desk: Desk) -> None:
+    assert "did you mean 'fraud'?" in desk("check", "fruad", code=2)
+    assert "did you mean 'serving.ready'?" in desk("check", "fraud", "serving.redy", code=2)
+    assert "did you mean 'fraud'?" in desk("good", "fruad", "1", code=2)
+    assert "name a service, or say --all" in desk("check", code=2)
+
+
+def test_status_tells_that_nobody_watches_and_that_a_rollback_would_be_refused(desk: Desk) -> None:
+    desk("check", "--all")
+    said = desk("status", "fraud")
+    assert "no agent is running" in said
+    assert "none: a rollback would be refused" in said
+    told = desk.json("status")
+    assert (told["agent"], told["halted"], told["services"][0]["state"]) == (None, "", "ok")
+
+
+def test_an_incident_is_told_with_its_timeline_and_can_be_acknowledged(desk: Desk) -> None:
+    desk("check", "--all")
+    desk.server.up = False
+    desk("check", "fraud", "serving.ready", code=1)
+    (one,) = desk.json("incidents", "--open")
+    told = desk.json("incidents", one["id"])
+    assert [event["kind"] for event in told["timeline"]][:3] == ["change.first", "incident.opened", "incident.context"]
+    assert desk.json("ack", one["id"], "--by", "grace")["acknowledged_by"] == "grace"
+    assert "acknowledged by grace" in desk("incidents", one["id"])
+    assert desk.json("status", code=1)["services"][0]["incidents"][0]["id"] == one["id"]
+    assert "no incident 99" in desk("ack", 99, code=3)
+    assert "no incident 99" in desk("incidents", 99, code=3)
+
+
+# Acting
+
+
+def test_a_rollback_is_refused_then_planned_then_done(desk: Desk) -> None:
+    desk.server.served = "2"
+    desk("check", "fraud", "serving.ready")
+    assert "watchkeeper good fraud VERSION" in desk("runbook", "run", "rollback", "fraud", "--dry-run", code=3)
+    assert desk.json("good", "fraud", "1")["by"] == "ada"
+    plan = desk.json("runbook", "run", "rollback", "fraud", "--dry-run")
+    assert [step["name"] for step in plan["steps"]] == ["preflight", "flip", "look"]
+    assert len(plan["digest"]) == 64
+    assert desk.server.served == "2"
+    said = desk("runbook", "run", "rollback", "fraud")
+    assert "done  flip" in said
+    assert desk.server.flips == ["1"]
+    shown = desk.json("runbook", "show", 1)
+    assert (shown["state"], shown["by"], [step["state"] for step in shown["steps"]]) == ("succeeded", "ada", ["done"] * 3)
+    assert "already has the traffic" in desk("runbook", "run", "rollback", "fraud", "--param", "to=1", code=3)
+    assert "is not KEY=VALUE" in desk("runbook", "run", "rollback", "fraud", "--param", "to", code=2)
+    assert "succeeded" in desk("runbook", "cancel", 1, code=3)
+    assert "no run 9" in desk("runbook", "approve", 9, code=3)
+
+
+def test_a_drill_flips_and_flips_back_and_says_how_long_each_step_took(desk: Desk) -> None:
+    desk("check", "fraud", "serving.ready")
+    desk("good", "fraud", "2")
+    assert [step["name"] for step in desk.json("drill", "rollback", "fraud", "--dry-run")["steps"]] == ["preflight", "flip", "look"]
+    told = desk.json("drill", "rollback", "fraud")
+    assert desk.server.flips == ["2", "1"]
+    assert told["state"] == "succeeded"
+    assert all(step["ended_at"] >= step["intended_at"] for step in told["steps"] if not step["undo"])
+
+
+def test_an_automatic_run_that_waits_for_a_person_is_approved_and_carried_out(desk: Desk) -> None:
+    desk("good", "fraud", "1")
+    desk("check", "--all")
+    desk.server.served, desk.server.factors["2"] = "2", 3.0
+    desk("check", "fraud", "serving.parity", code=1)
+    (run,) = desk.json("status", code=1)["services"][0]["runs"]
+    assert run["runbook"] == "rollback"
+    assert "done  flip" in desk("runbook", "approve", run["id"], "--by", "grace")
+    assert desk.server.served == "1"
+    assert desk.json("runbook", "show", run["id"])["approved_by"] == "grace"
+
+
+def test_halt_and_resume_are_in_the_record(desk: Desk) -> None:
+    assert desk.json("halt", "--why", "odd numbers")["halted"] is True
+    assert "odd numbers (ada)" in desk("status", code=3)
+    desk("resume")
+    assert desk.json("status", code=3)["halted"] == ""
+
+
+def test_halt_writes_the_file_when_the_store_cannot_be_had(desk: Desk) -> None:
+    with locked(desk.store):
+        told = desk.json("halt", "--why", "now")
+    file = Path(f"{desk.store}.halt")
+    assert str(file) in told["how"]
+    assert file.read_text() == "now (ada)\n"
+    assert "remove it" in desk("resume", code=3)
+
+
+# Telling
+
+
+def test_a_silence_is_added_listed_and_ended(desk: Desk) -> None:
+    made = desk.json("silence", "add", "fraud/*", "--for", "2h", "--why", "load test")
+    assert [one["why"] for one in desk.json("silence", "list")] == ["load test"]
+    desk("silence", "expire", made["id"])
+    assert "no silence is in force" in desk("silence", "list")
+    assert "no duration" in desk("silence", "add", "fraud/*", "--for", "soon", "--why", "x", code=2)
+    assert "matches no watch" in desk("silence", "add", "nobody/*", "--for", "2h", "--why", "x", code=3)
+
+
+def test_notify_tests_the_channels(tmp_path: Path) -> None:
+    with_answer = Loopback(lambda method, path, body: (200, {}))
+    path = tmp_path / "watchkeeper.yaml"
+    path.write_text(f'notify: {{channels: {{ada: "{with_answer.address}/hook", eve: "http://127.0.0.1:9/"}}}}\nservices: {{fraud: {{}}}}\n')
+    told = json.loads(wk("-c", path, "notify", "test", "--json", code=1))
+    assert [(one["channel"], one["taken"]) for one in told] == [("ada", True), ("eve", False)]
+    assert "ada took a test letter" in wk("-c", path, "notify", "test", "ada")
+    assert "did you mean 'ada'?" in wk("-c", path, "notify", "test", "adda", code=2)
+    with_answer.stop()
+
+
+# The store
+
+
+def test_the_store_is_backed_up_and_verified(desk: Desk, tmp_path: Path) -> None:
+    desk("check", "--all")
+    assert desk.json("db", "path") == {"path": str(desk.store), "exists": True}
+    assert desk.json("db", "verify") == {"sound": True, "problems": []}
+    desk("db", "backup", tmp_path / "copy.db")
+    assert "exists already" in desk("db", "backup", tmp_path / "copy.db", code=3)
+    with closing(sqlite3.connect(desk.store)) as conn:
+        conn.execute("UPDATE finding SET status = 'ok', reason = 'nothing to see' WHERE id = 1")
+        conn.commit()
+    assert desk.json("db", "verify", code=4)["problems"] == ["finding 1 is not what was sealed"]
+
+
+def test_a_store_of_a_newer_version_ends_with_the_code_for_it(desk: Desk) -> None:
+    desk("check", "--all")
+    assert json.loads(desk("db", "upgrade", "--json"))["backup"].startswith(str(desk.store))
+    with closing(sqlite3.connect(desk.store)) as conn:
+        conn.execute("UPDATE alembic_version SET version_num = '9999'")
+        conn.commit()
+    assert "newer Watchkeeper" in desk("status", code=4)
+    assert json.loads(desk("check", "--all", "--json", code=4))["error"]
+
+
+def test_a_file_that_is_no_store_ends_with_the_code_for_it(desk: Desk) -> None:
+    desk.store.write_bytes(b"not a database, but long enough to be read as one" * 100)
+    assert "damaged" in desk("status", code=4)
+    assert desk.store.read_bytes().startswith(b"not a database")
+
+
+# Ends
+
+
+def test_a_closed_pipe_ends_quietly(desk: Desk) -> None:
+    with subprocess.Popen(**program("plugins"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.wait(WITHIN) == 141
+        assert process.stderr.read() == ""
+
+
+def test_ctrl_c_ends_quietly(desk: Desk) -> None:
+    desk.server.fault = "hang"
+    with subprocess.Popen(**program("-c", desk.path, "check", "--all"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not desk.server.requests and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WITHIN)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_nothing_is_coloured_in_a_pipe(desk: Desk) -> None:
+    desk("check", "--all")
+    assert "\x1b" not in desk("status", NO_COLOR="", TERM="xterm-256color")
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
+    done = subprocess.run(**program("--debug", "-c", tmp_path / "no.yaml", "status"), capture_output=True, timeout=WITHIN)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, True)
