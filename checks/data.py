@@ -22,7 +22,7 @@ class Rule:
     low: float | None = None
     high: float | None = None
     outside: float = 0.0
-    categories: tuple[str, ...] | None = None
+    categories: tuple[str | int | bool, ...] | None = None
     unseen: float = 0.0
     length: int | None = None  # of the lists in a JSON column
 
@@ -143,7 +143,11 @@ def _features(live: Columns) -> tuple[list[str], str]:
 def _ask(name: str, rule: Rule) -> Ask:
     low = [] if rule.low is None else [math.nextafter(rule.low, -math.inf)]  # a cut counts what is at most it
     high = [] if rule.high is None else [float(rule.high)]
-    keys = (str(rule.length),) if rule.length is not None else tuple(map(str, rule.categories or ()))
+    keys = (
+        (str(rule.length),)
+        if rule.length is not None
+        else tuple(str(key).lower() if isinstance(key, bool) else str(key) for key in rule.categories or ())
+    )
     return Ask(name, (*low, *high), keys)
 
 

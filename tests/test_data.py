@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from agent import Reading, Status, Window
+from agent import Locator, Reading, Status, Window
 from agent.errors import DataError
+from agent.perform import perform
 from checks.data import Rule, contract, probe_leak
 from tests.logs import FORMATS, LOG, START, log_rows, opened, write
 
@@ -93,6 +94,27 @@ def test_an_unseen_category_breaks_the_contract(tmp_path, form):
     assert judged(
         tmp_path, changed(prediction=lambda place: 7 if place > 37 else 0), form, columns={"prediction": Rule(categories=("0",), unseen=0.1)}
     ).good
+
+
+def test_categories_may_be_written_as_numbers_or_booleans(tmp_path):
+    assert judged(tmp_path, log_rows(), columns={"prediction": Rule(categories=(0, 1, 2))}).good
+    rows = changed(flag=lambda place: place % 2 == 0)
+    assert judged(tmp_path, rows, "parquet", columns={"flag": Rule(categories=(True, False))}).good
+    assert not judged(tmp_path, rows, "duckdb", columns={"flag": Rule(categories=(True,))}).good
+
+
+def test_rules_from_a_configuration_reach_the_check_as_json(tmp_path, form):
+    at = Locator("digits", "live", write(tmp_path, form, log_rows()), LOG, folder=str(tmp_path))
+    window = [WINDOW.start.isoformat(), WINDOW.end.isoformat()]
+    job = {
+        "check": "data.contract",
+        "locators": {"live": at},
+        "parameters": {"columns": {"p2": {"low": 0, "high": 1}}},
+        "window": window,
+        "now": NOW.isoformat(),
+    }
+    verdict = perform(job)
+    assert verdict.reason == "1 rule broken in 38 rows: p2 is outside [0, 1] in 38 of 38 rows (lowest 1.5, highest 1.5)"
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "jsonl", "duckdb"])

@@ -2,14 +2,17 @@
 
 import math
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import Ask
@@ -97,6 +100,19 @@ def test_head_gives_the_newest_rows_whole(tmp_path, form):
     assert [row["request_id"] for row in newest] == ["id39", "id38"]
     assert newest[0] == {"request_id": "id39", "prediction": 0, "score": 0.975, "p1": 19.5, "inputs": "[39, 19.5, 1.5]", "inputs.length": 3}
     assert table.head(["request_id"], 1, newest=False) == [{"request_id": "id0"}]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, 20_000_000), min_size=1, max_size=30), st.lists(st.integers(0, 20_000_000), max_size=6), st.data())
+def test_windows_side_by_side_hold_every_row_once(tmp_path_factory, times, cuts, data):
+    folder = tmp_path_factory.mktemp("windows")
+    zone = timezone(timedelta(minutes=data.draw(st.sampled_from([0, 0, 330, -600, 840]))))
+    rows = [{"at": (START + timedelta(microseconds=at)).astimezone(zone).isoformat(), "x": float(at)} for at in times]
+    edges = [START, *(START + timedelta(microseconds=cut) for cut in sorted(cuts)), START + timedelta(seconds=21)]
+    for form in ("sqlite", "parquet"):
+        table = opened(folder, write(folder, form, rows), {"time": {"column": "at", "tz": "UTC"}})
+        windows = [column(table.between(one, two), "x").tolist() for one, two in pairwise(edges)]
+        assert sorted(value for window in windows for value in window) == sorted(map(float, times))
 
 
 def test_columns_of_one_table_line_up(tmp_path, form):
@@ -331,3 +347,39 @@ def test_a_sqlite_view_and_a_path_with_spaces_are_read(tmp_path):
         con.executescript("CREATE TABLE t (x REAL); INSERT INTO t VALUES (1), (2); CREATE VIEW v AS SELECT x * 2 AS y FROM t")
     table = opened(folder, "sqlite:x.db?table=v", {})
     assert column(table, "y").tolist() == [2.0, 4.0]
+
+
+def test_a_csv_of_another_encoding_is_an_error_that_quotes_no_row(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"name,x\nsecret caf\xe9,1\n")
+    with pytest.raises(DataError, match=r"unicode|utf-8|encod") as problem:
+        opened(tmp_path, "csv:x.csv", {}).rows()
+    assert "secret" not in str(problem.value)
+
+
+def test_a_time_zone_that_is_none_is_named(tmp_path, form):
+    options = {"time": {"column": "at", "tz": "Europe/Bonn"}}
+    table = opened(tmp_path, write(tmp_path, form, [{"at": "2026-03-29T12:00:00", "x": 1.0}]), options)
+    with pytest.raises(DataError, match="no time zone 'Europe/Bonn'"):
+        table.between(START, START + timedelta(days=1)).rows()
+
+
+def test_a_duckdb_file_held_by_its_writer_says_so_and_is_read_afterwards(tmp_path):
+    url = write(tmp_path, "duckdb", log_rows())
+    hold = "import sys, duckdb; con = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    writer = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / "log.duckdb")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout.readline() == b"held\n"
+        table = opened(tmp_path, url)
+        with pytest.raises(DataError, match=r"cannot be read: .*lock"):
+            table.rows()
+    finally:
+        writer.communicate(timeout=30)
+    assert table.rows() == 38
+
+
+def test_a_log_of_mixed_offsets_is_still_found_in_its_window(tmp_path):
+    """The index serves plain UTC text; one text with another offset makes the window look around instead of missing it."""
+    rows = [{"at": (START + timedelta(seconds=place)).isoformat(), "x": float(place)} for place in range(100)]
+    rows[50]["at"] = (START + timedelta(seconds=50)).astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
+    table = opened(tmp_path, write(tmp_path, "sqlite", rows), {"time": {"column": "at", "tz": "UTC"}})
+    assert column(table.between(START + timedelta(seconds=49), START + timedelta(seconds=52)), "x").tolist() == [49, 50, 51]

@@ -57,7 +57,7 @@ class DuckSource:
                 cursor.execute("SET TimeZone = 'UTC'")
                 yield cursor
         except duckdb.Error as problem:
-            raise DataError(f"{self.place} cannot be read: {str(problem).strip().splitlines()[0]}") from problem
+            raise DataError(f"{self.place} cannot be read: {_said(problem)}") from problem
 
     def stored(self, where: Where | None) -> Mapping[str, Stored]:
         with self._reading() as cursor:
@@ -72,6 +72,12 @@ class DuckSource:
         with self._reading() as cursor:
             for batch in _batches(cursor, f"SELECT {wanted} FROM {self._from} WHERE {sql}", values):  # noqa: S608
                 yield {name: _array(batch.column(place), kind, exact) for place, (name, kind) in enumerate(columns.items())}
+
+
+def _said(problem: Exception) -> str:
+    """The first lines of DuckDB's words, without the row it quotes: rows are no business of a log."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip() and not line.startswith(("Original Line", "LINE "))]
+    return "; ".join(lines[:2])[:400]
 
 
 def _stored(declared: str) -> Stored:

@@ -102,6 +102,8 @@ class Rows:
     def tally(self, asks: Sequence[Ask]) -> Mapping[str, Tally]:
         """One pass over the rows: column name -> Tally; times in POSIX seconds."""
         names = [ask.column for ask in asks]
+        if len(set(names)) < len(names):
+            raise ValueError("a tally asks each column once; its answer is by column")
         found = {ask.column: _tally.count(ask, self._empty(ask.column)) for ask in asks}
         for chunk in self._presented(names):
             for ask in asks:
