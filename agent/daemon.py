@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from agent import config as configuration
-from agent import metrics, notify, verbs, web
+from agent import metrics, notify, permit, verbs, web
 from agent.changes import see_changes
 from agent.config import Config
 from agent.errors import ConfigError, StoreError
 from agent.judge import escalate
-from agent.model import Finding, error
+from agent.model import Finding, Locator, error
 from agent.observe import fold, found, observe
 from agent.respond import Responder
 from agent.scheduler import Job, Scheduler
@@ -34,6 +34,8 @@ from agent.world import World
 log = logging.getLogger("watchkeeper")
 GRACE = timedelta(seconds=30)
 TRACK = "~"  # keys that start with it follow what a service serves, rather than look with a check
+FIRST = timedelta(minutes=1)  # a watch slower than this has its first look at the start
+LOST = timedelta(minutes=2)  # a look that has not come back by then is given up
 STALE = 10.0  # seconds without a commit, with work waiting, after which the store is not ready
 LATE = 5.0  # seconds of lag after which the loop is not ready
 
@@ -63,9 +65,20 @@ class Daemon:
         self.started_at = datetime.now(UTC)
         self._wake, self._over, self._reload = threading.Event(), threading.Event(), threading.Event()
         self.world = World(config, store, Pool(config.workers), wake=self._wake.set, again=self._again)
-        self.scheduler = Scheduler(self._fire, self._no_room, clock_jumped=self._clock_jumped)
+        self.scheduler = Scheduler(self._fire, self._no_room, clock_jumped=self._clock_jumped, lost=self._lost)
         self.responder = Responder(self.world)
         self.postman = notify.Postman(store, _channels(config), self.world.clock)
+        self.heart = _heart(config, lambda: not self.unready(), self.world.clock)
+        self.metrics = metrics.exporter(
+            metrics.Watching(
+                store,
+                self.world.clock,
+                self.scheduler,
+                letter_failures=lambda: self.postman.failures,
+                heartbeat_failures=lambda: self.heart.failures if self.heart else 0,
+                halted=lambda: bool(permit.halted(self.world)),
+            )
+        )
         self.token = secrets.token_urlsafe(24)
         self.url = ""
         self._web: Any = None
@@ -79,11 +92,13 @@ class Daemon:
         self._web = web.serve(web.app(self.world, verbs, tokens, self.unready, self.metrics), host.strip("[]"), int(port))
         self.url = self._web.url
         _publish(self.store.path, self.url, self.token)
-        self.scheduler.plan(_jobs(self.world))
+        self._schedule()
         self.scheduler.also("retention", timedelta(hours=1), self._retain)
         self.scheduler.also("escalation", timedelta(seconds=1), self._escalate)
+        if self.heart is not None and self.world.config.heartbeat is not None:
+            self.scheduler.also("heartbeat", self.world.config.heartbeat.every, self.heart.beat)
         self.scheduler.start()
-        self._threads = [threading.Thread(target=loop, name=loop.__name__, daemon=True) for loop in (self._respond, self._tell, self._beat)]
+        self._threads = [threading.Thread(target=loop, name=loop.__name__, daemon=True) for loop in (self._respond, self._tell)]
         for thread in self._threads:
             thread.start()
         return self
@@ -95,6 +110,7 @@ class Daemon:
         self.responder.stop()
         for thread in self._threads:
             thread.join(GRACE.total_seconds())
+        self.postman.close()
         self.world.pool.close()
         self.world.connections.close()
         with contextlib.suppress(StoreError):
@@ -133,7 +149,16 @@ class Daemon:
         self.world.use(config)
         self.postman.use(_channels(config))
         self._take_up()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Plan every watch; those of an hour and more that were never looked at are looked at now, not in an hour."""
         self.scheduler.plan(_jobs(self.world))
+        if any(w.heavy for w in self.world.watched.values()):
+            self.world.pool.warm()
+        for w in self.world.watched.values():
+            if w.watch.every > FIRST and self.store.signal(w.key) is None:
+                self._again(w.key)
 
     def _told(self, ledger: Ledger, kind: str, said: str) -> None:
         now = self.world.clock()
@@ -179,12 +204,17 @@ class Daemon:
             self.scheduler.now(key)
 
     def _no_room(self, key: str, due_at: datetime) -> None:
+        self._unseen(key, due_at, "no room: the lane of this watch is full, so it was not looked at; give the daemon fewer or faster checks")
+
+    def _unseen(self, key: str, due_at: datetime, why: str) -> None:
         if key.startswith(TRACK) or key not in self.world.watched:
             return
-        w, now = self.world.watched[key], self.world.clock()
-        verdict = error("no room: the lane of this watch is full, so it was not looked at; give the daemon fewer or faster checks")
+        w, now, verdict = self.world.watched[key], self.world.clock(), error(why)
         finding = found(w, w.window(due_at), now, verdict, None, 0.0)
         self.store.submit(lambda ledger: fold(self.world, ledger, w, finding, verdict)).add_done_callback(_complain)
+
+    def _lost(self, key: str, due_at: datetime) -> None:
+        self._unseen(key, due_at, "the look has not come back for long past its time: its lane was given another thread")
 
     def _clock_jumped(self, seconds: float) -> None:
         said = f"the wall clock moved by {seconds:+.1f} s against the monotonic one; every watch was planned anew"
@@ -204,10 +234,6 @@ class Daemon:
         while not self._over.wait(0.25):
             with _logged("notify"):
                 self.postman.tick(self.world.clock())
-
-    def _beat(self) -> None:
-        if self.world.config.heartbeat is not None:
-            notify.heartbeat(self.world.config.heartbeat, lambda: not self.unready(), self._over)
 
     def _escalate(self) -> None:
         with _logged("escalate"):
@@ -231,13 +257,9 @@ class Daemon:
             reasons.append(f"the store was last written {time.monotonic() - self.store.written_at:.0f} s ago and work waits")
         return reasons
 
-    def metrics(self) -> bytes:
-        """The text of /metrics."""
-        return metrics.render(self.world, self.scheduler)
-
 
 def _jobs(world: World) -> dict[str, Job]:
-    jobs = {w.key: Job(w.watch.every, _cap(w), w.watch.splay, w.heavy) for w in world.watched.values()}
+    jobs = {w.key: Job(w.watch.every, _cap(w), w.watch.splay, w.heavy, max(LOST, 3 * w.watch.within)) for w in world.watched.values()}
     for name, service in world.config.services.items():
         if "router" in service.targets or "registry" in service.targets:
             every = min((w.watch.every for w in world.of_service(name)), default=timedelta(seconds=10))
@@ -247,6 +269,10 @@ def _jobs(world: World) -> dict[str, Job]:
 
 def _cap(w: Any) -> str:
     return next((at.url.split("?")[0] for at in w.locators.values()), "")
+
+
+def _heart(config: Config, healthy: Callable[[], bool], clock: Callable[[], datetime]) -> notify.Heartbeat | None:
+    return notify.Heartbeat(Locator("", "heartbeat", config.heartbeat.url), healthy, clock) if config.heartbeat else None
 
 
 def _channels(config: Config) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def _blind(world: World, w: Watched, problem: WatchkeeperError, version: str | N
     if isinstance(problem, CancelledError):
         return skip(said)
     down = isinstance(problem, (UnreachableError, DeadlineError, ServerError)) and not isinstance(problem, NameLookupError)
-    if not down or "server" not in w.words:
+    ours = w.heavy and isinstance(problem, DeadlineError)  # a worker that was killed says nothing about the server
+    if not down or ours or "server" not in w.words:
         return error(said)
     seen = "another version was asked for" if version is not None else control(world, w)
     return fail(f"{said}; meanwhile {seen}") if seen else error(f"{said}; no control look succeeded, so this may be our own sight")

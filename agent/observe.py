@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent import incidents
@@ -59,19 +59,24 @@ def found(w: Watched, window: Window, now: datetime, verdict: Verdict, version: 
 def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Verdict) -> Finding | None:
     """The transaction: finding, memory, signal, incident, letters and a wanted run, together or not at all.
 
-    A window that was judged already gives back its finding and changes nothing.
+    A window that was judged already gives back its finding and changes nothing. When the clock was set back, what reads rows by their time
+    waits until it is past what it has judged; what looks at the present goes on.
     """
     before = ledger.signal(finding.watch)
-    if before is not None and finding.end_at <= before.end_at:
+    if before is not None and finding.end_at <= before.end_at and not (_set_back(before, finding) and "window" not in w.words):
         return ledger.finding_at(finding.watch, finding.end_at)
     if before is not None and before.rule != finding.rule and verdict.memory is not None:
         finding = replace(finding, reason=f"{finding.reason} (memory started afresh: the watch's settings changed)")
     seq = (before.seq if before else 0) + 1
-    kept = incidents.keeps(before, finding.status, w.watch.every, finding.looked_at)
+    kept = incidents.keeps(before, finding.status, w.watch.every, finding.looked_at) and ledger.finding_at(w.key, finding.end_at) is None
     signal = incidents.follow(before, finding, w.rules, seq=seq, kept=kept)
     finding = _remember(ledger, finding, verdict, signal, kept)
     judge(world, ledger, w, before, signal, finding)
     return finding
+
+
+def _set_back(before: Signal, finding: Finding) -> bool:
+    return before.looked_at - finding.looked_at > timedelta(seconds=1)
 
 
 def _remember(ledger: Ledger, finding: Finding, verdict: Verdict, signal: Signal, kept: bool) -> Finding:

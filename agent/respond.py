@@ -107,10 +107,12 @@ def advance(world: World, number: int) -> bool:
 
 
 def _next_step(world: World, run: Run, plan: Plan) -> bool:
-    row = next((step for step in run.steps if not step.undo and step.state in ("planned", "intended")), None)
+    row = next((step for step in run.steps if not step.undo and step.state in ("planned", "intended", "failed")), None)
     if row is None:
         return _finish(world, run, plan)
     step, service = plan.steps[row.n], world.service(run.service)
+    if row.state == "failed":
+        return _failed(world, run, step, row)
     try:
         action = actions.find(world, service, step.action)
     except WatchkeeperError as problem:
@@ -122,7 +124,7 @@ def _next_step(world: World, run: Run, plan: Plan) -> bool:
     moved, again = carry(world, run, action, row, _resolved(step.args, run.steps), step.within, _things(plan, run))
     if again is not None:
         return _wait(world, run, moved.said, again)
-    return True if moved.state == "done" else _failed(world, run, step, moved)
+    return True
 
 
 def carry(
@@ -381,7 +383,7 @@ def _compensate(world: World, run: Run, why: str) -> bool:
 def _take_back(world: World, run: Run, plan: Plan) -> bool:
     row = next((r for r in run.steps if r.undo and r.state in ("planned", "intended", "undoing")), None)
     if row is None:
-        left = [r for r in run.steps if r.undo and r.state == "left"]
+        left = [r for r in run.steps if r.undo and r.state in ("left", "failed")]
         if left:
             return _ended(world, run.id, "stuck", f"{run.said}; left as it is: {'; '.join(r.said for r in left)}")
         end: RunState = "succeeded" if run.drill and not run.said else "compensated"

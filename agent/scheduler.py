@@ -163,7 +163,7 @@ class Scheduler:
         """One extra look at once."""
         self.again(key, moment(self._wall()))
 
-    def also(self, name: str, every: timedelta, call: Callable[[], None]) -> None:
+    def also(self, name: str, every: timedelta, call: Callable[[], object]) -> None:
         """Housekeeping: `call()` at a fixed interval, in threads apart from the lanes; never twice at once."""
         self._timer.add_job(call, Slots.of(name, Job(every)), id=name, replace_existing=True)
 

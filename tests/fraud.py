@@ -56,8 +56,8 @@ services:
       router: pointer+{address}
       registry: folder:models
     watches:
-      - {{check: serving.ready, every: 1m}}
-      - {{check: serving.parity, every: 1m, needs: [serving.ready]}}
+      - {{check: serving.ready, every: 10m}}
+      - {{check: serving.parity, every: 10m, needs: [serving.ready]}}
 {more}
 notify:
   channels: {{ada: "http://127.0.0.1:9/ada", eve: "http://127.0.0.1:9/eve"}}

@@ -108,9 +108,9 @@ def test_a_fail_that_did_not_begin_at_a_version_change_asks_first(tmp_path):
         drilled(desk)
         desk.server.served = "2"
         desk.see()
-        desk.later(60)
+        desk.later(600)
         desk.look()
-        desk.later(60)
+        desk.later(600)
         desk.server.factors["2"] = 3.0  # the same version turns bad
         desk.look()
         run = desk.respond()
@@ -289,5 +289,5 @@ def test_killed_at_every_durable_commit_no_effect_is_lost_or_repeated(tmp_path, 
             assert (run.state, desk.server.flips) == expected, f"killed {where} durable commit {n}: {run.said}"
             if code == 0:
                 break
-        assert n > 8, "a rollback makes more durable commits than this"
+        assert n >= 8, "a rollback makes more durable commits than this"
         shutil.rmtree(tmp_path / "models")
