@@ -143,12 +143,13 @@ def _features(live: Columns) -> tuple[list[str], str]:
 def _ask(name: str, rule: Rule) -> Ask:
     low = [] if rule.low is None else [math.nextafter(rule.low, -math.inf)]  # a cut counts what is at most it
     high = [] if rule.high is None else [float(rule.high)]
-    keys = (
-        (str(rule.length),)
-        if rule.length is not None
-        else tuple(str(key).lower() if isinstance(key, bool) else str(key) for key in rule.categories or ())
-    )
+    keys = (str(rule.length),) if rule.length is not None else tuple(map(_key, rule.categories or ()))
     return Ask(name, (*low, *high), keys)
+
+
+def _key(category: str | int | bool) -> str:
+    """As tallies spell it."""
+    return str(category).lower() if isinstance(category, bool) else str(category)
 
 
 def _column(name: str, rule: Rule, kind: Kind, tally: Tally) -> Iterator[Broken]:
