@@ -174,8 +174,9 @@ class Watching(Collector):
         yield _one("watchkeeper_store_size_bytes", sum(_size(f"{store.path}{ending}") for ending in ("", "-wal")))
 
     def _kept(self) -> Iterator[Metric]:
-        with self._store.read() as ledger:
-            opened, runs, letters = ledger.incidents(open_only=True, limit=10_000), ledger.run_counts(), ledger.letter_counts()
+        opened, runs, letters = self._store.see(
+            lambda ledger: (ledger.incidents(open_only=True, limit=10_000), ledger.run_counts(), ledger.letter_counts()), within=5.0
+        )
         yield _counted("watchkeeper_incidents_open", Counter((i.service, i.severity) for i in opened))
         active: Counter[tuple[str, ...]] = Counter()
         for (service, runbook, state), n in runs.items():

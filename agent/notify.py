@@ -181,11 +181,7 @@ class Postman:
 
     def _waiting(self, now: datetime) -> Sequence[Letter]:
         """Everything that waits, due or not: a letter must not overtake an earlier one of its story."""
-        horizon = now + PATIENCE + LONGEST
-        if not self._store.afloat:
-            with contextlib.suppress(StoreError), self._store.read() as ledger:
-                return ledger.letters_due(horizon, limit=5000)
-        return self._store.write(lambda ledger: ledger.letters_due(horizon, limit=5000))
+        return self._store.see(lambda ledger: ledger.letters_due(now + PATIENCE + LONGEST, limit=5000))
 
     def _begin(self, channel: str, letters: Sequence[Letter], now: datetime) -> datetime:
         """Hand a channel's due letters to its thread; when to look at this channel again."""

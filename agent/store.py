@@ -40,6 +40,7 @@ class _Job:
     work: Work[Any]
     urgent: bool
     durable: bool
+    reads: bool = False  # nothing to do again on disk
     future: Future[Any] = field(default_factory=Future)
 
 
@@ -156,6 +157,19 @@ class Store:
         except DatabaseError as problem:
             raise _translated(problem, self.path) from problem
 
+    def see(self, work: Work[T], *, within: float = 30.0) -> T:
+        """What `work` reads: from a snapshot, or from memory while the store is kept there. It must not write."""
+        if not self._afloat:
+            with self.read() as ledger:
+                return work(ledger)
+        job = _Job(work, True, False, reads=True)
+        self._jobs.put(job)
+        try:
+            found: T = job.future.result(timeout=within)
+        except TimeoutError:
+            raise StoreBusyError(f"{self.path} could not be read within {within:g} s") from None
+        return found
+
     def signal(self, watch: str) -> Signal | None:
         """The watch's signal as the writer knows it; no query."""
         return self._signals.get(watch)
@@ -209,7 +223,7 @@ class Store:
         began = time.monotonic()
         while True:
             try:
-                done = self._transact(self._engine, batch, any(job.durable for job in batch))
+                done = self._transact(self._engine, batch, any(job.durable for job in batch), self._signals)
                 break
             except DatabaseError as problem:
                 self.errors += 1
@@ -221,11 +235,11 @@ class Store:
                 return
         _settle(done)
 
-    def _transact(self, engine: Engine, batch: list[_Job], durable: bool) -> list[tuple[_Job, Any, BaseException | None]]:
+    def _transact(self, engine: Engine, batch: list[_Job], durable: bool, signals: dict[str, Signal]) -> list[tuple[_Job, Any, BaseException | None]]:
         with engine.connect() as conn:
             conn.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             conn.exec_driver_sql("BEGIN IMMEDIATE")
-            ledger = Ledger(conn, self._signals, self._link)
+            ledger = Ledger(conn, signals, self._link)
             try:
                 done = [(job, *_attempt(ledger, job)) for job in batch]
                 ledger.flush()
@@ -238,7 +252,7 @@ class Store:
                 raise
         if durable:
             self._mark("after")
-        self._signals.update(ledger.signals)
+        signals.update(ledger.signals)
         self._link = ledger.link
         self.written_at = time.monotonic()
         return done
@@ -248,14 +262,14 @@ class Store:
         assert self._afloat is not None
         if time.monotonic() < self._afloat.try_at:
             return False
-        self._signals, signals = dict(self._afloat.signals_before), self._signals
+        signals = dict(self._afloat.signals_before)  # what is seen meanwhile stays what memory has
         try:
-            self._transact(self._engine, list(self._afloat.jobs), True)
+            self._transact(self._engine, list(self._afloat.jobs), True, signals)
         except DatabaseError:
             self.errors += 1
-            self._signals = signals
             self._afloat.try_at = time.monotonic() + 1.0
             return False
+        self._signals = signals
         self._afloat.engine.dispose()
         self._afloat = None
         return True
@@ -297,7 +311,8 @@ class _Afloat:
                     done.append((job, None, StoreFullError(f"nothing that changes the world is begun: {self.why}")))
                 else:
                     done.append((job, *_attempt(ledger, job)))
-                    self.jobs.append(job)
+                    if not job.reads:
+                        self.jobs.append(job)
             ledger.flush()
             conn.exec_driver_sql("COMMIT")
         signals.update(ledger.signals)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Req
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from starlette.exceptions import HTTPException as StarletteException
 
 from agent.errors import ConfigError, DataError, LeaseLostError, PlanError, PluginError, StoreError, TargetError, WatchkeeperError, WorkerError
@@ -76,7 +76,7 @@ def app(
         redoc_url=None,
         default_response_class=Answer,
     )
-    made.state.world, made.state.verbs, made.state.ready, made.state.metrics = world, verbs, ready, metrics
+    made.state.world, made.state.verbs, made.state.view, made.state.metrics = world, verbs, state.View(world, ready), metrics
     made.state.looks, made.state.hosts = threading.BoundedSemaphore(LOOKS), None
     made.add_middleware(Guard, tokens=[token] if isinstance(token, str) else list(token or ()))
     made.include_router(health)
@@ -161,7 +161,7 @@ def alive() -> PlainTextResponse:
 @health.get("/readyz")
 def is_ready(request: Request) -> Answer:
     """200 when what it says can be relied on; else 503 and why not."""
-    reasons = list(request.app.state.ready())
+    reasons = list(request.app.state.view.ready())
     return Answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 
@@ -172,9 +172,8 @@ def measured(request: Request) -> Response:
 
 
 @health.get("/", response_class=HTMLResponse, include_in_schema=False)
-def shown(request: Request, world: W) -> HTMLResponse:
-    with world.store.read() as ledger:
-        return page.shown(state.page(world, ledger, request.app.state.ready))
+def shown(request: Request) -> HTMLResponse:
+    return page.shown(request.app.state.view.page())
 
 
 # Seeing
@@ -183,82 +182,70 @@ seeing = APIRouter(tags=["see"])
 
 
 @seeing.get("/status")
-def status(request: Request, world: W) -> Answer:
+def status(request: Request) -> Answer:
     """Every service: state, owner, what it serves, what it could go back to, its open incident, its watches; and whether action is halted."""
-    with world.store.read() as ledger:
-        return Answer(state.status(world, ledger, request.app.state.ready))
+    return Answer(request.app.state.view.status())
 
 
 @seeing.get("/services/{service}")
-def one_service(world: W, service: str) -> Answer:
+def one_service(request: Request, service: str) -> Answer:
     """One service, with the last reading of every watch."""
-    found, now = world.service(service), world.clock()
-    with world.store.read() as ledger:
-        return Answer(state.service(world, ledger, found, now, ledger.silences(now)))
+    return Answer(request.app.state.view.service(service))
 
 
 @seeing.get("/findings")
 def findings(world: W, service: str | None = None, watch: str | None = None, check: str | None = None, limit: Limit = 100) -> Answer:
     """What watches found. `watch` is service/name."""
-    with world.store.read() as ledger:
-        return Answer(to_json(ledger.findings(service, watch, check, limit=limit)))
+    return Answer(world.store.see(lambda ledger: to_json(ledger.findings(service, watch, check, limit=limit))))
 
 
 @seeing.get("/incidents")
 def incidents(world: W, open: bool = False, service: str | None = None, limit: Limit = 100) -> Answer:
     """Incidents; with `open`, those that are not over."""
-    with world.store.read() as ledger:
-        return Answer(to_json(ledger.incidents(open, service, limit)))
+    return Answer(world.store.see(lambda ledger: to_json(ledger.incidents(open, service, limit))))
 
 
 @seeing.get("/incidents/{number}")
 def one_incident(world: W, number: Number) -> Answer:
     """One incident: its watches, what happened in it from what changed before, and its runs."""
-    with world.store.read() as ledger:
-        return Answer(state.incident(ledger, there(ledger.incident(number), f"incident {number}")))
+    return Answer(world.store.see(lambda ledger: state.incident(ledger, there(ledger.incident(number), f"incident {number}"))))
 
 
 @seeing.get("/runs")
 def runs(world: W, active: bool = False, service: str | None = None, limit: Limit = 100) -> Answer:
     """Runs with their steps, without their plans."""
-    with world.store.read() as ledger:
-        return Answer([state.run(one, in_full=False) for one in ledger.runs(active, service, limit=limit)])
+    return Answer(world.store.see(lambda ledger: [state.run(one, in_full=False) for one in ledger.runs(active, service, limit=limit)]))
 
 
 @seeing.get("/runs/{number}")
 def one_run(world: W, number: Number) -> Answer:
     """One run with its steps, its plan and the plan's digest."""
-    with world.store.read() as ledger:
-        return Answer(state.run(there(ledger.run(number), f"run {number}")))
+    return Answer(world.store.see(lambda ledger: state.run(there(ledger.run(number), f"run {number}"))))
 
 
 @seeing.get("/events")
 def events(world: W, kind: str | None = None, service: str | None = None, incident: int | None = None, limit: Limit = 200) -> Answer:
     """The record: changes seen, steps of incidents and runs, acts of people. `kind` is the word itself, or what stands before a dot."""
-    with world.store.read() as ledger:
-        return Answer(to_json(ledger.events(kind, service, _number(incident), limit=limit)))
+    return Answer(world.store.see(lambda ledger: to_json(ledger.events(kind, service, _number(incident), limit=limit))))
 
 
 @seeing.get("/silences")
 def silences(world: W, active: bool = False) -> Answer:
     """Silences; with `active`, those in force."""
-    with world.store.read() as ledger:
-        return Answer(to_json(ledger.silences(world.clock() if active else None)))
+    return Answer(world.store.see(lambda ledger: to_json(ledger.silences(world.clock() if active else None))))
 
 
 @seeing.get("/letters")
 def letters(world: W, limit: Limit = 100) -> Answer:
     """The outbox: what waits, what was sent, what was dropped and why."""
-    with world.store.read() as ledger:
-        return Answer(to_json(ledger.letters(limit)))
+    return Answer(world.store.see(lambda ledger: to_json(ledger.letters(limit))))
 
 
 @seeing.get("/rollups")
 def rollups(world: W, watch: str, since: Annotated[str, Query(max_length=40)] = "1h") -> Answer:
     """Minute by minute: looks, how many were ok, lowest, highest and sum of the reading. `since` is a time, or how long ago."""
     w, start = world.find(watch), _since(since, world.clock())
-    with world.store.read() as ledger:
-        return Answer(to_json(ledger.rollups(w.key, start)))
+    return Answer(world.store.see(lambda ledger: to_json(ledger.rollups(w.key, start))))
 
 
 def _since(said: str, now: datetime) -> datetime:
@@ -297,8 +284,16 @@ class Silencing(Because):
     length: Annotated[str, StringConstraints(max_length=40)] = Field(alias="for", description="such as 2h")
 
 
+def _sayable(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:
+        raise ValueError("NaN, infinity and half characters cannot be kept") from None
+    return value
+
+
 class Start(By):
-    parameters: dict[str, JsonValue] = {}
+    parameters: Annotated[dict[str, JsonValue], AfterValidator(_sayable)] = {}
     drill: bool = False
     dry_run: bool = False
 
@@ -313,8 +308,7 @@ doing = APIRouter(tags=["do"], dependencies=[Security(HTTPBearer(auto_error=Fals
 @doing.post("/incidents/{number}/ack")
 def ack(world: W, verbs: V, number: Number, body: By) -> Answer:
     """Somebody has it: nobody further is told."""
-    with world.store.read() as ledger:
-        there(ledger.incident(number), f"incident {number}")
+    world.store.see(lambda ledger: there(ledger.incident(number), f"incident {number}"))
     return Answer(to_json(verbs.ack(world, number, body.by)))
 
 
@@ -331,8 +325,7 @@ def silence(world: W, verbs: V, body: Silencing) -> Answer:
 @doing.delete("/silences/{number}")
 def expire(world: W, verbs: V, number: Number, by: Annotated[Name, Query()]) -> Answer:
     """End a silence now."""
-    with world.store.read() as ledger:
-        there(next((one for one in ledger.silences() if one.id == number), None), f"silence {number}")
+    world.store.see(lambda ledger: there(next((one for one in ledger.silences() if one.id == number), None), f"silence {number}"))
     verbs.expire(world, number, by)
     return Answer({"silence": number})
 
@@ -373,16 +366,14 @@ def start(world: W, verbs: V, service: str, runbook: str, body: Start) -> Answer
 @doing.post("/runs/{number}/approve")
 def approve(world: W, verbs: V, number: Number, body: By) -> Answer:
     """Say yes to the plan as it stands."""
-    with world.store.read() as ledger:
-        there(ledger.run(number), f"run {number}")
+    world.store.see(lambda ledger: there(ledger.run(number), f"run {number}"))
     return Answer(state.run(verbs.approve(world, number, body.by)))
 
 
 @doing.post("/runs/{number}/cancel")
 def cancel(world: W, verbs: V, number: Number, body: By) -> Answer:
     """Call off a run that has not begun to change anything."""
-    with world.store.read() as ledger:
-        there(ledger.run(number), f"run {number}")
+    world.store.see(lambda ledger: there(ledger.run(number), f"run {number}"))
     return Answer(state.run(verbs.cancel(world, number, body.by)))
 
 

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LIMIT = 2**20  # bytes a body may have
+DRAIN = 8 * LIMIT  # bytes that are read and thrown away, so that who sends too much can hear so
 PATIENCE = 10.0  # seconds a body may take
 READS = ("GET", "HEAD", "OPTIONS")
 FORBIDS = {
@@ -88,8 +89,8 @@ def _digest(token: str) -> str:
 
 async def _whole(headers: Headers, receive: Receive) -> Receive:
     """The whole body, read before anybody works on it; Refused when it is too long or too slow."""
-    if int(headers.get("content-length") or 0) > LIMIT:
-        raise Refused(413, f"the body is longer than {LIMIT:,} bytes", {"Connection": "close"})
+    if int(headers.get("content-length") or 0) > DRAIN:
+        raise _too_long()
     try:
         async with asyncio.timeout(PATIENCE):
             body = await _read(receive)
@@ -107,12 +108,17 @@ async def _read(receive: Receive) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > LIMIT:
-            raise Refused(413, f"the body is longer than {LIMIT:,} bytes", {"Connection": "close"})
+        size += len(message.get("body", b""))
+        if size <= LIMIT:
+            parts.append(message.get("body", b""))
+        if size > DRAIN or (size > LIMIT and not message.get("more_body", False)):
+            raise _too_long()
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def _too_long() -> Refused:
+    return Refused(413, f"the body is longer than {LIMIT:,} bytes", {"Connection": "close"})
 
 
 def _forbidding(send: Send) -> Send:

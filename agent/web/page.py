@@ -36,7 +36,7 @@ def _template() -> Template:
     house = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    house.filters.update(clock=clock, long=long, number=number, word=STATES.__getitem__)
+    house.filters.update(ago=ago, clock=clock, long=long, number=number, word=STATES.__getitem__)
     house.globals["words"] = WORDS
     return house.get_template("page.html")
 
@@ -63,6 +63,11 @@ def long(start: str, end: str | None) -> str:
     """From one time to another, in words."""
     length = datetime.fromisoformat(end) - datetime.fromisoformat(start) if end else timedelta()
     return spell(timedelta(seconds=round(length.total_seconds(), 1)))
+
+
+def ago(seconds: float) -> str:
+    """An age in words."""
+    return f"{spell(timedelta(seconds=max(0, round(seconds))))} ago" if seconds >= 1 else "just now"
 
 
 def number(value: float | None) -> str:
