@@ -21,6 +21,7 @@ EXITS = (
     (3, "could not tell: blind, no data, no answer, or refused before anything was done"),
     (4, "integrity or schema: the store or its evidence is damaged, or made by another version"),
 )
+PATH = click.Path(path_type=Path)
 BROKEN_PIPE, INTERRUPTED = 141, 130  # as a shell tells these ends of any program
 
 
@@ -104,11 +105,11 @@ def _exits() -> str:
     "-c",
     "--config",
     "path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default="watchkeeper.yaml",
     envvar="WATCHKEEPER_CONFIG",
     show_default=True,
-    help="The configuration: a file, or a folder of files. $WATCHKEEPER_CONFIG says it once for all.",
+    help="The configuration: a file, or a folder of files; understood after the command too. $WATCHKEEPER_CONFIG says it once for all.",
 )
 @click.option("--debug", is_flag=True, help="Show where an error came from.")
 @click.version_option(package_name="watchkeeper")
@@ -124,10 +125,16 @@ def command(example: str, name: str | None = None, group: click.Group = main) ->
     def mark(function: Callable[..., None]) -> click.Command:
         made = group.command(name, epilog=f"\b\nExample:\n  {example}")(click.pass_obj(function))
         made.short_help = " ".join((function.__doc__ or "").split("\n\n")[0].split())
+        made.params.append(click.Option(["-c", "--config"], type=PATH, expose_value=False, hidden=True, callback=_other_path))
         made.params.append(click.Option(["--json"], is_flag=True, expose_value=False, callback=_as_json, help="Print JSON."))
         return made
 
     return mark
+
+
+def _other_path(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value and isinstance(context.obj, Call):
+        context.obj.path = value
 
 
 def _as_json(context: click.Context, _: click.Parameter, value: bool) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from agent import reach, verbs
+from agent.changes import see_changes
 from agent.config import Config
 from agent.errors import (
     AnswerError,
@@ -35,10 +36,11 @@ from agent.world import World
 PATIENCE = 5.0  # seconds that a command waits for another command to let go of the store
 ANSWER = 10.0  # seconds that the daemon may take to answer; a look may take longer
 PAUSE = 0.1
+WAITS = (False, -1)
 LAST = 30.0  # seconds added to a watch's own `within` when the daemon looks for us
 MEANT = {404: PlanError, 409: PlanError, 422: ConfigError}  # what the daemon's answers were raised as
 Tell = Callable[[float, str], None]
-Follow = Callable[[StepRow], None]
+Follow = Callable[[StepRow | str], None]  # a step as it happens, or what the run waits for
 
 
 @contextmanager
@@ -47,19 +49,24 @@ def doing(config: Config) -> Iterator[Here | There]:
 
     StoreBusyError when another process that is no daemon keeps the store for longer than a few seconds.
     """
+    with ExitStack() as until_done:
+        daemon = _held(config, until_done)
+        yield Here(until_done.enter_context(_world(config))) if daemon is None else There(daemon, config)
+
+
+def _held(config: Config, until_done: ExitStack) -> Running | None:
+    """None when the lock is ours now; else the daemon that has it."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            with locked(Path(config.store)), _world(config) as world:
-                yield Here(world)
-            return
+            until_done.enter_context(locked(Path(config.store)))
+            return None
         except StoreBusyError:
             daemon = reach.running(config)
-            if daemon is None and time.monotonic() >= until:
-                raise
-        if daemon is not None:
-            yield There(daemon, config)
-            return
+            if daemon is not None or time.monotonic() >= until:
+                if daemon is None:
+                    raise
+                return daemon
         time.sleep(PAUSE)  # another command has it, or a daemon is just starting
 
 
@@ -82,6 +89,9 @@ class Here:
         self.world = world
 
     def check(self, key: str, tell: Tell | None = None) -> Json:
+        service = self.world.find(key).service
+        if service.name not in self.world.served:
+            see_changes(self.world, service)  # as the daemon does: what a fail may be blamed on must stand in the record before it
         return to_json(verbs.check(self.world, key, tell))
 
     def ack(self, incident: int, by: str) -> Json:
@@ -255,6 +265,10 @@ def _tell_steps(run: Run, seen: dict[tuple[bool, int], str], step: Follow) -> No
         if row.state not in ("planned", seen.get((row.undo, row.n))):
             seen[row.undo, row.n] = row.state
             step(row)
+    waits = run.said if run.state in ("proposed", "awaiting") else ""
+    if waits and seen.get(WAITS) != waits:
+        seen[WAITS] = waits
+        step(waits)
 
 
 def halt(config: Config, by: str, why: str) -> str:

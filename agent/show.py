@@ -18,12 +18,11 @@ from rich.text import Text
 
 from agent.model import Json, StepRow, spell
 
+READABLE = 24  # columns that a sentence gets, however narrow the terminal is
 PIPED = 10_000  # columns when nobody looks: one row stays one line
 COLOURS = {
     **dict.fromkeys(("ok", "succeeded", "done", "resolved", "reviewed", "allowed", "verified"), "green"),
-    **dict.fromkeys(
-        ("warn", "awaiting", "acknowledged", "mitigating", "mitigated", "proposed", "stale", "compensated", "undone", "open run"), "yellow"
-    ),
+    **dict.fromkeys(("warn", "awaiting", "acknowledged", "mitigating", "mitigated", "proposed", "stale", "compensated", "undone"), "yellow"),
     **dict.fromkeys(("fail", "bad", "open", "stuck", "failed", "stopped", "denied", "left", "page"), "bold red"),
     **dict.fromkeys(("error", "blind", "unreachable", "refused", "expired"), "magenta"),
     **dict.fromkeys(("nodata", "skip", "new", "unwatched", "cancelled", "superseded", "-"), "dim"),
@@ -55,11 +54,12 @@ def word(name: object) -> Text:
     return Text(text, style=COLOURS.get(text, ""))
 
 
-def rows(columns: Sequence[str], body: Sequence[Sequence[Any]], indent: int = 0) -> Table:
-    """A table without lines; text cells wrap, words and numbers do not."""
+def rows(columns: Sequence[str], body: Sequence[Sequence[Any]], indent: int = 0, wraps: int = 1) -> Table:
+    """A table without lines; the last `wraps` columns wrap where the terminal is narrow, the others do not."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     for n, name in enumerate(columns):
-        table.add_column(" " * indent + name if n == 0 else name, overflow="fold", no_wrap=n < len(columns) - 1)
+        wrap = n >= len(columns) - wraps
+        table.add_column(" " * indent + name if n == 0 else name, overflow="fold", no_wrap=not wrap, min_width=READABLE // wraps if wrap else None)
     for row in body:
         cells = [cell if isinstance(cell, Text) else Text(plain("-" if cell is None else cell)) for cell in row]
         cells[0] = Text(" " * indent) + cells[0]
@@ -168,32 +168,32 @@ def incidents(found: Sequence[Mapping[str, Json]]) -> str:
 
 def incident(told: Mapping[str, Json]) -> str:
     one = told["incident"]
+    day = datetime.fromisoformat(one["opened_at"])
     things: list[Any] = [
         Text.assemble((f"incident {one['id']}", "bold"), "  ", word(one["state"]), f"  {one['severity']}"),
         f"  {plain(one['title'])}",
         f"  opened {when(one['opened_at'])}; "
         + (
-            f"acknowledged by {plain(one['acknowledged_by'])} {when(one['acknowledged_at'])}"
+            f"acknowledged by {plain(one['acknowledged_by'])} {when(one['acknowledged_at'], day)}"
             if one["acknowledged_by"]
             else "nobody has acknowledged it"
         )
-        + (f"; resolved {when(one['resolved_at'])}" if one["resolved_at"] else ""),
+        + (f"; resolved {when(one['resolved_at'], day)}" if one["resolved_at"] else ""),
         "",
-        rows(("watch", "since", "cleared", "cause", "said"), [_member(m) for m in one["members"]], 2),
+        *(line for member in one["members"] for line in _member(member, day)),
         "",
-        _timeline(told["timeline"]),
+        rows(("when", "what", ""), [[when(e["at"], day), e["kind"], e["what"]] for e in told["timeline"] if e["kind"] != "step"], 2),
     ]
     for run in told["runs"]:
         things += ["", *_run(run)]
     return printed(*things)
 
 
-def _member(member: Mapping[str, Json]) -> list[Any]:
-    return [member["watch"], when(member["since_at"]), when(member["cleared_at"]), member["cause"] or "-", member["reason"]]
-
-
-def _timeline(events: Sequence[Mapping[str, Json]]) -> Table:
-    return rows(("when", "what", ""), [[when(e["at"]), e["kind"], e["what"]] for e in events], 2)
+def _member(member: Mapping[str, Json], day: datetime) -> Iterator[Any]:
+    since, cleared = when(member["since_at"], day), when(member["cleared_at"], day)
+    state = Text(f"was bad from {since} to {cleared}") if member["cleared_at"] else Text(f"bad since {since}", style="bold red")
+    yield Text.assemble(f"  {plain(member['watch'])}  ", state)
+    yield f"    {plain(member['reason'])}"
 
 
 # runs and plans
@@ -203,12 +203,13 @@ def plan(told: Mapping[str, Json]) -> str:
     things: list[Any] = [
         Text.assemble((f"{told['runbook']} of {told['service']}", "bold"), f": {plain(told['reason'])}; nothing was changed"),
         rows(
-            ("", "step", "action", "with", "within", "if it fails", "why"),
+            ("", "step", "action", "within", "if it fails", "with", "why"),
             [
-                [str(n), s["name"], s["action"], _args(s["args"]), spell(timedelta(seconds=s["within"])), s["otherwise"], s["why"]]
+                [str(n), s["name"], s["action"], spell(timedelta(seconds=s["within"])), s["otherwise"], _args(s["args"]), s["why"]]
                 for n, s in enumerate(told["steps"], 1)
             ],
             2,
+            wraps=2,
         ),
         *(f"  seen: {plain(role)} stands at {plain(value)}" for role, value in told["seen"].items()),
         f"  digest {told['digest']}",
@@ -245,8 +246,10 @@ def took(began: str | None, ended: str | None) -> str:
     return spell(datetime.fromisoformat(ended) - datetime.fromisoformat(began)) if began and ended else "-"
 
 
-def step(row: StepRow) -> str:
-    """A step as it happens, one line."""
+def step(row: StepRow | str) -> str:
+    """A step as it happens, or what the run waits for: one line."""
+    if isinstance(row, str):
+        return printed(Text.assemble("  ", ("waits", "yellow"), f"  {plain(row)}"))
     return printed(Text.assemble("  ", word(row.state), f"  {plain(row.name)}" + (f": {plain(row.said)}" if row.said else "")))
 
 
@@ -255,7 +258,7 @@ def step(row: StepRow) -> str:
 
 def plugins(found: Sequence[Mapping[str, Json]]) -> str:
     body = [[p["kind"], p["name"], p["needs_text"], p["asks"] if not p["broken"] else f"cannot be used: {p['broken']}"] for p in found]
-    return printed(rows(("kind", "name", "needs", "what it is for"), body))
+    return printed(rows(("kind", "name", "needs", "what it is for"), body, wraps=2))
 
 
 def plugin(told: Mapping[str, Json]) -> str:
@@ -274,8 +277,11 @@ def plugin(told: Mapping[str, Json]) -> str:
 
 
 def knocked(found: Sequence[Mapping[str, Json]]) -> str:
-    body = [[f"{k['service']}.{k['role']}", k["url"], word(k["look"]), k["said"], k["act"]] for k in found]
-    return printed(rows(("target", "url", "look", "said", "act"), body))
+    things: list[Any] = []
+    for one in found:
+        things.append(Text.assemble((f"{one['service']}.{one['role']}", "bold"), "  ", word(one["look"]), f"  {plain(one['url'])}"))
+        things += [f"  look: {plain(one['said'])}", f"  act:  {plain(one['act'])}"]
+    return printed(*things)
 
 
 def silences(found: Sequence[Mapping[str, Json]]) -> str:

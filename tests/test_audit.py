@@ -93,7 +93,8 @@ def test_the_page_stands_alone(desk: Desk) -> None:
     text = (desk.folder / "page.html").read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(text)
-    assert (tags.open, tags.fetched) == ([], [])
+    assert not tags.open
+    assert [place for place in tags.fetched if not place.startswith("href=#")] == []
     assert not re.search(r"https?://(?!127\.0\.0\.1)|@import|url\(", text)
     for said in ("last drill of rollback", "no check configured", "approved by grace", "verified"):
         assert said in text
@@ -114,7 +115,7 @@ def test_what_others_wrote_is_text_in_the_page_and_never_markup() -> None:
     page = audit.page(report)
     assert "<script" not in page
     assert "<img" not in page
-    assert "the chain does not hold" in page
+    assert "The chain does not hold" in page
 
 
 def test_a_service_never_looked_at_is_said_to_be_so(desk: Desk, tmp_path: Path) -> None:

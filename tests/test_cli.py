@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,7 @@ def leaves(command: click.Command = main, words: tuple[str, ...] = ()) -> Iterat
 def program(*args: object, folder: Path | None = None, **environment: str) -> dict[str, Any]:
     """How to start the command as a process of its own."""
     path = os.pathsep.join([str(HOUSE), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": path, "WATCHKEEPER_BY": "ada", "COLUMNS": "200", **environment}
+    env = {**os.environ, "PYTHONPATH": path, "NO_COLOR": "1", "WATCHKEEPER_BY": "ada", "COLUMNS": "200", **environment}
     return {"args": [sys.executable, "-m", "agent.cli", *map(str, args)], "cwd": folder, "env": env, "text": True, "encoding": "utf-8"}
 
 
@@ -89,6 +92,15 @@ def test_every_command_has_json_and_an_example_in_its_help(words: tuple[str, ...
 
 
 @pytest.mark.parametrize(("words", "command"), list(leaves()))
+def test_the_example_of_every_command_is_one(words: tuple[str, ...], command: click.Command) -> None:
+    assert command.epilog
+    line = command.epilog.splitlines()[2].strip().removeprefix('eval "$(').removesuffix(')"').split(" > ")[0]
+    given = shlex.split(line)[1:]
+    assert tuple(given[: len(words)]) == words
+    command.make_context(line, given[len(words) :], obj=None)
+
+
+@pytest.mark.parametrize(("words", "command"), list(leaves()))
 def test_every_command_has_a_test(words: tuple[str, ...], command: click.Command) -> None:
     text = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("test_cli.py", "test_audit.py"))
     assert ", ".join(f'"{word}"' for word in words) in text
@@ -126,6 +138,7 @@ def test_validate_tells_every_error_at_once_and_where(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    assert "nowhere.yaml" in wk("status", "--config", tmp_path / "nowhere.yaml", code=2)
     assert "nowhere.yaml" in wk("-c", tmp_path / "nowhere.yaml", "status", code=2)
     assert "nowhere.yaml" in wk("status", code=2, WATCHKEEPER_CONFIG=str(tmp_path / "nowhere.yaml"))
 
@@ -160,11 +173,9 @@ def test_completion_is_a_script_for_the_shell(shell: str) -> None:
     assert "_WATCHKEEPER_COMPLETE" in json.loads(wk("completion", shell, "--json"))["script"]
 
 
-def test_the_demo_says_what_is_missing(tmp_path: Path) -> None:
-    bare = tmp_path / "agent"
-    bare.symlink_to(HOUSE / "agent")  # the package without the repository around it would be a copy; resolved, it is the repository
-    done = subprocess.run(**program("demo", "--help"), capture_output=True, timeout=WITHIN)
-    assert "--once" in done.stdout
+def test_the_demo_says_where_it_is_when_only_the_package_is_installed(tmp_path: Path) -> None:
+    shutil.copytree(HOUSE / "agent", tmp_path / "agent")
+    assert "make demo" in wk("demo", "--once", code=2, folder=tmp_path, PYTHONPATH=str(tmp_path))
 
 
 # Looking
@@ -277,6 +288,63 @@ def test_halt_writes_the_file_when_the_store_cannot_be_had(desk: Desk) -> None:
     assert "remove it" in desk("resume", code=3)
 
 
+# Through the daemon
+
+
+@pytest.fixture
+def watched(tmp_path: Path, server: Fraud) -> Iterator[Desk]:
+    """The service with the agent running; its log is told when a test fails."""
+    made = Desk(tmp_path, server)
+    made.path.write_text(made.path.read_text() + "listen: 127.0.0.1:0\n")
+    with subprocess.Popen(**program("-c", made.path, "run"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as agent:
+        try:
+            until(lambda: Path(f"{made.store}.daemon").exists() or agent.poll() is not None)
+            assert agent.poll() is None, agent.communicate()[1]
+            yield made
+        finally:
+            agent.send_signal(signal.SIGTERM)
+            log = agent.communicate(timeout=WITHIN)[1]
+    assert agent.returncode == 0, log
+    assert not Path(f"{made.store}.daemon").exists()
+
+
+def until(seen: Callable[[], object]) -> None:
+    end = time.monotonic() + WITHIN
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_while_the_agent_runs_it_does_what_the_commands_ask(watched: Desk) -> None:
+    assert watched.json("status", code=watched_code(watched))["agent"]["url"].startswith("http://127.0.0.1:")
+    assert [one["status"] for one in watched.json("check", "fraud")] == ["ok", "ok"]
+    watched("good", "fraud", "2")
+    assert [step["name"] for step in watched.json("runbook", "run", "rollback", "fraud", "--dry-run")["steps"]] == ["preflight", "flip", "look"]
+    assert watched.json("drill", "rollback", "fraud")["state"] == "succeeded"
+    assert watched.server.flips == ["2", "1"]
+    made = watched.json("silence", "add", "fraud/*", "--for", "2h", "--why", "test")
+    watched("silence", "expire", made["id"])
+    assert watched.json("halt", "--why", "odd")["how"] == "told the daemon"
+    watched("resume")
+    assert "no incident" in watched("ack", 99, code=3)
+    assert "no watch" in watched("silence", "add", "nobody/*", "--for", "2h", "--why", "x", code=3)
+    assert "no runbook 'rolback'; did you mean 'rollback'?" in watched("runbook", "run", "rolback", "fraud", code=2)
+    assert watched.json("db", "verify")["sound"] is True
+    assert "held by process" in watched("run", code=3)
+
+
+def watched_code(desk: Desk) -> int:
+    """0 once the agent has looked at everything."""
+    until(lambda: subprocess.run(**program("-c", desk.path, "status"), capture_output=True, timeout=WITHIN).returncode == 0)
+    return 0
+
+
+def test_what_a_killed_agent_leaves_behind_is_no_agent(desk: Desk) -> None:
+    Path(f"{desk.store}.daemon").write_text(json.dumps({"url": "http://127.0.0.1:9", "token": "x", "pid": os.getpid()}))
+    desk("check", "fraud", "serving.ready")
+    assert desk.json("status", code=3)["agent"] is None
+
+
 # Telling
 
 
@@ -334,6 +402,13 @@ def test_a_file_that_is_no_store_ends_with_the_code_for_it(desk: Desk) -> None:
 # Ends
 
 
+def test_what_a_server_says_does_not_move_the_cursor() -> None:
+    from agent import show
+
+    found = {"status": "fail", "watch": "fraud/x", "reason": "\x1b[2J\x07gone [bold]not markup[/]", "parts": {}}
+    assert show.findings([found]) == "fail  fraud/x: \ufffd[2J\ufffdgone [bold]not markup[/]\n"
+
+
 def test_a_closed_pipe_ends_quietly(desk: Desk) -> None:
     with subprocess.Popen(**program("plugins"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
@@ -346,8 +421,7 @@ def test_a_closed_pipe_ends_quietly(desk: Desk) -> None:
 def test_ctrl_c_ends_quietly(desk: Desk) -> None:
     desk.server.fault = "hang"
     with subprocess.Popen(**program("-c", desk.path, "check", "--all"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while not desk.server.requests and process.poll() is None:
-            pass
+        until(lambda: desk.server.requests or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=WITHIN)
     assert (process.returncode, out, err) == (130, "", "")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from agent import plugins
+from agent.changes import sources
 from agent.config import Config, ServiceConfig
 from agent.credential import shown
 from agent.model import Event, Incident, Json, Run, Status, spell, to_json
@@ -50,6 +51,7 @@ def _service(config: Config, ledger: Ledger, service: ServiceConfig, since: date
         **standing(config, ledger, service, now),
         "escalation": list(service.escalation),
         "targets": {role: shown(at.url) for role, at in sorted(service.targets.items())},
+        "watched_for_changes": sources(service),
         "changes": _told([e for e in ledger.events("change", since=since, limit=MOST) if e.service in (service.name, None)]),
         "drills": [_drill(ledger, service.name, name) for name in sorted(plugins.listing("runbook"))],
         "incidents": [_incident(ledger, i) for i in incidents],
@@ -117,7 +119,6 @@ def _findings(ledger: Ledger, watch: str, since: datetime) -> dict[str, Json]:
         "more": len(kept) == MOST,
         "counts": {status.value: counts[status] for status in Status if counts[status]},
         "last": None if signal is None else {"status": signal.status.value, "at": to_json(signal.looked_at), "reason": signal.reason},
-        "fails": [{"at": to_json(f.looked_at), "reason": f.reason, "version": f.version} for f in kept if f.status is Status.FAIL][:5],
     }
 
 

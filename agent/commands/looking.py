@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import click
@@ -10,7 +9,7 @@ import click
 from agent.door import BY, Call, command, moment, plain
 
 
-@command("watchkeeper run -c /etc/watchkeeper")
+@command("watchkeeper run --log-level warning")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
 def run(call: Call, log_level: str) -> None:
     """Run the agent until it is stopped.
@@ -19,13 +18,10 @@ def run(call: Call, log_level: str) -> None:
     """
     import logging
 
-    from agent import daemon
+    from agent import daemon, logs
 
-    line = '{"at": "%(asctime)s", "level": "%(levelname)s", "from": "%(name)s", "said": %(message)r}'
-    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format=line if call.json else "%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    for noisy in ("httpx", "httpcore", "apscheduler", "alembic"):
-        logging.getLogger(noisy).setLevel("WARNING")
-    raise SystemExit(daemon.run(call.path, say=lambda said: logging.getLogger("watchkeeper").info("%s", said)))
+    logs.to_stderr(log_level, call.json)
+    raise SystemExit(daemon.run(call.path, say=logging.getLogger("watchkeeper").info))
 
 
 @command("watchkeeper check fraud serving.ready")
