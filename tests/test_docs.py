@@ -87,19 +87,18 @@ if EXAMPLES := blocks("yaml"):
 
 
 WHOLE = [block for block in blocks("yaml") if re.search(r"^services:", str(block.values[2]), re.MULTILINE)]
-if WHOLE and (HOUSE / "agent" / "config.py").exists():
+assert WHOLE, "no page shows a whole configuration"
 
-    @pytest.mark.parametrize(("page", "line", "text"), WHOLE)
-    def test_every_whole_configuration_in_the_docs_is_accepted(
-        page: Path, line: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from agent.config import load
 
-        for name in re.findall(r"(?<!\$)\$\{([A-Z_][A-Z0-9_]*)\}", text):
-            monkeypatch.setenv(name, "example")
-        written = tmp_path / "watchkeeper.yaml"
-        written.write_text(text, encoding="utf-8")
-        load(written)
+@pytest.mark.parametrize(("page", "line", "text"), WHOLE)
+def test_every_whole_configuration_in_the_docs_is_accepted(page: Path, line: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent.config import load
+
+    for name in re.findall(r"(?<!\$)\$\{([A-Z_][A-Z0-9_]*)\}", text):
+        monkeypatch.setenv(name, "example-of-it")
+    written = tmp_path / "watchkeeper.yaml"
+    written.write_text(text, encoding="utf-8")
+    load(written)
 
 
 def commands() -> Iterator[Any]:
@@ -121,25 +120,23 @@ def _command(page: Any, line: Any, row: str) -> Iterator[Any]:
         yield pytest.param(row, id=f"{title(page)}:{line}:{row}")
 
 
-if (HOUSE / "agent" / "cli.py").exists():
+@pytest.mark.parametrize("row", list(commands()))
+def test_every_command_in_the_docs_exists_with_its_options(row: str) -> None:
+    import click
 
-    @pytest.mark.parametrize("row", list(commands()))
-    def test_every_command_in_the_docs_exists_with_its_options(row: str) -> None:
-        import click
+    from agent.cli import main
 
-        from agent.cli import main
-
-        here: Any = main
-        context = click.Context(here, info_name="watchkeeper")
-        options = {"--help"}
-        for word in shlex.split(row)[1:]:
-            options |= {name for parameter in here.params for name in (*parameter.opts, *parameter.secondary_opts)}
-            if word.startswith("-"):
-                assert word.split("=")[0] in options, f"{row}: {context.command_path} has no option {word}"
-            elif isinstance(here, click.Group) and re.fullmatch(r"[a-z][a-z-]*", word):
-                here = here.get_command(context, word)
-                assert here is not None, f"{row}: no command {word}"
-                context = click.Context(here, info_name=word, parent=context)
+    here: Any = main
+    context = click.Context(here, info_name="watchkeeper")
+    options = {"--help"}
+    for word in shlex.split(row)[1:]:
+        options |= {name for parameter in here.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        if word.startswith("-"):
+            assert word.split("=")[0] in options, f"{row}: {context.command_path} has no option {word}"
+        elif isinstance(here, click.Group) and re.fullmatch(r"[a-z][a-z-]*", word):
+            here = here.get_command(context, word)
+            assert here is not None, f"{row}: no command {word}"
+            context = click.Context(here, info_name=word, parent=context)
 
 
 def generator() -> types.ModuleType:
@@ -168,3 +165,15 @@ def test_every_make_target_the_pages_name_is_in_the_makefile() -> None:
     for page in PAGES:
         for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")):
             assert target in targets, f"{title(page)}: there is no `make {target}`"
+
+
+NAMED = re.compile(r"`tests/(test_\w+\.py)::(test_\w+)`")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if NAMED.search(page.read_text(encoding="utf-8"))], ids=title)
+def test_every_test_a_page_names_exists(page: Path) -> None:
+    for file, name in NAMED.findall(page.read_text(encoding="utf-8")):
+        place = HOUSE / "tests" / file
+        assert place.exists(), f"{title(page)}: there is no tests/{file}"
+        found = {node.name for node in ast.walk(ast.parse(place.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)}
+        assert name in found, f"{title(page)}: tests/{file} has no {name}"
