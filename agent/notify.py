@@ -160,7 +160,6 @@ class Postman:
         self._alternate_after, self._give_up_after = alternate_after, give_up_after
         self._wires: dict[str, Wire | str] = {}  # a channel that cannot be used: why
         self._unwell: dict[str, int] = {}  # channel -> failures in a row
-        self._unmarked: set[tuple[str, str]] = set()  # taken by the channel, not yet marked in the store
         self._busy: dict[str, threading.Thread] = {}
         self._ticking = threading.Lock()
         self.use(channels)
@@ -208,13 +207,10 @@ class Postman:
 
     def _settled(self, letter: Letter, others: Sequence[Letter]) -> bool:
         """Send one letter and write down what became of it; False when the channel should be left alone for now, `others` with it."""
-        place, now = (letter.key, letter.channel), self._clock()
-        tried = Tried("sent") if place in self._unmarked else self._try(letter, now)
+        tried = self._try(letter, self._clock())
         if tried.state == "sent":
             self._unwell.pop(letter.channel, None)
-            self._unmarked.add(place)
-            self._store.write(lambda ledger: ledger.letter_sent(*place))
-            self._unmarked.discard(place)
+            self._store.write(lambda ledger: ledger.letter_sent(letter.key, letter.channel))
             return True
         self.failures += 1
         failed = self._unwell[letter.channel] = self._unwell.get(letter.channel, 0) + 1

@@ -256,6 +256,28 @@ def test_a_slow_channel_holds_up_nobody_else(store: Store, owner: Receiver, seco
     assert len(owner.got) == 1, "one in flight per channel"
 
 
+def test_channels_can_be_changed_while_letters_wait(store: Store, owner: Receiver) -> None:
+    office = Office(store, owner=f"http://127.0.0.1:{refused()}/x")
+    office.post()
+    office.tick()
+    office.postman.use({"owner": at("owner", owner.url)})
+    office.tick(LONGEST)
+    assert office.states() == {"incident-7/opened to owner": "sent"}
+
+
+def test_a_hundred_letters_behind_a_dead_channel_cost_one_try_each_time(store: Store, owner: Receiver, second: Receiver) -> None:
+    owner.always = (503, {})
+    office = Office(store, owner=owner.url, second=second.url)
+    for n in range(100):
+        office.post(f"incident-{n}/opened", incident=n)
+    office.tick()
+    assert len(owner.got) == 1
+    office.tick(timedelta(minutes=6))
+    office.tick()
+    assert len(owner.got) == 2
+    assert len(set(second.keys)) == 100, "and yet every one of them is told elsewhere in time"
+
+
 def test_a_letter_to_a_channel_that_is_gone_goes_elsewhere(store: Store, second: Receiver) -> None:
     office = Office(store, second=second.url)
     office.post(channel="left-the-company")
@@ -339,6 +361,7 @@ def test_letters_go_out_while_the_disk_cannot_be_written(tmp_path: Path, owner: 
     office.tick()
     assert owner.keys == ["incident-7/opened"], "what was sent meanwhile is known to be sent"
     assert office.states() == {"incident-7/opened to owner": "sent"}
+    assert not store.backlog
     holder.close()
     store.close()
 

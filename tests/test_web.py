@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,12 +23,13 @@ from agent.errors import ConfigError
 from agent.metrics import Watching, exporter
 from agent.model import Finding, Member, Plan, Reading, Signal, Status, Step, StepRow
 from agent.store import Ledger, Store
+from agent.web.api import LOOKS
 from agent.web.guard import LIMIT, named
 from agent.web.state import FRESH
 from agent.workers import Pool
 from agent.world import World
 from tests.conftest import HOUSE
-from tests.servers.hostile import refused
+from tests.servers.hostile import mute, refused, serving
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 TOKEN = "a-long-enough-token"
@@ -288,6 +290,29 @@ def test_a_look_can_be_asked_for(site: Site) -> None:
     assert (status, found["watch"], found["status"]) == (200, "churn/serving.ready", "error"), "nobody listens there, and no control look succeeded"
 
 
+def test_looks_that_hang_leave_room_for_everybody_else(tmp_path: Path) -> None:
+    with serving(mute) as hangs:
+        (tmp_path / "watchkeeper.yaml").write_text(
+            f"services:\n  slow:\n    owner: vera\n    targets: {{server: 'oip+{hangs.url}/m'}}\n    watches:\n"
+            + "".join(f"      - {{name: w{n}, check: serving.ready, every: 10s, within: 3s}}\n" for n in range(LOOKS + 1))
+            + "notify: {channels: {vera: 'http://127.0.0.1:9/x'}}\n"
+        )
+        world = World(config.load(tmp_path / "watchkeeper.yaml"), Store.open(tmp_path / "watch.db").start(), Pool(1))
+        site = Site(world, web.serve(web.app(world, verbs, TOKEN), "127.0.0.1", 0), [])
+        with ThreadPoolExecutor(LOOKS) as people:
+            looks = [people.submit(site.ask, "POST", f"/api/services/slow/watches/w{n}/check") for n in range(LOOKS)]
+            end = time.monotonic() + 10
+            while hangs.connections < LOOKS and time.monotonic() < end:
+                time.sleep(0.01)
+            status, body = site.ask("POST", f"/api/services/slow/watches/w{LOOKS}/check")
+            assert (status, body["error"]) == (503, "8 looks that people asked for are going on; try again when one has ended")
+            assert site.ask("GET", "/readyz")[0] == 200
+            assert {look.result(60)[0] for look in looks} == {200}
+        site.server.stop()
+        world.pool.close()
+        world.store.close()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "said"),
     [
@@ -350,6 +375,17 @@ def test_without_a_configured_token_nothing_can_be_changed(tmp_path: Path) -> No
     server = web.serve(web.app(world, verbs, None), "127.0.0.1", 0)
     status, body = Site(world, server, []).ask("POST", "/api/halt", {"by": "eve", "why": "x"}, token="")
     assert (status, body["error"]) == (401, "changing anything over HTTP needs a token, and none is configured; set `token:`")
+    server.stop()
+    world.pool.close()
+    world.store.close()
+
+
+def test_each_of_several_tokens_opens(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    server = web.serve(web.app(world, verbs, ["made-at-the-start", TOKEN]), "127.0.0.1", 0)
+    site = Site(world, server, [])
+    for token, status in (("made-at-the-start", 200), (TOKEN, 200), ("neither", 401)):
+        assert site.ask("POST", "/api/resume", {"by": "vera"}, token=token)[0] == status
     server.stop()
     world.pool.close()
     world.store.close()
@@ -494,9 +530,10 @@ def test_a_store_that_cannot_be_written_is_said_and_what_is_seen_goes_on_being_s
     holder.execute("BEGIN IMMEDIATE")
     site.world.store.write(lambda ledger: ledger.put_signal(signal("churn/serving.ready", "f", Status.FAIL, "seen from memory", "bad")))
     site.world.store.write(lambda ledger: ledger.add_incident("churn", "page", "opened in memory", NOW))
-    time.sleep(FRESH)
-    text = site.raw("GET", "/")[2].decode()
-    assert "The store is kept in memory." in text
+    end, text = time.monotonic() + FRESH + 5, ""
+    while "The store is kept in memory." not in text:
+        assert time.monotonic() < end
+        text = site.raw("GET", "/")[2].decode()
     assert "seen from memory" in text
     assert "opened in memory" in text
     status, body = site.ask("POST", "/api/halt", {"by": "vera", "why": "x"})
