@@ -23,7 +23,7 @@ from agent.errors import ConfigError
 from agent.metrics import Watching, exporter
 from agent.model import Finding, Member, Plan, Reading, Signal, Status, Step, StepRow
 from agent.store import Ledger, Store
-from agent.web.api import LOOKS
+from agent.web.doing import LOOKS
 from agent.web.guard import LIMIT, named
 from agent.web.state import FRESH
 from agent.workers import Pool

@@ -1,0 +1,128 @@
+"""Everything that can be seen: health, metrics, the page, and the same as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+
+from agent.metrics import CONTENT_TYPE
+from agent.model import UTC, duration, to_json
+from agent.web import page, state
+from agent.web.asked import Answer, Limit, Number, W, there
+
+health = APIRouter(tags=["health"])
+
+
+@health.get("/healthz", response_class=PlainTextResponse)
+def alive() -> PlainTextResponse:
+    """200 while the process lives."""
+    return PlainTextResponse("ok\n")
+
+
+@health.get("/readyz")
+def is_ready(request: Request) -> Answer:
+    """200 when what it says can be relied on; else 503 and why not."""
+    reasons = list(request.app.state.view.ready())
+    return Answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+@health.get("/metrics", response_class=PlainTextResponse)
+def measured(request: Request) -> Response:
+    """For Prometheus."""
+    return Response(request.app.state.metrics(), media_type=CONTENT_TYPE)
+
+
+@health.get("/", response_class=HTMLResponse, include_in_schema=False)
+def shown(request: Request) -> HTMLResponse:
+    return page.shown(request.app.state.view.page())
+
+
+# As JSON
+
+seeing = APIRouter(tags=["see"])
+
+
+@seeing.get("/status")
+def status(request: Request) -> Answer:
+    """Every service: state, owner, what it serves, what it could go back to, its open incident, its watches; and whether action is halted."""
+    return Answer(request.app.state.view.status())
+
+
+@seeing.get("/services/{service}")
+def one_service(request: Request, service: str) -> Answer:
+    """One service, with the last reading of every watch."""
+    return Answer(request.app.state.view.service(service))
+
+
+@seeing.get("/findings")
+def findings(world: W, service: str | None = None, watch: str | None = None, check: str | None = None, limit: Limit = 100) -> Answer:
+    """What watches found. `watch` is service/name."""
+    return Answer(world.store.see(lambda ledger: to_json(ledger.findings(service, watch, check, limit=limit))))
+
+
+@seeing.get("/incidents")
+def incidents(world: W, open: bool = False, service: str | None = None, limit: Limit = 100) -> Answer:
+    """Incidents; with `open`, those that are not over."""
+    return Answer(world.store.see(lambda ledger: to_json(ledger.incidents(open, service, limit))))
+
+
+@seeing.get("/incidents/{number}")
+def one_incident(world: W, number: Number) -> Answer:
+    """One incident: its watches, what happened in it from what changed before, and its runs."""
+    return Answer(world.store.see(lambda ledger: state.incident(ledger, there(ledger.incident(number), f"incident {number}"))))
+
+
+@seeing.get("/runs")
+def runs(world: W, active: bool = False, service: str | None = None, limit: Limit = 100) -> Answer:
+    """Runs with their steps, without their plans."""
+    return Answer(world.store.see(lambda ledger: [state.run(one, in_full=False) for one in ledger.runs(active, service, limit=limit)]))
+
+
+@seeing.get("/runs/{number}")
+def one_run(world: W, number: Number) -> Answer:
+    """One run with its steps, its plan and the plan's digest."""
+    return Answer(world.store.see(lambda ledger: state.run(there(ledger.run(number), f"run {number}"))))
+
+
+@seeing.get("/events")
+def events(world: W, kind: str | None = None, service: str | None = None, incident: int | None = None, limit: Limit = 200) -> Answer:
+    """The record: changes seen, steps of incidents and runs, acts of people. `kind` is the word itself, or what stands before a dot."""
+    return Answer(world.store.see(lambda ledger: to_json(ledger.events(kind, service, _number(incident), limit=limit))))
+
+
+@seeing.get("/silences")
+def silences(world: W, active: bool = False) -> Answer:
+    """Silences; with `active`, those in force."""
+    return Answer(world.store.see(lambda ledger: to_json(ledger.silences(world.clock() if active else None))))
+
+
+@seeing.get("/letters")
+def letters(world: W, limit: Limit = 100) -> Answer:
+    """The outbox: what waits, what was sent, what was dropped and why."""
+    return Answer(world.store.see(lambda ledger: to_json(ledger.letters(limit))))
+
+
+@seeing.get("/rollups")
+def rollups(world: W, watch: str, since: Annotated[str, Query(max_length=40)] = "1h") -> Answer:
+    """Minute by minute: looks, how many were ok, lowest, highest and sum of the reading. `since` is a time, or how long ago."""
+    w, start = world.find(watch), _since(since, world.clock())
+    return Answer(world.store.see(lambda ledger: to_json(ledger.rollups(w.key, start))))
+
+
+def _since(said: str, now: datetime) -> datetime:
+    try:
+        return now - duration(said)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        found = datetime.fromisoformat(said.replace(" ", "+"))
+    except ValueError:
+        raise HTTPException(422, "since: write a duration such as 1h, or a time such as 2026-11-23T12:00:00Z") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _number(value: int | None) -> int | None:
+    return None if value is None else max(-1, min(value, 2**63 - 1))
