@@ -21,7 +21,6 @@ from agent.errors import (
     PlanError,
     PluginError,
     StoreBusyError,
-    StoreError,
     UnreachableError,
     WatchkeeperError,
 )
@@ -35,6 +34,7 @@ from agent.world import World
 
 PATIENCE = 5.0  # seconds that a command waits for another command to let go of the store
 ANSWER = 10.0  # seconds that the daemon may take to answer; a look may take longer
+SOON = 2.0  # seconds that a halt waits for the daemon before it takes the other way
 PAUSE = 0.1
 WAITS = (False, -1)
 LAST = 30.0  # seconds added to a watch's own `within` when the daemon looks for us
@@ -178,7 +178,7 @@ class There:
         self._ask("DELETE", f"silences/{number}?by={quote(by, safe='')}")
 
     def halt(self, by: str, why: str) -> None:
-        self._ask("POST", "halt", {"by": by, "why": why})
+        self._ask("POST", "halt", {"by": by, "why": why}, within=SOON)
 
     def resume(self, by: str) -> None:
         self._ask("POST", "resume", {"by": by})
@@ -277,7 +277,7 @@ def halt(config: Config, by: str, why: str) -> str:
         with doing(config) as found:
             found.halt(by, why)
             return "told the daemon" if isinstance(found, There) else "written in the store"
-    except (StoreError, UnreachableError, AnswerError, PlanError) as problem:
+    except WatchkeeperError as problem:
         file = reach.halt_file(config)
         file.write_text(f"{why} ({by})\n")
         return f"wrote {file}, remove it to resume; {problem}"

@@ -296,7 +296,7 @@ def watched(tmp_path: Path, server: Fraud) -> Iterator[Desk]:
     """The service with the agent running; its log is told when a test fails."""
     made = Desk(tmp_path, server)
     made.path.write_text(made.path.read_text() + "listen: 127.0.0.1:0\n")
-    with subprocess.Popen(**program("-c", made.path, "run"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as agent:
+    with subprocess.Popen(**program("-c", made.path, "run", "--json"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as agent:
         try:
             until(lambda: Path(f"{made.store}.daemon").exists() or agent.poll() is not None)
             assert agent.poll() is None, agent.communicate()[1]
@@ -305,6 +305,7 @@ def watched(tmp_path: Path, server: Fraud) -> Iterator[Desk]:
             agent.send_signal(signal.SIGTERM)
             log = agent.communicate(timeout=WITHIN)[1]
     assert agent.returncode == 0, log
+    assert {json.loads(line)["level"] for line in log.splitlines()} == {"info"}, log
     assert not Path(f"{made.store}.daemon").exists()
 
 
@@ -326,11 +327,25 @@ def test_while_the_agent_runs_it_does_what_the_commands_ask(watched: Desk) -> No
     watched("silence", "expire", made["id"])
     assert watched.json("halt", "--why", "odd")["how"] == "told the daemon"
     watched("resume")
-    assert "no incident" in watched("ack", 99, code=3)
+    watched.server.up = False
+    watched("check", "fraud", "serving.ready", code=1)
+    (incident,) = watched.json("incidents", "--open")
+    assert watched.json("ack", incident["id"])["acknowledged_by"] == "ada"
+    assert "incident 99" in watched("ack", 99, code=3)
     assert "no watch" in watched("silence", "add", "nobody/*", "--for", "2h", "--why", "x", code=3)
     assert "no runbook 'rolback'; did you mean 'rollback'?" in watched("runbook", "run", "rolback", "fraud", code=2)
     assert watched.json("db", "verify")["sound"] is True
     assert "held by process" in watched("run", code=3)
+
+
+def test_halt_writes_the_file_when_the_agent_hangs(watched: Desk) -> None:
+    pid = json.loads(Path(f"{watched.store}.daemon").read_text())["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert f"wrote {watched.store}.halt" in watched.json("halt", "--why", "it hangs")["how"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "halted by" in watched.json("status", code=watched_code(watched))["halted"]
 
 
 def watched_code(desk: Desk) -> int:

@@ -63,13 +63,13 @@ def status(call: Call, service: str | None) -> None:
     config, now = call.config(), moment()
     names = [reach.service_named(config, service)] if service else list(config.services)
     with reach.reading(config) as ledger:
-        daemon = reach.running(config)
+        daemon, signals = reach.running(config), {signal.watch: signal for signal in ledger.all_signals()}
         told = {
             "at": now,
             "agent": {"url": daemon.url, "pid": daemon.pid} if daemon else None,
             "halted": reach.halted(config, ledger),
             "store": config.store,
-            "services": [standing(config, ledger, config.services[name], now) for name in names],
+            "services": [standing(config, ledger, config.services[name], now, signals) for name in names],
         }
     call.say(plain(told), show.status)
     raise SystemExit(worst([one["state"] for one in told["services"]]))
