@@ -107,11 +107,18 @@ def db_path(call: Call) -> None:
 
 @command("watchkeeper demo --once")
 @click.option("--once", is_flag=True, help="Tell the story once and end; exit code 0 only if every step of it was seen.")
-def demo(call: Call, once: bool) -> None:
-    """Watch a real model server go bad and be put right, on this machine."""
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where the agent's page listens.  [default: a free port]")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Play in this folder, and leave everything there.")
+@click.option("--plain", is_flag=True, help="No colours, whatever the terminal.")
+def demo(call: Call, once: bool, port: int, keep: Path | None, plain: bool) -> None:
+    """Watch a real model server go bad and be put right, on this machine.
+
+    A model server, its users and the agent are started, each a process of its own; a bad version is deployed, and then the data breaks.
+    """
     from agent.starter import demonstrate
 
-    demonstrate([*(["--once"] if once else []), *(["--json"] if call.json else [])])
+    flags = [word for word, on in (("--once", once), ("--plain", plain), ("--json", call.json)) if on]
+    demonstrate([*flags, f"--port={port}", *([f"--keep={keep}"] if keep else [])])
 
 
 @command('eval "$(watchkeeper completion bash)"')
