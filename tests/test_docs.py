@@ -177,3 +177,10 @@ def test_every_test_a_page_names_exists(page: Path) -> None:
         assert place.exists(), f"{title(page)}: there is no tests/{file}"
         found = {node.name for node in ast.walk(ast.parse(place.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)}
         assert name in found, f"{title(page)}: tests/{file} has no {name}"
+
+
+def test_every_module_of_the_agent_has_its_place_in_the_house() -> None:
+    page = (HOUSE / "docs" / "internals.md").read_text(encoding="utf-8")
+    inside = [path for path in (HOUSE / "agent").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    missing = sorted(path.stem for path in inside if path.stem != "__init__" and f"`{path.stem}`" not in page)
+    assert not missing, f"docs/internals.md: say why {', '.join(missing)} is there"
