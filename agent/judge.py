@@ -154,6 +154,8 @@ def escalate(world: World, ledger: Ledger, now: datetime) -> None:
         line = world.line(world.config.services.get(incident.service))
         due = incidents.due_to_tell(incident, len(line), world.ack_within, now)
         quiet = all(incidents.silenced(m.watch, silences, now) for m in incident.members if m.cleared_at is None)
+        if not quiet and incident.told and incident.acknowledged_at is None:
+            _remind(world, ledger, incident, line, now)
         if due <= incident.told or quiet:
             continue
         late = f"nobody acknowledged it within {spell(world.ack_within)}"
@@ -161,6 +163,14 @@ def escalate(world: World, ledger: Ledger, now: datetime) -> None:
         ledger.save_incident(replace(incident, told=due))
         ledger.record(now, "told.escalated", f"telling {line[due - 1]}: {said}", service=incident.service, incident=incident.id)
         post(ledger, incident, line[incident.told : due], f"escalated/{due}", f"{said}: {incident.title}", now)
+
+
+def _remind(world: World, ledger: Ledger, incident: Incident, line: Sequence[str], now: datetime) -> None:
+    """Tell those who know already once more every `repeat_every`; the key counts, so that each reminder goes out once."""
+    number = int((now - incident.opened_at) / world.config.notify.repeat_every)
+    if number:
+        said = f"still {incident.state} after {spell(number * world.config.notify.repeat_every)}, and nobody has acknowledged it"
+        post(ledger, incident, line[: incident.told], f"reminder/{number}", said, now)
 
 
 def post(ledger: Ledger, incident: Incident, channels: Sequence[str], what: str, said: str, now: datetime) -> None:

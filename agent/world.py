@@ -42,8 +42,7 @@ class Watched:
         rule = digest({"check": watch.check, "with": to_json(watch.parameters), "bound": bound})[:16]
         settle = max((_settle(at) for at in locators.values()), default=timedelta())
         cause = str(check.promises.get("cause", ""))
-        severity = watch.severity or str(check.promises.get("severity", "page"))
-        return cls(watch.key, service, watch, words, check.heavy, cause, severity, rules, locators, rule, settle)
+        return cls(watch.key, service, watch, words, check.heavy, cause, watch.severity, rules, locators, rule, settle)
 
     def window(self, due_at: datetime) -> Window:
         """The event time a look judges: it ends `settle` before the look is due, so that late rows have had their time."""

@@ -217,6 +217,18 @@ def test_nobody_acknowledging_brings_in_the_next_in_line(tmp_path):
         assert told == [("ada", "incident-1/opened"), ("eve", "incident-1/escalated/2")]
 
 
+def test_an_open_incident_nobody_acknowledged_is_told_again_every_repeat_and_once_each(tmp_path):
+    with fraud(tmp_path) as desk:
+        desk.server.up = False
+        desk.look("serving.ready")
+        for _ in range(5):
+            desk.later(2 * 3600 + 1)
+            desk.world.store.write(lambda ledger: escalate(desk.world, ledger, desk.world.clock()))
+        with desk.world.store.read() as ledger:
+            told = [letter["key"] for letter in reversed(ledger.letters())]
+        assert told == ["incident-1/opened", "incident-1/reminder/1", "incident-1/reminder/2"]
+
+
 def test_an_acknowledged_incident_is_told_to_nobody_further(tmp_path):
     with fraud(tmp_path) as desk:
         desk.server.up = False

@@ -81,7 +81,7 @@ class Maker:
             needs=tuple(made.needs),
             confirm=_confirm(made.confirm, bool(check.promises.get("exact"))),
             clear=made.clear,
-            severity=made.severity,
+            severity=made.severity or check.promises.get("severity", "page"),
             splay=made.splay,
         )
 

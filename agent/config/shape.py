@@ -251,7 +251,7 @@ class WatchFile(Shape):
     needs: list[str] = []
     confirm: ConfirmFile | None = None
     clear: Annotated[Whole, Field(ge=1, le=1000)] = 2
-    severity: Literal["page", "ticket"] = "page"
+    severity: Literal["page", "ticket"] | None = None
     splay: Flag = True
 
     @field_validator("every")
