@@ -153,7 +153,7 @@ def progress(wanted: bool) -> Iterator[Any]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("looking", total=1.0)
-        yield lambda done, what: bar.update(task, completed=done, description=plain(what)[:60])
+        yield lambda done, what: bar.update(task, completed=done, description=plain(what)[:40])
 
 
 # incidents

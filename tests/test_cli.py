@@ -305,7 +305,7 @@ def watched(tmp_path: Path, server: Fraud) -> Iterator[Desk]:
             agent.send_signal(signal.SIGTERM)
             log = agent.communicate(timeout=WITHIN)[1]
     assert agent.returncode == 0, log
-    assert {json.loads(line)["level"] for line in log.splitlines()} == {"info"}, log
+    assert "error" not in {json.loads(line)["level"] for line in log.splitlines()}, log
     assert not Path(f"{made.store}.daemon").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -41,9 +42,17 @@ def check(call: Call, service: str | None, watch: str | None, everything: bool) 
     config = call.config()
     keys = [w.key for _, w in config.watches()] if service is None else reach.watches_named(config, service, watch)
     with doing(config) as them, show.progress(not call.json) as tell:
-        found = [one for key in keys if (one := them.check(key, tell)) is not None]
+        found = [one for n, key in enumerate(keys) if (one := them.check(key, _part(tell, key, n, len(keys)))) is not None]
     call.say(found, show.findings)
     raise SystemExit(worst([one["status"] for one in found]))
+
+
+def _part(tell: Any, key: str, n: int, of: int) -> Any:
+    """What tells how far one of several looks is; None when nobody is told."""
+    if tell is None:
+        return None
+    tell(n / of, key)
+    return lambda done, what: tell((n + min(max(done, 0.0), 1.0)) / of, f"{key}: {what}")
 
 
 def worst(statuses: Sequence[str | None]) -> int:
