@@ -139,11 +139,18 @@ def announce(world: World, ledger: Ledger, w: Watched, incident: Incident, membe
         said = f"silenced by {silence.by} until {silence.until_at:%H:%M}Z: {silence.why}"
         ledger.record(now, "told.silenced", said, service=w.service.name, incident=incident.id)
         return
-    line = world.line(w.service)
-    due = max(incidents.due_to_tell(incident, len(line), world.ack_within, now), incident.told)
+    line, due = _due(world, incident, now)
     what = "opened" if opened or incident.told == 0 else f"joined/{member.watch}"
     ledger.save_incident(replace(incident, told=due))
     post(ledger, incident, line[:due], what, f"{member.watch}: {member.reason}", now)
+
+
+def _due(world: World, incident: Incident, now: datetime) -> tuple[list[str], int]:
+    """The line of those who answer for it, and how many of them should know by now: all at once when nobody owns it."""
+    service = world.config.services.get(incident.service)
+    line = world.line(service)
+    due = incidents.due_to_tell(incident, len(line), world.ack_within, now) if world.owned(service) else len(line)
+    return line, max(due, incident.told)
 
 
 def escalate(world: World, ledger: Ledger, now: datetime) -> None:
@@ -151,8 +158,7 @@ def escalate(world: World, ledger: Ledger, now: datetime) -> None:
     silences = ledger.silences(now)
     storm = any(i.service == ALL for i in ledger.incidents(open_only=True))
     for incident in () if storm else ledger.incidents(open_only=True):
-        line = world.line(world.config.services.get(incident.service))
-        due = incidents.due_to_tell(incident, len(line), world.ack_within, now)
+        line, due = _due(world, incident, now)
         quiet = all(incidents.silenced(m.watch, silences, now) for m in incident.members if m.cleared_at is None)
         if not quiet and incident.told and incident.acknowledged_at is None:
             _remind(world, ledger, incident, line, now)

@@ -103,6 +103,10 @@ class World:
         """Who is told, in order: the owner, then the escalation; everybody when nobody with a channel owns it."""
         return (list(self.config.party(service.name).channels) if service else []) or self.channels
 
+    def owned(self, service: ServiceConfig | None) -> bool:
+        """Whether somebody with a channel answers for it."""
+        return service is not None and bool(self.config.party(service.name).channels)
+
     @property
     def ack_within(self) -> timedelta:
         return self.config.notify.ack_within
