@@ -7,6 +7,8 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import HOUSE
+from tests.servers import plain
 
 PAGES = sorted(
     [*HOUSE.glob("*.md"), *(HOUSE / "docs").rglob("*.md"), *(HOUSE / "examples").rglob("*.md"), HOUSE / "benchmarks" / "README.md"],
@@ -99,6 +102,20 @@ def test_every_whole_configuration_in_the_docs_is_accepted(page: Path, line: int
     written = tmp_path / "watchkeeper.yaml"
     written.write_text(text, encoding="utf-8")
     load(written)
+
+
+def test_the_configuration_of_the_readme_watches_a_real_server_as_it_stands(tmp_path: Path) -> None:
+    (text,) = [str(block.values[2]) for block in WHOLE if block.values[0] == HOUSE / "README.md"]
+    server, written = plain.Speaker(), tmp_path / "watchkeeper.yaml"
+    try:
+        assert "http://127.0.0.1:8000" in text
+        written.write_text(text.replace("http://127.0.0.1:8000", server.address), encoding="utf-8")
+        command = [sys.executable, "-m", "agent.cli", "--config", str(written), "check", "--all", "--json"]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=HOUSE)
+    finally:
+        server.stop()
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert [one["status"] for one in json.loads(told.stdout)] == ["ok"] * text.count("check:")
 
 
 def commands() -> Iterator[Any]:
