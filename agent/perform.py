@@ -22,7 +22,7 @@ from agent import model
 from agent.errors import PluginError, WatchkeeperError
 from agent.model import Locator, Verdict, Window
 from agent.plugins import PLATFORM, Need, Plugin, find
-from agent.rebuild import locator_from_json, locator_to_json, plain, rebuild, verdict_from_json, verdict_to_json
+from agent.rebuild import locator_from_json, plain, rebuild, verdict_from_json, verdict_to_json
 
 MEMORY_LIMIT = 1_000_000  # bytes as JSON
 Tell = Callable[[float, str], None]
@@ -90,18 +90,9 @@ class _Known:
     plugin: Plugin
     function: Callable[..., Any]
 
-    def hint(self, name: str) -> Any:
-        """The type a parameter is annotated with; Any when it has none. One name that cannot be resolved spoils no other."""
-        text = self.function.__annotations__.get(name, Any)
-        try:
-            holder = types.SimpleNamespace(__annotations__={name: text})
-            return typing.get_type_hints(holder, globalns=getattr(self.function, "__globals__", {}))[name]
-        except Exception:  # noqa: BLE001 - an annotation may name what is only imported for type checkers
-            return Any
-
     def coerce(self, name: str, value: Any) -> Any:
         try:
-            return rebuild(self.hint(name), value)
+            return rebuild(_hint(self.function, name), value)
         except (TypeError, ValueError, KeyError) as problem:
             asked = self.function.__annotations__.get(name)
             raise PluginError(
@@ -125,6 +116,17 @@ class _Known:
             yield need.name, adapter if version is None else adapter.at(version)
         elif not need.optional:
             raise PluginError(f"{_owned(self.plugin)} needs '{need.name}', which is not bound; add it to the targets of the service, or bind it")
+
+
+@functools.lru_cache(maxsize=4096)
+def _hint(function: Callable[..., Any], name: str) -> Any:
+    """The type a parameter is annotated with; Any when it has none. One name that cannot be resolved spoils no other."""
+    text = function.__annotations__.get(name, Any)
+    try:
+        holder = types.SimpleNamespace(__annotations__={name: text})
+        return typing.get_type_hints(holder, globalns=getattr(function, "__globals__", {}))[name]
+    except Exception:  # noqa: BLE001 - an annotation may name what is only imported for type checkers
+        return Any
 
 
 @functools.lru_cache(maxsize=1024)
@@ -162,60 +164,59 @@ class Connections:
 
     def __init__(self, size: int = 32) -> None:
         self._size, self._lock = size, Lock()
-        self._idle: OrderedDict[str, list[Any]] = OrderedDict()
+        self._idle: OrderedDict[_Key, list[_Open]] = OrderedDict()
         self._kept = 0
 
     @contextmanager
     def __call__(self, at: Locator) -> Iterator[Any]:
         from agent.targets import connect
 
-        key = _key(at)
-        adapter = self._take(key)
+        adapter = self._take(at)
         adapter = connect(at) if adapter is None else adapter
         try:
             yield adapter
         except BaseException:
             close(adapter)
             raise
-        self._give(key, adapter)
+        self._give(at, adapter)
 
-    def _take(self, key: str) -> Any:
+    def _take(self, at: Locator) -> Any:
         with self._lock:
-            kept = self._idle.get(key)
-            if not kept:
-                return None
-            self._kept -= 1
-            adapter = kept.pop()
-            if not kept:
-                del self._idle[key]
-            return adapter
+            kept = self._idle.get(_key(at), ())
+            place = next((n for n, (opened_at, _) in enumerate(kept) if opened_at == at), None)
+            return None if place is None else self._out(_key(at), place)
 
-    def _give(self, key: str, adapter: Any) -> None:
+    def _give(self, at: Locator, adapter: Any) -> None:
+        key = _key(at)
         with self._lock:
-            self._idle.setdefault(key, []).append(adapter)
+            self._idle.setdefault(key, []).append((at, adapter))
             self._idle.move_to_end(key)
             self._kept += 1
-            spare = self._oldest() if self._kept > self._size else None
+            spare = self._out(next(iter(self._idle)), 0) if self._kept > self._size else None
         if spare is not None:
             close(spare)
 
-    def _oldest(self) -> Any:
-        key, kept = next(iter(self._idle.items()))
+    def _out(self, key: _Key, place: int) -> Any:
         self._kept -= 1
-        adapter = kept.pop(0)
-        if not kept:
+        _, adapter = self._idle[key].pop(place)
+        if not self._idle[key]:
             del self._idle[key]
         return adapter
 
     def close(self) -> None:
         """Close every idle adapter."""
         with self._lock:
-            kept = [adapter for adapters in self._idle.values() for adapter in adapters]
+            kept = [adapter for opened in self._idle.values() for _, adapter in opened]
             self._idle.clear()
             self._kept = 0
         for adapter in kept:
             close(adapter)
 
 
-def _key(at: Locator) -> str:
-    return repr(locator_to_json(at))
+_Key = tuple[str, str, str]
+_Open = tuple[Locator, Any]
+
+
+def _key(at: Locator) -> _Key:
+    """Cheap to make and to hash; what else a Locator says is compared among those of one key."""
+    return at.service, at.role, at.url

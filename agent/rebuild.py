@@ -6,9 +6,10 @@ import base64
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,13 +67,19 @@ def _record(kind: type, value: Any) -> Any:
         raise TypeError(f"{kind.__name__} is made from named fields, not from {type(value).__name__}")
     if kind is Verdict:
         return verdict_from_json(value)
-    known, hints = {field.name: field for field in fields(kind)}, typing.get_type_hints(kind)
+    known, hints = _declared(kind)
     if unknown := sorted(value.keys() - known.keys()):
         raise ValueError(f"{kind.__name__} has no field {', '.join(map(repr, unknown))}")
     missing = [n for n, f in known.items() if n not in value and f.default is MISSING and f.default_factory is MISSING]
     if missing:
         raise ValueError(f"{kind.__name__} lacks {', '.join(map(repr, missing))}")
     return kind(**{name: rebuild(hints[name], item) for name, item in value.items()})
+
+
+@cache
+def _declared(kind: type) -> tuple[Mapping[str, Field[Any]], Mapping[str, Any]]:
+    """The fields of a dataclass by name, and their types: working them out costs more than all the rest."""
+    return {field.name: field for field in fields(cast(Any, kind))}, typing.get_type_hints(kind)
 
 
 def _time(value: Any) -> datetime:
