@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import _rows
+from agent import _rows, migrations
 from agent.errors import StoreBusyError, StoreCorruptError, StoreError, StoreFullError, StoreSchemaError
 from agent.incidents import Rules, follow
 from agent.model import Reading, Status, to_json
@@ -115,6 +115,10 @@ def test_the_migrations_make_exactly_the_declared_tables(store):
     with store._engine.connect() as conn:
         differences = compare_metadata(MigrationContext.configure(conn), _rows.METADATA)
     assert differences == []
+
+
+def test_the_newest_revision_is_the_one_the_program_expects():
+    assert migrations.revisions()[0] == migrations.HEAD
 
 
 def test_a_store_of_a_newer_schema_is_refused_and_left_alone(store, tmp_path):
