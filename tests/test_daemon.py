@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,7 @@ def test_a_bad_version_is_rolled_back_while_nobody_watches(tmp_path):
         until(lambda: events(running.store, "incident.resolved"), "the incident is over")
         until(lambda: any(body and body["state"] == "resolved" for _, body in told.got), "people were told so")
         assert desk.server.flips == ["1"] and running.running.terminate() == 0
-    with Store.open(running.store).read() as ledger:
-        assert list(ledger.broken_links()) == []
+    assert Store.open(running.store).verify() == []
 
 
 # Ended and killed in the middle
@@ -221,3 +221,232 @@ def test_a_kill_in_the_middle_of_a_rollback_has_exactly_one_effect(tmp_path, fir
         assert Path(f"{running.store}.daemon").exists()  # killed again: it could not clean up, and the next start is not misled
         with agent(config) as again:
             assert again.running.terminate() == 0
+
+
+def test_twenty_restarts_in_a_storm_act_once_and_bring_no_herd(tmp_path):
+    """Fault row 8: killed as soon as it watches, with a rollback under way; the run that lives through too many starts is parked."""
+    with ready_to_act(tmp_path) as (desk, config):
+        config.write_text(config.read_text().replace("serving.ready, every: 1s", "serving.ready, every: 50s"))
+        switch = Switch(desk, first=True)
+        with agent(config) as running:
+            spoiled(desk)
+            until(switch.reached.is_set, "the switch is being thrown")
+            running.running.kill()
+        began, before = time.monotonic(), asked(desk.server)
+        for _ in range(20):
+            with agent(config) as running:
+                running.running.kill()
+        slots = (time.monotonic() - began) / 50 + 1
+        assert asked(desk.server) - before <= slots + 1
+        assert desk.server.flips == ["1"] and len(runs(running.store)) == 1
+        run = last(running.store)
+        assert run is not None and run.state in ("succeeded", "stuck"), run
+
+
+# The configuration changes
+
+
+def test_a_new_configuration_is_used_on_sighup_and_a_bad_one_is_refused_and_told(tmp_path, server):
+    with receiving() as told:
+        config = configured(tmp_path, server, told=told)
+        good = config.read_text()
+        with agent(config) as running:
+            until(lambda: asked(server) >= 1, "it looks")
+            config.write_text(good.replace("serving.ready", "serving.redy"))
+            running.send(signal.SIGHUP)
+            until(lambda: any("config.refused" in key or "refused" in body["text"] for key, body in _told(told)), "people were told")
+            seen = asked(server)
+            until(lambda: asked(server) > seen + 1, "the old configuration stays in use")
+            config.write_text(
+                good.replace("      - {check: serving.parity", "      - {check: serving.latency, every: 1s}\n      - {check: serving.parity")
+            )
+            running.send(signal.SIGHUP)
+            until(lambda: "fraud/serving.latency" in signals(running.store), "the new watch looks")
+            assert running.running.terminate() == 0
+        (refused,) = events(running.store, "config.refused")
+        assert "did you mean 'serving.ready'?" in refused and "the old one stays" in refused
+
+
+def _told(receiver: Receiver) -> list[tuple[str, Any]]:
+    return [(headers["idempotency-key"], body) for headers, body in receiver.got]
+
+
+# Who may not start
+
+
+def failed(config: Path, code: int) -> str:
+    """What a daemon says that ends with this code before it watches."""
+    with start(python("agent.cli", "-c", config, "run")) as running:
+        assert running.process.wait(30) == code, running.text
+        return running.text
+
+
+def test_a_second_daemon_on_one_store_is_refused_and_names_the_first(tmp_path, server):
+    config = configured(tmp_path, server)
+    with agent(config) as running:
+        assert f"is held by process {running.running.pid}" in failed(config, 3)
+        assert running.get("/healthz")[0] == 200
+
+
+def test_a_port_that_is_taken_is_a_clear_error(tmp_path, server):
+    config = configured(tmp_path, server)
+    port = server.address.rpartition(":")[2]
+    config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    said = failed(config, 2)
+    assert f"error: listen: cannot listen on 127.0.0.1:{port}" in said and "choose another port" in said and "Traceback" not in said
+    assert not Path(f"{store_of(config)}.daemon").exists()
+
+
+def test_a_store_of_a_newer_version_is_left_alone(tmp_path, server):
+    """Fault row 16."""
+    config = configured(tmp_path, server)
+    Store.open(store_of(config)).close()
+    with sqlite3.connect(store_of(config)) as store:
+        store.execute("UPDATE alembic_version SET version_num = '9999'")
+    said = failed(config, 4)
+    assert f"error: {store_of(config)} has schema 9999, made by a newer Watchkeeper" in said and "upgrade the program" in said
+
+
+# A store that fails
+
+
+def test_a_corrupt_store_is_set_aside_loudly_and_the_watch_goes_on(tmp_path, server):
+    """Fault row 15."""
+    with receiving() as told:
+        config = configured(tmp_path, server, told=told)
+        Store.open(store_of(config)).close()
+        with store_of(config).open("r+b") as damaged:
+            damaged.seek(4096)
+            damaged.write(os.urandom(8192))
+        with agent(config) as running:
+            until(lambda: any("set aside" in body["text"] for _, body in _told(told)), "people were told")
+            until(lambda: asked(server) >= 1, "it looks")
+            assert "the store was damaged" in running.running.text and running.running.terminate() == 0
+        assert list(tmp_path.glob("watchkeeper.db.corrupt-*")) and "restore a backup" in events(running.store, "store.corrupt")[0]
+
+
+@contextmanager
+def locked_by_another(running: Agent) -> Iterator[None]:
+    """Fault row 14: another program holds the file."""
+    with sqlite3.connect(running.store, isolation_level=None, timeout=30) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@contextmanager
+def full_disk(running: Agent) -> Iterator[None]:
+    """Fault row 12: the kernel lets this process write nothing more, as on a file system without room."""
+    before = resource.prlimit(running.running.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(running.running.pid, resource.RLIMIT_FSIZE, (1, before[1]))
+    yield
+    resource.prlimit(running.running.pid, resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("fault", [locked_by_another, full_disk])
+def test_looks_go_on_without_the_store_it_says_so_and_nothing_is_lost(tmp_path, server, fault):
+    """The heartbeat stops meanwhile, so that whoever waits for it notices: fault row 34."""
+    with receiving() as told, receiving() as heart:
+        config = configured(tmp_path, server, told=told, rest=f"heartbeat: {{url: '{heart.url}', every: 1s}}\n")
+        with agent(config) as running:
+            until(lambda: len(heart.got) >= 2 and running.reasons() == [], "the heart beats")
+            with fault(running):
+                until(running.reasons, "it says that it is not ready", 30)
+                assert "store" in running.reasons()[0]
+                seen, beats = asked(server), len(heart.got)
+                until(lambda: asked(server) >= seen + 4, "looks go on")
+                assert len(heart.got) <= beats + 1
+                server.up = False
+                until(lambda: told.got, "people are told all the same")
+                server.up = True
+                assert running.metric("watchkeeper_store_afloat") == 1 and running.metric("watchkeeper_loop_lag_seconds") < 1
+            until(lambda: running.reasons() == [], "it is ready again", 30)
+            until(lambda: events(running.store, "incident.resolved"), "the incident is over")
+            beats = len(heart.got)
+            until(lambda: len(heart.got) > beats, "the heart beats again")
+            assert running.running.terminate() == 0
+        store = Store.open(running.store)
+        with store.read() as ledger:
+            looks = sum(row["looks"] for row in ledger.rollups("fraud/serving.ready", datetime(2000, 1, 1, tzinfo=UTC)))
+        assert looks == signals(running.store)["fraud/serving.ready"].seq >= seen and store.verify() == []
+
+
+# Checks, clocks and channels that misbehave
+
+HANGS = """
+    from agent import Table, Verdict, check, ok
+
+    @check(pillar="monitoring", asks="Does it ever end?")
+    def hangs(live: Table) -> Verdict:
+        while True:
+            pass
+"""
+
+
+def test_a_check_that_never_ends_is_killed_at_its_deadline_and_the_others_are_on_time(tmp_path, server):
+    """Fault row 24."""
+    with plugin_box.install(tmp_path, {"spin": HANGS}) as package:
+        more = "      - {check: spin.hangs, every: 2s, within: 1s}"
+        config = configured(tmp_path, server, more)
+        live = 'live: {url: "sqlite:log.db?table=predictions", time: {column: at, tz: UTC}, id: request_id}'
+        config.write_text(config.read_text().replace("      registry:", f"      {live}\n      registry:"))
+        with agent(config, env={"PYTHONPATH": str(tmp_path / f"site-{package}")}) as running:
+            until(lambda: (one := signals(running.store).get("fraud/spin.hangs")) is not None and one.seq >= 3, "it was killed thrice", 40)
+            assert "was not done after 1s; its worker was killed" in signals(running.store)["fraud/spin.hangs"].reason
+            in_time, all_of_them = running.metric('watchkeeper_lateness_seconds_bucket{le="1"}'), running.metric("watchkeeper_lateness_seconds_count")
+            assert in_time >= 0.99 * all_of_them > 10
+            assert running.running.terminate() == 0
+
+
+@pytest.mark.parametrize("answer", ["500", "nothing"])
+def test_a_channel_that_fails_holds_up_neither_looks_nor_a_rollback(tmp_path, answer):
+    """Fault row 30."""
+    with receiving() as told, ready_to_act(tmp_path, told) as (desk, config):
+        told.always = (500, {})
+        if answer == "nothing":
+            told.gate.clear()
+        with agent(config) as running:
+            until(lambda: asked(desk.server) >= 2, "it looks")
+            spoiled(desk)
+            until(lambda: desk.server.flips == ["1"], "traffic is back on version 1")
+            until(lambda: told.got, "a letter is on its way")
+            seen = asked(desk.server)
+            until(lambda: asked(desk.server) >= seen + 2, "looks go on")
+            assert running.reasons() == []
+            told.always = (200, {})
+            told.gate.set()
+            until(lambda: running.metric("watchkeeper_letters_waiting") == 0, "all letters went out in the end", 40)
+            assert running.running.terminate() == 0
+
+
+@pytest.mark.parametrize("hours", [-1, 1], ids=["back", "on"])
+def test_looks_go_on_when_the_clock_is_set(tmp_path, server, hours):
+    """Fault rows 9 and 10: libfaketime moves the wall clock of the running process."""
+    library = next(need("faketime").resolve().parent.parent.glob("lib/**/libfaketimeMT.so.1"))
+    setting = tmp_path / "faketime"
+    setting.write_text("+0")
+    (tmp_path / "sitecustomize.py").write_text("import threading, time\ntime.sleep = lambda seconds: threading.Event().wait(seconds) and None\n")
+    env = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(setting), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    env["PYTHONPATH"] = str(tmp_path)  # libfaketime 0.9.10 breaks time.sleep
+    with agent(configured(tmp_path, server), env=env) as running:
+        until(lambda: asked(server) >= 3, "it looks")
+        setting.write_text(f"{hours:+d}h")
+        until(lambda: running.metric("watchkeeper_clock_jumps_total") >= 1, "the jump is noticed")
+        seen, began = asked(server), time.monotonic()
+        until(lambda: asked(server) >= seen + 5, "looks go on", 12)
+        assert (asked(server) - seen) / (time.monotonic() - began) < 3, "no burst of looks to catch up"
+        until(lambda: running.reasons() == [], "it is ready")
+        assert running.running.terminate() == 0
+    assert len(events(running.store, "clock_jump")) >= 1
+
+
+def test_the_halt_file_holds_a_running_daemon_within_a_second(tmp_path):
+    with ready_to_act(tmp_path) as (desk, config), agent(config) as running:
+        until(lambda: asked(desk.server) >= 2, "it looks")
+        Path(f"{running.store}.halt").touch()
+        until(lambda: running.metric("watchkeeper_halted") == 1, "it is halted", 1)
+        spoiled(desk)
+        until(lambda: (run := last(running.store)) is not None and "halted" in run.said, "a run waits")
+        assert desk.server.flips == []
+        Path(f"{running.store}.halt").unlink()
+        until(lambda: desk.server.flips == ["1"], "it goes on")
