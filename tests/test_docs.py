@@ -180,7 +180,7 @@ def test_every_benchmark_is_in_the_benchmarks_page() -> None:
 def test_every_make_target_the_pages_name_is_in_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (HOUSE / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for page in PAGES:
-        for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")):
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)(?=[\s`]|$)", page.read_text(encoding="utf-8"), re.MULTILINE):
             assert target in targets, f"{title(page)}: there is no `make {target}`"
 
 
