@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from agent import _rows as rows
@@ -31,6 +32,7 @@ from agent.model import (
     digest,
     plan_from_json,
     reading_from_json,
+    speakable,
     to_json,
 )
 
@@ -48,6 +50,7 @@ LEASE, SERVED, GOOD, LETTER = _table(rows.LeaseRow), _table(rows.ServedRow), _ta
 SILENCE, SETTING = _table(rows.SilenceRow), _table(rows.SettingRow)
 CHAINED = {"finding": FINDING, "event": EVENT}
 GENESIS = "0" * 64
+OVER = ("resolved", "reviewed")
 
 _SIGNAL_COLUMNS = [column.name for column in SIGNAL.columns]
 
@@ -91,7 +94,7 @@ class Ledger:
         self.conn = conn
         self._known = signals
         self.signals: dict[str, Signal] = {}  # put in this transaction, not yet written
-        self._rollups: dict[tuple[str, datetime], list[Any]] = {}
+        self._rollups: dict[tuple[str, datetime], tuple[Any, ...]] = {}
         self.link = link  # the last link of the evidence chain, once read
 
     # Signals, roll-ups, memory
@@ -101,7 +104,7 @@ class Ledger:
             return self.signals[watch]
         if self._known is not None:
             return self._known.get(watch)
-        row = self._one(select(SIGNAL).where(SIGNAL.c.watch == watch))
+        row = self.one(select(SIGNAL).where(SIGNAL.c.watch == watch))
         return None if row is None else _make(Signal, row, status=Status(row["status"]))
 
     def all_signals(self) -> list[Signal]:
@@ -118,14 +121,11 @@ class Ledger:
     def roll_up(self, watch: str, at: datetime, good: bool, value: float | None) -> None:
         """Count one look into its minute."""
         key = (watch, at.replace(second=0, microsecond=0))
-        row = self._rollups.setdefault(key, [0, 0, 0, None, 0.0, None])
-        row[0] += 1
-        row[1] += good
-        if value is not None and value == value:
-            row[2] += 1
-            row[3] = value if row[3] is None else min(row[3], value)
-            row[4] += value
-            row[5] = value if row[5] is None else max(row[5], value)
+        looks, fine, readings, low, total, high = self._rollups.get(key, (0, 0, 0, None, 0.0, None))
+        if value is not None and math.isfinite(value):
+            low, high = value if low is None else min(low, value), value if high is None else max(high, value)
+            readings, total = readings + 1, total + value
+        self._rollups[key] = (looks + 1, fine + good, readings, low, total, high)
 
     def rollups(self, watch: str, since: datetime) -> list[Mapping[str, Any]]:
         """Minute rows of a watch: looks, good, readings, low, total, high."""
@@ -143,7 +143,7 @@ class Ledger:
 
     def memory(self, watch: str) -> tuple[int, str, Json] | None:
         """(seq, rule, body) of what the watch's check returned last."""
-        row = self._one(select(MEMORY).where(MEMORY.c.watch == watch))
+        row = self.one(select(MEMORY).where(MEMORY.c.watch == watch))
         return None if row is None else (row["seq"], row["rule"], row["body"])
 
     def put_memory(self, watch: str, seq: int, rule: str, body: Json) -> None:
@@ -154,7 +154,7 @@ class Ledger:
 
     def finding_at(self, watch: str, end: datetime) -> Finding | None:
         """The finding of that window, if it was kept."""
-        row = self._one(select(FINDING).where(FINDING.c.watch == watch, FINDING.c.end_at == end))
+        row = self.one(select(FINDING).where(FINDING.c.watch == watch, FINDING.c.end_at == end))
         return None if row is None else _finding(row)
 
     def keep(self, data: Mapping[str, bytes], **values: Any) -> int:
@@ -182,7 +182,7 @@ class Ledger:
         return [_finding(row) for row in self._all(query)]
 
     def file(self, name: str) -> bytes | None:
-        row = self._one(select(FILE).where(FILE.c.digest == name))
+        row = self.one(select(FILE).where(FILE.c.digest == name))
         return None if row is None else row["body"]
 
     def record(
@@ -197,7 +197,7 @@ class Ledger:
         body: Mapping[str, Json] | None = None,
     ) -> int:
         """Append one event to the record and chain it."""
-        values = {"at": at, "kind": kind, "what": what, "service": service, "incident": incident, "run": run, "body": to_json(body or {})}
+        values = {"at": at, "kind": kind, "what": speakable(what), "service": service, "incident": incident, "run": run, "body": to_json(body or {})}
         return self._chained("event", at, values)
 
     def events(
@@ -226,46 +226,35 @@ class Ledger:
     def _chained(self, kind: str, at: datetime, values: Mapping[str, Any]) -> int:
         ref = self._insert(CHAINED[kind], values)
         own = digest(values)
-        self.link = _link(self.last_link(), own)
+        self.link = link(self.last_link(), own)
         self._insert(EVIDENCE, {"at": at, "kind": kind, "ref": ref, "digest": own, "link": self.link})
         return ref
 
     def last_link(self) -> str:
         if self.link is None:
-            row = self._one(select(EVIDENCE.c.link).order_by(EVIDENCE.c.seq.desc()).limit(1)) or self._one(
+            row = self.one(select(EVIDENCE.c.link).order_by(EVIDENCE.c.seq.desc()).limit(1)) or self.one(
                 select(CHECKPOINT.c.link).order_by(CHECKPOINT.c.seq.desc()).limit(1)
             )
             self.link = GENESIS if row is None else row["link"]
         return self.link
 
-    def broken_links(self) -> Iterator[str]:
-        """A sentence for every place where the chain does not hold; nothing when it does."""
-        start = self._one(select(CHECKPOINT).order_by(CHECKPOINT.c.seq.desc()).limit(1))
-        link, seq = (GENESIS, 0) if start is None else (start["link"], start["seq"])
-        for row in self._stream(select(EVIDENCE).order_by(EVIDENCE.c.seq)):
-            if row["seq"] != seq + 1:
-                yield f"evidence {seq + 1} to {row['seq'] - 1} is missing"
-            if row["link"] != _link(link, row["digest"]):
-                yield f"evidence {row['seq']} ({row['kind']} {row['ref']}, {row['at']:%Y-%m-%d %H:%M:%S}Z) does not follow from what is before it"
-            link, seq = row["link"], row["seq"]
-        for kind, table in CHAINED.items():
-            joined = select(table, EVIDENCE.c.digest.label("sealed")).join(
-                EVIDENCE, and_(EVIDENCE.c.ref == table.c.id, EVIDENCE.c.kind == kind), isouter=True
-            )
-            for row in self._stream(joined):
-                body = {name: row[name] for name in table.columns.keys() if name != "id"}
-                if row["sealed"] is not None and digest(body) != row["sealed"]:
-                    yield f"{kind} {row['id']} is not what was sealed"
-                if row["sealed"] is None and (start is None):
-                    yield f"{kind} {row['id']} is not in the chain"
-
     def prune(self, findings_before: datetime, rollups_before: datetime, evidence_before: datetime, now: datetime) -> int:
-        """Drop bodies of old findings, old roll-ups and, behind a checkpoint, old links. Returns how many findings were dropped."""
-        dropped = self.conn.execute(delete(FINDING).where(FINDING.c.looked_at < findings_before)).rowcount
+        """Drop bodies of old findings, old roll-ups and, behind a checkpoint, old links. Returns how many findings were dropped.
+
+        The findings of what is in an open incident stay until it is over.
+        """
+        concerned = select(MEMBER.c.watch).join(INCIDENT, INCIDENT.c.id == MEMBER.c.incident).where(INCIDENT.c.state.not_in(OVER))
+        dropped = self.conn.execute(delete(FINDING).where(FINDING.c.looked_at < findings_before, FINDING.c.watch.not_in(concerned))).rowcount
+        if dropped:
+            self.conn.execute(text("DELETE FROM file WHERE digest NOT IN (SELECT named.value FROM finding, json_each(finding.data) AS named)"))
+            self.record(
+                now, "retention", f"{dropped} findings from before {findings_before:%Y-%m-%d} dropped", body={"findings_before": findings_before}
+            )
         self.conn.execute(delete(ROLLUP).where(ROLLUP.c.minute_at < rollups_before))
-        last = self._one(select(EVIDENCE).where(EVIDENCE.c.at < evidence_before).order_by(EVIDENCE.c.seq.desc()).limit(1))
+        last = self.one(select(EVIDENCE).where(EVIDENCE.c.at < evidence_before).order_by(EVIDENCE.c.seq.desc()).limit(1))
         if last is not None:
-            self.conn.execute(delete(EVENT).where(EVENT.c.at < evidence_before))
+            sealed = select(EVIDENCE.c.ref).where(EVIDENCE.c.kind == "event", EVIDENCE.c.seq <= last["seq"])
+            self.conn.execute(delete(EVENT).where(EVENT.c.id.in_(sealed)))
             self._insert(CHECKPOINT, {"seq": last["seq"], "at": now, "link": last["link"]})
             self.conn.execute(delete(EVIDENCE).where(EVIDENCE.c.seq <= last["seq"]))
         return dropped
@@ -273,7 +262,7 @@ class Ledger:
     # Incidents
 
     def incident(self, number: int) -> Incident | None:
-        row = self._one(select(INCIDENT).where(INCIDENT.c.id == number))
+        row = self.one(select(INCIDENT).where(INCIDENT.c.id == number))
         return None if row is None else self._incident(row)
 
     def open_incidents(self, service: str) -> list[Incident]:
@@ -284,7 +273,7 @@ class Ledger:
         """Incidents, newest first."""
         query = select(INCIDENT).order_by(INCIDENT.c.id.desc()).limit(limit)
         if open_only:
-            query = query.where(INCIDENT.c.state.not_in(("resolved", "reviewed")))
+            query = query.where(INCIDENT.c.state.not_in(OVER))
         if service is not None:
             query = query.where(INCIDENT.c.service == service)
         return [self._incident(row) for row in self._all(query)]
@@ -311,14 +300,14 @@ class Ledger:
 
     def want(self, **values: Any) -> tuple[Run, bool]:
         """A new run, or the active one of that runbook on that service: (run, whether it is new)."""
-        row = self._one(select(RUN).where(RUN.c.service == values["service"], RUN.c.runbook == values["runbook"], RUN.c.state.in_(ACTIVE)))
+        row = self.one(select(RUN).where(RUN.c.service == values["service"], RUN.c.runbook == values["runbook"], RUN.c.state.in_(ACTIVE)))
         if row is not None:
             return self._run(row), False
         full = {"state": "proposed", "drill": False, "parameters": {}, "recoveries": 0, "said": "", **values}
         return _make(Run, {**full, "id": self._insert(RUN, full)}), True
 
     def run(self, number: int) -> Run | None:
-        row = self._one(select(RUN).where(RUN.c.id == number))
+        row = self.one(select(RUN).where(RUN.c.id == number))
         return None if row is None else self._run(row)
 
     def runs(self, active_only: bool = False, service: str | None = None, since: datetime | None = None, limit: int = 100) -> list[Run]:
@@ -359,7 +348,7 @@ class Ledger:
 
     def last_drill(self, service: str, runbook: str) -> Run | None:
         """The newest drill of that runbook on that service that succeeded."""
-        row = self._one(
+        row = self.one(
             select(RUN)
             .where(RUN.c.service == service, RUN.c.runbook == runbook, RUN.c.drill, RUN.c.state == "succeeded")
             .order_by(RUN.c.id.desc())
@@ -392,7 +381,7 @@ class Ledger:
     # What is served, and what was good
 
     def served_now(self, service: str) -> Served | None:
-        row = self._one(select(SERVED).where(SERVED.c.service == service, SERVED.c.until_at.is_(None)).order_by(SERVED.c.id.desc()).limit(1))
+        row = self.one(select(SERVED).where(SERVED.c.service == service, SERVED.c.until_at.is_(None)).order_by(SERVED.c.id.desc()).limit(1))
         return None if row is None else _make(Served, row)
 
     def serve(self, service: str, version: str, at: datetime) -> None:
@@ -463,7 +452,7 @@ class Ledger:
         return bool(self.conn.execute(update(SILENCE).where(SILENCE.c.id == number, SILENCE.c.until_at > at).values(until_at=at)).rowcount)
 
     def setting(self, key: str) -> Json:
-        row = self._one(select(SETTING).where(SETTING.c.key == key))
+        row = self.one(select(SETTING).where(SETTING.c.key == key))
         return None if row is None else row["value"]
 
     def set(self, key: str, value: Json, at: datetime, by: str) -> None:
@@ -476,17 +465,19 @@ class Ledger:
         key = self.conn.execute(insert(table).values(**values)).inserted_primary_key
         return int(key[0]) if key else 0
 
-    def _one(self, query: Any) -> Mapping[str, Any] | None:
+    def one(self, query: Any) -> Mapping[str, Any] | None:
+        """The first row of a query; None when it has none."""
         return cast("Mapping[str, Any] | None", self.conn.execute(query).mappings().first())
 
     def _all(self, query: Any) -> list[Mapping[str, Any]]:
         return [dict(row) for row in self.conn.execute(query).mappings()]
 
-    def _stream(self, query: Any) -> Iterator[Mapping[str, Any]]:
+    def stream(self, query: Any) -> Iterator[Mapping[str, Any]]:
+        """The rows of a query, a thousand in memory at a time."""
         yield from cast("Iterator[Mapping[str, Any]]", self.conn.execution_options(yield_per=1000).execute(query).mappings())
 
 
-def _link(before: str, own: str) -> str:
+def link(before: str, own: str) -> str:
     return hashlib.sha256(f"{before}{own}".encode()).hexdigest()
 
 

@@ -490,7 +490,12 @@ def to_json(value: Any) -> Json:
 def digest(value: Json) -> str:
     """sha256 of the canonical JSON text of a value."""
     text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def speakable(text: str) -> str:
+    """Text that can be written as UTF-8: the half characters JSON lets through become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}

@@ -12,7 +12,7 @@ from agent import incidents
 from agent.changes import see_served
 from agent.judge import judge
 from agent.look import Tell, confirmed, look
-from agent.model import Finding, Reading, Signal, Status, Verdict, Window, to_json
+from agent.model import Finding, Reading, Signal, Status, Verdict, Window, speakable, to_json
 from agent.store import Ledger
 from agent.world import Watched, World
 
@@ -47,7 +47,7 @@ def found(w: Watched, window: Window, now: datetime, verdict: Verdict, version: 
         end_at=window.end,
         looked_at=now,
         status=verdict.status,
-        reason=verdict.reason[:2000],
+        reason=speakable(verdict.reason[:2000]),
         reading=verdict.reading,
         parts=verdict.parts,
         version=version,

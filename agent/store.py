@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import queue
 import random
@@ -16,17 +17,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
+from agent import _proof
 from agent import _rows as rows
 from agent._ledger import Ledger
 from agent.errors import StoreBusyError, StoreCorruptError, StoreError, StoreFullError, StoreSchemaError
 from agent.model import UTC, Signal
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Work = Callable[[Ledger], T]
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "glusterfs", "ceph", "lustre", "afs")
@@ -137,7 +140,9 @@ class Store:
     def submit(self, work: Work[T], *, urgent: bool = False, durable: bool = False) -> Future[T]:
         """Hand work to the writer; what is not urgent may wait 50 ms for company."""
         job = _Job(work, urgent, durable)
-        if self._jobs.qsize() > ROOM and not urgent:
+        if self._closed:
+            job.future.set_exception(StoreError(f"{self.path} is closed; nothing more is written to it"))
+        elif self._jobs.qsize() > ROOM and not urgent:
             job.future.set_exception(StoreFullError(f"{ROOM} pieces of work already wait for {self.path}; this look is let go"))
         else:
             self._jobs.put(job)
@@ -225,7 +230,9 @@ class Store:
             try:
                 done = self._transact(self._engine, batch, any(job.durable for job in batch), self._signals)
                 break
-            except DatabaseError as problem:
+            except Exception as problem:  # noqa: BLE001 - whatever work does, the writer goes on
+                if not _of_the_disk(problem):
+                    return _one_by_one(self._commit, batch, problem)
                 self.errors += 1
                 if _locked(problem) and time.monotonic() - began < self._patience:
                     time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, not a secret
@@ -265,7 +272,8 @@ class Store:
         signals = dict(self._afloat.signals_before)  # what is seen meanwhile stays what memory has
         try:
             self._transact(self._engine, list(self._afloat.jobs), True, signals)
-        except DatabaseError:
+        except Exception:
+            log.exception("%s cannot take yet what was done in memory", self.path)
             self.errors += 1
             self._afloat.try_at = time.monotonic() + 1.0
             return False
@@ -287,7 +295,7 @@ class Store:
         """Everything wrong with the file or with its chain of evidence; an empty list when nothing is."""
         with self.read() as ledger:
             found = [str(row[0]) for row in ledger.conn.exec_driver_sql("PRAGMA integrity_check(20)") if row[0] != "ok"]
-            return found or list(ledger.broken_links())
+            return found or list(_proof.broken(ledger))
 
 
 class _Afloat:
@@ -302,21 +310,28 @@ class _Afloat:
             _seed(source, target)
 
     def take(self, batch: list[_Job], signals: dict[str, Signal]) -> None:
-        done: list[tuple[_Job, Any, BaseException | None]] = []
+        """Do the work in memory, and keep what succeeded to be done again on disk."""
+        try:
+            done, seen = self._transact(batch, signals)
+        except Exception as problem:  # noqa: BLE001 - as on disk
+            return _one_by_one(lambda one: self.take(one, signals), batch, problem)
+        signals.update(seen)
+        self.jobs.extend(job for job, _, problem in done if problem is None and not job.reads)
+        _settle(done)
+
+    def _transact(self, batch: list[_Job], signals: dict[str, Signal]) -> tuple[list[tuple[_Job, Any, BaseException | None]], dict[str, Signal]]:
+        refused = StoreFullError(f"nothing that changes the world is begun: {self.why}")
         with self.engine.connect() as conn:
             conn.exec_driver_sql("BEGIN")
             ledger = Ledger(conn, signals)
-            for job in batch:
-                if job.durable:
-                    done.append((job, None, StoreFullError(f"nothing that changes the world is begun: {self.why}")))
-                else:
-                    done.append((job, *_attempt(ledger, job)))
-                    if not job.reads:
-                        self.jobs.append(job)
-            ledger.flush()
-            conn.exec_driver_sql("COMMIT")
-        signals.update(ledger.signals)
-        _settle(done)
+            try:
+                done = [(job, None, refused) if job.durable else (job, *_attempt(ledger, job)) for job in batch]
+                ledger.flush()
+                conn.exec_driver_sql("COMMIT")
+            except BaseException:
+                conn.exec_driver_sql("ROLLBACK")
+                raise
+        return done, ledger.signals
 
 
 def _seed(source: Connection, target: Connection) -> None:
@@ -332,19 +347,23 @@ def _seed(source: Connection, target: Connection) -> None:
             target.execute(table.insert(), copied)
 
 
+def _one_by_one(commit: Callable[[list[_Job]], None], batch: list[_Job], problem: Exception) -> None:
+    """Something in the batch cannot be written: alone, each piece of work fails or succeeds for itself."""
+    for job in batch if len(batch) > 1 else ():
+        commit([job])
+    if len(batch) == 1 and not batch[0].future.done():
+        batch[0].future.set_exception(problem)
+
+
 def _attempt(ledger: Ledger, job: _Job) -> tuple[Any, BaseException | None]:
     """One piece of work in a savepoint: its failure undoes itself and nobody else's."""
     before, rollups, link = dict(ledger.signals), dict(ledger._rollups), ledger.link
     ledger.conn.exec_driver_sql("SAVEPOINT job")
     try:
         result = job.work(ledger)
-    except DatabaseError as problem:
-        if not isinstance(problem, OperationalError):
-            ledger.conn.exec_driver_sql("ROLLBACK TO job")
-            ledger.signals, ledger._rollups, ledger.link = before, rollups, link
-            return None, problem
-        raise
     except Exception as problem:
+        if _of_the_disk(problem):
+            raise
         ledger.conn.exec_driver_sql("ROLLBACK TO job")
         ledger.signals, ledger._rollups, ledger.link = before, rollups, link
         return None, problem
@@ -376,6 +395,11 @@ def _engine(path: Path) -> Engine:
 
 def _locked(problem: DatabaseError) -> bool:
     return "locked" in str(problem.orig) or "busy" in str(problem.orig)
+
+
+def _of_the_disk(problem: Exception) -> TypeGuard[DatabaseError]:
+    """Whether the file, and not the work, is at fault: locked, full, read-only, damaged."""
+    return isinstance(problem, DatabaseError) and type(_translated(problem, Path())) is not StoreError
 
 
 def _translated(problem: DatabaseError, path: Path) -> StoreError:

@@ -21,7 +21,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 # A module of agent/ imports only what stands before it: left to right, top to bottom. "" is the front door, `agent` itself.
 FLOORS = (
     ("errors", "model", "plugins", "", "stats", "reply", "dial", "credential", "proxy", "wire", "targets"),
-    ("config", "_rows", "migrations", "_ledger", "store", "metrics", "notify", "rebuild", "perform", "_worker", "workers", "listing", "knock", "starter", "logs"),
+    ("config", "_rows", "migrations", "_ledger", "_proof", "store", "metrics", "notify", "rebuild", "perform", "_worker", "workers", "listing", "knock", "starter", "logs"),
     ("incidents", "world", "changes", "judge", "look", "observe", "permit", "actions", "respond", "watch", "standing", "audit", "verbs"),
     ("slots", "scheduler", "web", "daemon", "reach", "hands", "show", "door", "commands", "cli"),
 )

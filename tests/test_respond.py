@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent import verbs
+from agent._proof import broken
 from agent.errors import PlanError
 from agent.model import Run
 from agent.store import Store
@@ -284,7 +285,7 @@ def test_killed_at_every_durable_commit_no_effect_is_lost_or_repeated(tmp_path, 
                 assert code == 0
             with Store.open(store).read() as ledger:
                 run = ledger.runs()[0]
-                assert list(ledger.broken_links()) == []
+                assert list(broken(ledger)) == []
             expected = ("compensated", ["1", "2"]) if taken_back else ("succeeded", ["1"])
             assert (run.state, desk.server.flips) == expected, f"killed {where} durable commit {n}: {run.said}"
             if code == 0:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from agent import plugins
+from agent import _proof, plugins
 from agent.changes import sources
 from agent.config import Config, ServiceConfig
 from agent.credential import shown
@@ -35,7 +35,7 @@ def collect(config: Config, ledger: Ledger, services: Sequence[str], since: date
 
 def evidence(ledger: Ledger) -> dict[str, Json]:
     """Whether the chain of evidence holds, and its last link: whoever wrote that link down before can tell whether this is the same chain."""
-    problems = list(ledger.broken_links())
+    problems = list(_proof.broken(ledger))
     return {"verified": not problems, "problems": problems, "last_link": ledger.last_link()}
 
 
