@@ -96,7 +96,7 @@ class PredictionLog:
         try:
             await self.app(scope, heard, told)
         finally:
-            self._keep({**seen, "seconds": time.perf_counter() - began})
+            self.keep({**seen, "seconds": time.perf_counter() - began})
 
     def close(self, within: float = 5.0) -> None:
         """Writes what waits and stops; called by itself when the server shuts down."""
@@ -104,7 +104,8 @@ class PredictionLog:
             self._queue.put(None, timeout=within)
         self._thread.join(within)
 
-    def _keep(self, seen: Mapping[str, Any]) -> None:
+    def keep(self, seen: Mapping[str, Any]) -> None:
+        """Logs one exchange: at, seconds, status, probe, and the bodies asked and said as bytes. For servers that take no middleware."""
         try:
             self._queue.put_nowait(seen)
         except queue.Full:

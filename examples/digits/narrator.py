@@ -9,7 +9,7 @@ import textwrap
 import time
 from typing import Any
 
-COLOURS = {"operator": "cyan", "users": "magenta", "upstream": "yellow", "agent": "green", "story": "bold"}
+COLOURS = {"operator": "cyan", "users": "magenta", "upstream": "yellow", "agent": "green", "ada": "blue", "story": "bold"}
 MARGIN = 20  # columns of time and name
 
 
@@ -19,10 +19,21 @@ class Narrator:
     def __init__(self, plain: bool = False, as_json: bool = False) -> None:
         self.began_at, self.json = time.time(), as_json
         self._console: Any = None
+        self._status: Any = None
         if not as_json and not plain and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
             from rich.console import Console
 
             self._console = Console(highlight=False)
+
+    def __enter__(self) -> Narrator:
+        if self._console:
+            self._status = self._console.status("")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
 
     @property
     def seconds(self) -> float:
@@ -37,6 +48,11 @@ class Narrator:
             self._coloured(f"{seconds:6.1f} s", who, what)
         else:
             print(f"{seconds:6.1f} s  {who:<9} {what}", flush=True)
+
+    def now(self, text: str) -> None:
+        """What the last line of a terminal shows, until it is next said."""
+        if self._status:
+            self._status.update(text)
 
     def also(self, text: str) -> None:
         """Lines that belong to no moment: headings, figures, what to try."""

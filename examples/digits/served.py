@@ -54,5 +54,5 @@ def folder_of(path: Path) -> Path:
     """Makes a folder that may be there already, unless it holds an earlier demo."""
     path.mkdir(parents=True, exist_ok=True)
     if (path / "watchkeeper.yaml").exists():
-        raise FileExistsError(f"{path} holds an earlier demo; name another folder, or remove it")
+        raise FileExistsError(f"{path} holds an earlier demo")
     return path

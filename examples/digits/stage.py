@@ -66,6 +66,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.actors: list[Actor] = []
+        self.killed: list[str] = []  # those that did not end when asked to
         self.env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(HOUSE), os.environ.get("PYTHONPATH")))), "PYTHONUNBUFFERED": "1"}
 
     def __enter__(self) -> Stage:
@@ -98,8 +99,8 @@ class Stage:
         self.actors.remove(actor)
         return True
 
-    def end(self) -> list[str]:
-        """Ends everything: asked first, killed after the grace or at a second Ctrl-C. Gives the names of those that had to be killed."""
+    def end(self) -> None:
+        """Ends everything: asked first, killed after the grace or at a second Ctrl-C."""
         try:
             for actor in self.actors:
                 with contextlib.suppress(ProcessLookupError):
@@ -112,8 +113,8 @@ class Stage:
             late = [actor for actor in self.actors if actor.left]
             for actor in late:
                 actor.kill()
+            self.killed += [actor.name for actor in late]
             self.actors.clear()
-        return [actor.name for actor in late]
 
 
 def fetch(url: str, body: Any = None) -> Any:
@@ -127,6 +128,15 @@ def fetch(url: str, body: Any = None) -> Any:
         raise BrokenOffError(f"{url} answered {refused.code}: {refused.read()[:300].decode('utf-8', 'replace')}") from refused
     except (OSError, ValueError) as problem:
         raise BrokenOffError(f"{url} does not answer: {problem}") from problem
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of it is answered with 200."""
+    try:
+        with DIRECT.open(url, timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
 
 def printed_url(actor: Actor, after: str) -> str | None:
