@@ -110,7 +110,8 @@ def db_path(call: Call) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where the agent's page listens.  [default: a free port]")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Play in this folder, and leave everything there.")
 @click.option("--plain", is_flag=True, help="No colours, whatever the terminal.")
-def demo(call: Call, once: bool, port: int, keep: Path | None, plain: bool) -> None:
+@click.option("--mlserver", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PROGRAM", help="Play against MLServer instead.")
+def demo(call: Call, once: bool, port: int, keep: Path | None, plain: bool, mlserver: Path | None) -> None:
     """Watch a real model server go bad and be put right, on this machine.
 
     A model server, its users and the agent are started, each a process of its own; a bad version is deployed, and then the data breaks.
@@ -118,7 +119,7 @@ def demo(call: Call, once: bool, port: int, keep: Path | None, plain: bool) -> N
     from agent.starter import demonstrate
 
     flags = [word for word, on in (("--once", once), ("--plain", plain), ("--json", call.json)) if on]
-    demonstrate([*flags, f"--port={port}", *([f"--keep={keep}"] if keep else [])])
+    demonstrate([*flags, f"--port={port}", *([f"--keep={keep}"] if keep else []), *([f"--mlserver={mlserver}"] if mlserver else [])])
 
 
 @command('eval "$(watchkeeper completion bash)"')

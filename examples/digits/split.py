@@ -14,6 +14,7 @@ class Split:
 
     bad: int
     answers: int
+    deployed: float  # the deployment began
     first_bad: float  # the first of them was asked
     found: float  # the finding that failed
     decided: float  # the run was allowed to begin
@@ -68,7 +69,7 @@ def split(answers: Sequence[Mapping[str, Any]], deployed: float, incident: Mappi
     if not (wrong and began and tried and flips and found):
         return None
     first, last = min(moment(one["at"]) for one in wrong), max(moment(one["answered_at"]) for one in wrong)
-    return Split(len(wrong), len(since), first, found[0], began[0], tried[0], flips[0], last)
+    return Split(len(wrong), len(since), deployed, first, found[0], began[0], tried[0], flips[0], last)
 
 
 def moment(text: str) -> float:
