@@ -62,17 +62,24 @@ def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Ve
     A window that was judged already gives back its finding and changes nothing. When the clock was set back, what reads rows by their time
     waits until it is past what it has judged; what looks at the present goes on.
     """
+    if w.key not in world.watched:  # the configuration was changed while it was looked at
+        return None
     before = ledger.signal(finding.watch)
     if before is not None and finding.end_at <= before.end_at and not (_set_back(before, finding) and "window" not in w.words):
         return ledger.finding_at(finding.watch, finding.end_at)
     if before is not None and before.rule != finding.rule and verdict.memory is not None:
         finding = replace(finding, reason=f"{finding.reason} (memory started afresh: the watch's settings changed)")
     seq = (before.seq if before else 0) + 1
-    kept = incidents.keeps(before, finding.status, w.watch.every, finding.looked_at) and ledger.finding_at(w.key, finding.end_at) is None
+    kept = incidents.keeps(before, finding.status, w.watch.every, finding.looked_at) and not _known(ledger, before, finding)
     signal = incidents.follow(before, finding, w.rules, seq=seq, kept=kept)
     finding = _remember(ledger, finding, verdict, signal, kept)
     judge(world, ledger, w, before, signal, finding)
     return finding
+
+
+def _known(ledger: Ledger, before: Signal | None, finding: Finding) -> bool:
+    """Whether that window has its finding already: not when it is later than all there were, which costs no query to see."""
+    return (before is None or finding.end_at <= before.end_at) and ledger.finding_at(finding.watch, finding.end_at) is not None
 
 
 def _set_back(before: Signal, finding: Finding) -> bool:

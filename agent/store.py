@@ -47,6 +47,9 @@ class _Job:
     future: Future[Any] = field(default_factory=Future)
 
 
+_Done = list[tuple[_Job, Any, BaseException | None]]  # what each piece of work gave back, or why it was undone
+
+
 class Store:
     """Rows kept, words out. `write` hands work to the writer thread; `read` is a snapshot.
 
@@ -242,13 +245,13 @@ class Store:
                 return
         _settle(done)
 
-    def _transact(self, engine: Engine, batch: list[_Job], durable: bool, signals: dict[str, Signal]) -> list[tuple[_Job, Any, BaseException | None]]:
+    def _transact(self, engine: Engine, batch: list[_Job], durable: bool, signals: dict[str, Signal]) -> _Done:
         with engine.connect() as conn:
             conn.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             conn.exec_driver_sql("BEGIN IMMEDIATE")
             ledger = Ledger(conn, signals, self._link)
             try:
-                done = [(job, *_attempt(ledger, job)) for job in batch]
+                done = _done(ledger, batch)
                 ledger.flush()
                 if durable:
                     self._mark("before")
@@ -259,7 +262,7 @@ class Store:
                 raise
         if durable:
             self._mark("after")
-        signals.update(ledger.signals)
+        _update(signals, ledger)
         self._link = ledger.link
         self.written_at = time.monotonic()
         return done
@@ -315,23 +318,24 @@ class _Afloat:
             done, seen = self._transact(batch, signals)
         except Exception as problem:  # noqa: BLE001 - as on disk
             return _one_by_one(lambda one: self.take(one, signals), batch, problem)
-        signals.update(seen)
+        _update(signals, seen)
         self.jobs.extend(job for job, _, problem in done if problem is None and not job.reads)
         _settle(done)
 
-    def _transact(self, batch: list[_Job], signals: dict[str, Signal]) -> tuple[list[tuple[_Job, Any, BaseException | None]], dict[str, Signal]]:
+    def _transact(self, batch: list[_Job], signals: dict[str, Signal]) -> tuple[_Done, Ledger]:
         refused = StoreFullError(f"nothing that changes the world is begun: {self.why}")
         with self.engine.connect() as conn:
             conn.exec_driver_sql("BEGIN")
             ledger = Ledger(conn, signals)
             try:
-                done = [(job, None, refused) if job.durable else (job, *_attempt(ledger, job)) for job in batch]
+                done: _Done = [(job, None, refused) for job in batch if job.durable]
+                done += _done(ledger, [job for job in batch if not job.durable])
                 ledger.flush()
                 conn.exec_driver_sql("COMMIT")
             except BaseException:
                 conn.exec_driver_sql("ROLLBACK")
                 raise
-        return done, ledger.signals
+        return done, ledger
 
 
 def _seed(source: Connection, target: Connection) -> None:
@@ -355,23 +359,45 @@ def _one_by_one(commit: Callable[[list[_Job]], None], batch: list[_Job], problem
         batch[0].future.set_exception(problem)
 
 
+def _done(ledger: Ledger, batch: list[_Job]) -> _Done:
+    """All of it together, which costs least; when that fails, each piece of work alone: its failure undoes itself and nobody else's."""
+    if len(batch) > 1:
+        with contextlib.suppress(_Undone), _undoing(ledger):
+            return [(job, job.work(ledger), None) for job in batch]
+    return [(job, *_attempt(ledger, job)) for job in batch]
+
+
 def _attempt(ledger: Ledger, job: _Job) -> tuple[Any, BaseException | None]:
-    """One piece of work in a savepoint: its failure undoes itself and nobody else's."""
-    before, rollups, link = dict(ledger.signals), dict(ledger._rollups), ledger.link
-    ledger.conn.exec_driver_sql("SAVEPOINT job")
     try:
-        result = job.work(ledger)
+        with _undoing(ledger):
+            return job.work(ledger), None
+    except _Undone as undone:
+        return None, undone.__cause__
+
+
+class _Undone(Exception):
+    """Work raised what is its own fault, and was undone."""
+
+
+@contextlib.contextmanager
+def _undoing(ledger: Ledger) -> Iterator[None]:
+    try:
+        with ledger.apart():
+            yield
     except Exception as problem:
         if _of_the_disk(problem):
             raise
-        ledger.conn.exec_driver_sql("ROLLBACK TO job")
-        ledger.signals, ledger._rollups, ledger.link = before, rollups, link
-        return None, problem
-    ledger.conn.exec_driver_sql("RELEASE job")
-    return result, None
+        raise _Undone from problem
 
 
-def _settle(done: list[tuple[_Job, Any, BaseException | None]]) -> None:
+def _update(signals: dict[str, Signal], ledger: Ledger) -> None:
+    """What a transaction that is kept leaves in memory."""
+    signals.update(ledger.signals)
+    for watch in ledger.forgotten:
+        signals.pop(watch, None)
+
+
+def _settle(done: _Done) -> None:
     for job, result, problem in done:
         if job.future.done():
             continue
