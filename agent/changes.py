@@ -12,7 +12,7 @@ from agent.incidents import RELEASE
 from agent.model import Event, Json, digest, to_json
 from agent.store import Ledger
 from agent.wire import deadline
-from agent.world import World
+from agent.world import Watched, World
 
 PATIENCE = timedelta(seconds=2)  # for one question about what is served
 
@@ -49,13 +49,16 @@ def see_served(world: World, service: ServiceConfig) -> str | None:
     return version
 
 
-def served_by(world: World, service: ServiceConfig) -> Mapping[str, float]:
-    """Share of the traffic by version as the router tells it, else the server; empty when neither can."""
-    for role, ask in (("router", lambda a: a.served()), ("server", lambda a: {v: 1.0} if (v := a.version()) else {})):
-        found = _asked(world, service, role, ask)
-        if found:
-            return {name: share for name, share in found.items() if share > 0}
-    return {}
+def served_by(world: World, service: ServiceConfig) -> Mapping[str, float] | None:
+    """Share of the traffic by version as the router tells it, or the server where there is no router; None when it cannot be told.
+
+    A router that does not answer is not stood in for: what a server names first may be another version than the one with the traffic.
+    """
+    if "router" in service.targets:
+        found = _asked(world, service, "router", lambda a: a.served())
+    else:
+        found = _asked(world, service, "server", lambda a: {v: 1.0} if (v := a.version()) else None)
+    return {name: share for name, share in found.items() if share > 0} if found else None
 
 
 def see_changes(world: World, service: ServiceConfig) -> None:
@@ -79,6 +82,9 @@ def _note(ledger: Ledger, service: str, seen: Mapping[str, Json], changed: Mappi
     for what, value in changed.items():
         if what in seen and not (what == "weights" and len(value) < 2 and len(seen[what] or {}) < 2):
             ledger.record(now, f"change.{what}", _told(what, seen[what], value), service=service, body={"from": seen[what], "to": value})
+        if what == "registry":
+            for name in sorted(name for name in value if name in (seen.get(what) or {}) and value[name] != seen[what][name]):
+                ledger.spoil(service, name, "its files in the registry changed", now)
     ledger.set(f"seen/{service}", {**seen, **changed}, now, "watchkeeper")
 
 
@@ -98,21 +104,38 @@ def _soak(world: World, service: ServiceConfig, now: datetime) -> None:
     version = world.served.get(service.name)
     with world.store.read() as ledger:
         served, goods = ledger.served_now(service.name), {name for name, _, _ in ledger.goods(service.name)}
+        spoiled = ledger.spoiled(service.name)
     for name, by in _declared(world, service).items():
-        if name not in goods:
+        if name not in goods and name not in spoiled:
             _find_good(world, service, name, by, now)
-    if version is None or version in goods or served is None or served.version != version:
+    if version is None or version in goods or served is None or served.version != version or now - served.since_at < service.soak:
         return
-    judges = [w.key for w in world.of_service(service.name) if w.cause in RELEASE]
-    signals = [world.store.signal(key) for key in judges]
-    steady = bool(judges) and all(s is not None and s.state == "ok" and s.looked_at > served.since_at for s in signals)
-    if steady and now - served.since_at >= service.soak:
+    judges = [w for w in world.of_service(service.name) if w.cause in RELEASE]
+    if judges and all(_steady(world, w, served.since_at, now - service.soak) for w in judges):
         _find_good(world, service, version, "soak", now)
+
+
+def _steady(world: World, w: Watched, served_at: datetime, since: datetime) -> bool:
+    """Whether every look since then was ok, with no two looks in a row missing, and one of them at what is served now."""
+    signal, now = world.store.signal(w.key), world.clock()
+    if signal is None or signal.state != "ok" or signal.since_at > since or signal.looked_at <= served_at:
+        return False
+    with world.store.read() as ledger:
+        minutes = ledger.rollups(w.key, since)
+    looked = [since, *(row["minute_at"] for row in minutes), now]
+    longest = max(later - earlier for earlier, later in zip(looked, looked[1:], strict=False))
+    return all(row["good"] == row["looks"] for row in minutes) and longest <= 2 * w.watch.every + timedelta(minutes=1)
 
 
 def _declared(world: World, service: ServiceConfig) -> Mapping[str, str]:
     found = _asked(world, service, "registry", lambda a: {v.version: v.declared_good_by for v in a.versions() if v.declared_good_by})
     return found or {}
+
+
+def registered(world: World, service: ServiceConfig) -> list[str] | None:
+    """The versions its registry knows; None when there is no registry or it does not answer."""
+    found: list[str] | None = _asked(world, service, "registry", lambda a: [v.version for v in a.versions()])
+    return found
 
 
 def _find_good(world: World, service: ServiceConfig, version: str, by: str, now: datetime) -> None:

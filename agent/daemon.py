@@ -22,7 +22,7 @@ from agent import metrics, notify, permit, verbs, web
 from agent.changes import see_changes
 from agent.config import Config
 from agent.errors import ConfigError, StoreError
-from agent.judge import escalate
+from agent.judge import escalate, let_go
 from agent.model import Finding, Locator, error
 from agent.observe import fold, found, observe
 from agent.respond import Responder
@@ -177,8 +177,7 @@ class Daemon:
                 if before:
                     ledger.record(now, "change.config", "the configuration of Watchkeeper changed", body={"digest": config.digest})
                 ledger.set("config", {"digest": config.digest}, now, "watchkeeper")
-            for gone in [s for s in ledger.all_signals() if s.watch not in self.world.watched]:
-                ledger.forget_signal(gone.watch)
+            let_go(self.world, ledger, now)
             if self.store.aside:
                 said = f"the store failed its integrity check; it was set aside as {self.store.aside} and a new one begun: restore a backup"
                 self._told(ledger, "store.corrupt", said)

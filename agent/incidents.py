@@ -70,9 +70,13 @@ def keeps(before: Signal | None, status: Status, every: timedelta, now: datetime
     return before.status is not status or now - before.kept_at >= timedelta(hours=1)
 
 
-def suppressed_by(needs: Iterable[str], signals: Mapping[str, Signal]) -> str | None:
-    """The first needed watch that is itself bad or blind: then what hangs on it is recorded, but opens nothing."""
-    return next((name for name in needs if name in signals and signals[name].state in ("bad", "blind")), None)
+def suppressed_by(needs: Iterable[str], signals: Mapping[str, Signal], failed: bool = False) -> str | None:
+    """The first needed watch that is itself bad, or blind where this one could not see either: then this one is recorded, but opens nothing.
+
+    A fail behind a watch that is only blind was seen all the same, and counts.
+    """
+    hide = ("bad",) if failed else ("bad", "blind")
+    return next((name for name in needs if name in signals and signals[name].state in hide), None)
 
 
 def silenced(watch: str, silences: Iterable[Silence], now: datetime) -> Silence | None:
@@ -87,7 +91,7 @@ def joined(incident: Incident, watch: str) -> Member | None:
 
 def storm(bad_since: Mapping[str, datetime], services: int, now: datetime, within: timedelta) -> list[str]:
     """The services that turned bad together when they are three, or a fifth of all and at least two; else an empty list."""
-    together = sorted(service for service, since in bad_since.items() if now - since <= within)
+    together = sorted(service for service, since in bad_since.items() if abs(now - since) <= within)
     return together if len(together) >= 3 or (len(together) >= 2 and len(together) >= 0.2 * services) else []
 
 
@@ -136,9 +140,11 @@ def due_to_tell(incident: Incident, line: int, ack_within: timedelta, now: datet
     """How many people in the line owner, escalation[0], ... should have been told by now."""
     if incident.over or line == 0:
         return 0
-    if incident.acknowledged_at is not None or incident.state in ("mitigating", "mitigated"):
+    if incident.acknowledged_at is not None:
+        return incident.told
+    if incident.state in ("mitigating", "mitigated"):
         return max(incident.told, 1)
-    return min(line, 1 + int((now - incident.opened_at) / ack_within))
+    return min(line, 1 + max(0, int((now - incident.opened_at) / ack_within)))
 
 
 def _whole(length: timedelta) -> timedelta:

@@ -15,6 +15,7 @@ from agent.world import Watched, World, mode_of, runbook_for
 
 TOGETHER = timedelta(seconds=2)  # how long a page waits for what belongs to it
 Severity: TypeAlias = Literal["page", "ticket"]
+State: TypeAlias = Literal["open", "acknowledged"]
 ALL = "*"  # the service name of an incident that belongs to no single one
 
 
@@ -24,12 +25,19 @@ def judge(world: World, ledger: Ledger, w: Watched, before: Signal | None, signa
         return
     opened = [*ledger.open_incidents(w.service.name), *ledger.open_incidents(ALL)]
     within = next((incident for incident in opened if incidents.joined(incident, w.key)), None)
-    if signal.state == "ok" and within is not None:
-        clear(world, ledger, within, w.key, finding.looked_at, "is ok again")
+    if signal.state == "ok":
+        for incident in opened:
+            if incidents.joined(incident, w.key):
+                clear(world, ledger, incident, w.key, finding.looked_at, "is ok again")
     elif signal.state in ("bad", "blind") and finding.status in (Status.FAIL, Status.ERROR):
         severity: Severity = "page" if finding.status is Status.FAIL and w.severity == "page" else "ticket"
-        if within is None or (within.severity == "ticket" and severity == "page"):
-            worsen(world, ledger, w, within, severity, before, finding)
+        member = incidents.joined(within, w.key) if within else None
+        ticket = within if within is not None and (within.severity, severity) == ("ticket", "page") else None
+        failed = finding.status is Status.FAIL
+        if within is None or member is None or ticket is not None or (failed and member.cause == "blind"):
+            worsen(world, ledger, w, ticket, severity, before, finding)
+        elif failed and within.service != ALL:
+            linger(ledger, w, within, before, signal, finding)
 
 
 def worsen(world: World, ledger: Ledger, w: Watched, ticket: Incident | None, severity: Severity, before: Signal | None, finding: Finding) -> None:
@@ -38,22 +46,43 @@ def worsen(world: World, ledger: Ledger, w: Watched, ticket: Incident | None, se
     What can wait joins whatever is open; what pages never disappears in a ticket that has been open for weeks.
     """
     now = finding.looked_at
-    parent = incidents.suppressed_by(w.watch.needed, {name: s for name in w.watch.needed if (s := ledger.signal(name)) is not None})
+    failed = finding.status is Status.FAIL
+    parent = incidents.suppressed_by(w.watch.needed, {name: s for name in w.watch.needed if (s := ledger.signal(name)) is not None}, failed)
     if parent is not None:
         if before is None or before.status is not finding.status:
             ledger.record(now, "suppressed", f"{w.key} {finding.status}; suppressed: it needs {parent}", service=w.service.name)
         return
-    failed = finding.status is Status.FAIL
     member = Member(w.key, finding.check, now, finding.reason, w.cause if failed else "blind")
-    if _storm(world, ledger, w, member, now):
-        return
+    stormy = _storm(world, ledger, w, member, severity, now)
     if ticket is not None:
         clear(world, ledger, ticket, w.key, now, "now pages")
+    if stormy:
+        return
     incident = next((i for i in ledger.open_incidents(w.service.name) if severity == "ticket" or i.severity == "page"), None)
     opened = incident is None
     incident = _open(ledger, w, member, severity, now) if incident is None else _join(ledger, incident, member, now)
     announce(world, ledger, w, incident, member, opened, now)
     if failed:
+        want(ledger, w, incident, before, finding)
+
+
+def linger(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, signal: Signal, finding: Finding) -> None:
+    """A watch in an incident fails still, or again: what was mitigated did not hold, or what a runbook was wanted for is not what is served now."""
+    began = finding.looked_at - timedelta(seconds=finding.seconds)
+    if incident.state == "mitigated":
+        if (began if w.rules.exact else finding.start_at) > incident.changed_at:
+            state: State = "acknowledged" if incident.acknowledged_at else "open"
+            ledger.save_incident(replace(incident, state=state, changed_at=finding.looked_at))
+            said = f"{w.key} fails again: {finding.reason}"
+            ledger.record(finding.looked_at, "incident.relapsed", said, service=w.service.name, incident=incident.id)
+            want(ledger, w, incident, before, finding)
+        return
+    last = next((run for run in ledger.runs(service=w.service.name) if run.incident == incident.id), None)
+    if last is None or last.active:
+        return
+    was = ledger.served_at(w.service.name, last.wanted_at)
+    released = was is not None and finding.version not in (None, was.version)
+    if released or (last.state == "expired" and last.mode == "auto" and not signal.flapping):
         want(ledger, w, incident, before, finding)
 
 
@@ -76,39 +105,63 @@ def _join(ledger: Ledger, incident: Incident, member: Member, now: datetime) -> 
     return joined
 
 
-def _storm(world: World, ledger: Ledger, w: Watched, member: Member, now: datetime) -> bool:
-    """Whether this watch belongs to a storm: three services, or a fifth of them, bad within an interval.
+def _storm(world: World, ledger: Ledger, w: Watched, member: Member, severity: Severity, now: datetime) -> bool:
+    """Whether this watch belongs to a storm: three services, or a fifth of them, bad or unseen within an interval.
 
-    Then one incident stands for all of them, and nothing acts by itself until it is over.
+    Then one incident stands for all of them, and nothing acts by itself until it is over. What turns bad long after it began is its own.
     """
-    opened = {i.service: i for i in ledger.incidents(open_only=True) if i.severity == "page"}
+    opened = {i.service: i for i in ledger.incidents(open_only=True) if _grave(i.severity, i.members)}
     everywhere, name = opened.pop(ALL, None), w.service.name
+    within = min(max(w.watch.every, timedelta(seconds=10)), timedelta(minutes=5))
     if everywhere is None:
-        within = min(max(w.watch.every, timedelta(seconds=10)), timedelta(minutes=5))
+        if not _grave(severity, [member]):
+            return False
         since = {name: now} | {service: i.opened_at for service, i in opened.items()}
         together = incidents.storm(since, len(world.config.services), now, within)
         if not together:
             return False
-        everywhere = _storm_breaks(world, ledger, [opened[other] for other in together if other in opened], together, within, now)
-    if name in opened:
+        everywhere = _storm_breaks(world, ledger, [opened[other] for other in together if other in opened], together, within, member, now)
+    elif now - everywhere.opened_at > max(within, w.watch.every * w.rules.of) and not any(m.watch.startswith(f"{name}/") for m in everywhere.members):
+        return False
+    if name in opened and opened[name].severity == "page":
         return False
     ledger.put_member(everywhere.id, member)
     ledger.record(now, "incident.joined", f"{member.watch}: {member.reason}", service=name, incident=everywhere.id)
     return True
 
 
-def _storm_breaks(world: World, ledger: Ledger, children: Sequence[Incident], together: Sequence[str], within: timedelta, now: datetime) -> Incident:
+def _grave(severity: str, members: Sequence[Member]) -> bool:
+    """What pages, or cannot be seen, may be part of a storm; a ticket that can wait is not."""
+    return severity == "page" or any(m.cause == "blind" and m.cleared_at is None for m in members)
+
+
+def _storm_breaks(
+    world: World, ledger: Ledger, children: Sequence[Incident], together: Sequence[str], within: timedelta, member: Member, now: datetime
+) -> Incident:
     said = f"{len(together)} services turned bad within {spell(within)}: {', '.join(together)}; automatic action is halted"
     everywhere = ledger.add_incident(ALL, "page", said, now)
     ledger.record(now, "incident.opened", said, incident=everywhere.id)
-    ledger.set("halt", {"on": True, "why": said}, now, "storm")
+    if not (ledger.setting("halt") or {}).get("on"):
+        ledger.set("halt", {"on": True, "why": said, "storm": everywhere.id}, now, "storm")
     for child in children:
-        ledger.withdraw(child.id, f"part of incident {everywhere.id}")
+        if ledger.withdraw(child.id, f"part of incident {everywhere.id}"):
+            ledger.save_incident(replace(child, told=0))  # if it is still open when the storm is over, somebody must hear of it
         ledger.record(now, "incident.suppressed", f"part of incident {everywhere.id}", service=child.service, incident=child.id)
-    post(ledger, everywhere, world.channels, "opened", said, now)
-    told = replace(everywhere, told=1)
-    ledger.save_incident(told)
-    return told
+    if incidents.silenced(member.watch, ledger.silences(now), now) is None:
+        everywhere = replace(everywhere, told=len(world.channels))
+        post(ledger, everywhere, world.channels, "opened", said, now)
+        ledger.save_incident(everywhere)
+    return everywhere
+
+
+def let_go(world: World, ledger: Ledger, now: datetime) -> None:
+    """Forget the watches that the configuration no longer names: an incident cannot wait for what nobody looks at."""
+    for incident in ledger.incidents(open_only=True):
+        for member in incident.members:
+            if member.cleared_at is None and member.watch not in world.watched:
+                clear(world, ledger, ledger.incident(incident.id) or incident, member.watch, now, "is not watched any more")
+    for gone in [signal.watch for signal in ledger.all_signals() if signal.watch not in world.watched]:
+        ledger.forget_signal(gone)
 
 
 def clear(world: World, ledger: Ledger, incident: Incident, watch: str, now: datetime, why: str) -> None:
@@ -123,9 +176,9 @@ def clear(world: World, ledger: Ledger, incident: Incident, watch: str, now: dat
     over = replace(incident, state="resolved", resolved_at=now, changed_at=now)
     ledger.save_incident(over)
     ledger.record(now, "incident.resolved", said, service=incident.service, incident=incident.id)
-    if incident.service == ALL and (ledger.setting("halt") or {}).get("on"):
+    if (ledger.setting("halt") or {}).get("storm") == incident.id:
         ledger.set("halt", {"on": False, "why": "the storm is over"}, now, "storm")
-    line = world.channels if incident.service == ALL else world.line(world.config.services.get(incident.service))[: incident.told]
+    line = world.line(world.config.services.get(incident.service))[: incident.told]
     post(ledger, over, line, "resolved", said, now)
 
 
@@ -157,7 +210,9 @@ def escalate(world: World, ledger: Ledger, now: datetime) -> None:
     """Tell the next in line of every incident that nobody acknowledged in time, and those that a silence, now over, kept quiet."""
     silences = ledger.silences(now)
     storm = any(i.service == ALL for i in ledger.incidents(open_only=True))
-    for incident in () if storm else ledger.incidents(open_only=True):
+    for incident in ledger.incidents(open_only=True):
+        if storm and incident.service != ALL:
+            continue
         line, due = _due(world, incident, now)
         quiet = all(incidents.silenced(m.watch, silences, now) for m in incident.members if m.cleared_at is None)
         if not quiet and incident.told and incident.acknowledged_at is None:
@@ -165,7 +220,7 @@ def escalate(world: World, ledger: Ledger, now: datetime) -> None:
         if due <= incident.told or quiet:
             continue
         late = f"nobody acknowledged it within {spell(world.ack_within)}"
-        said = late if incident.told else "it is still open, and the silence is over"
+        said = late if incident.told else "it is still open, and what kept it quiet is over"
         ledger.save_incident(replace(incident, told=due))
         ledger.record(now, "told.escalated", f"telling {line[due - 1]}: {said}", service=incident.service, incident=incident.id)
         post(ledger, incident, line[incident.told : due], f"escalated/{due}", f"{said}: {incident.title}", now)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent import incidents, plugins
+from agent.changes import registered
 from agent.errors import PlanError
 from agent.look import Tell
 from agent.model import Finding, Incident, Json, Plan, Run, Silence, spell
@@ -101,7 +102,9 @@ def resume(world: World, by: str) -> None:
 
 def good(world: World, service: str, version: str, by: str) -> None:
     """A named person's word that a version is good, so that it can be rolled back to."""
-    world.service(service)
+    known = registered(world, world.service(service))
+    if known is not None and version not in known:
+        raise PlanError(f"no version '{version}' of {service} is registered{plugins.suggest(version, known)}")
 
     def do(ledger: Ledger) -> None:
         ledger.declare_good(service, version, by, world.clock())

@@ -250,7 +250,7 @@ def test_a_silence_keeps_people_quiet_and_the_record_whole_and_ends_by_telling(t
         desk.later(3700)
         desk.world.store.write(lambda ledger: escalate(desk.world, ledger, desk.world.clock()))
         with desk.world.store.read() as ledger:
-            assert "the silence is over" in ledger.letters()[0]["body"]["text"]
+            assert "what kept it quiet is over" in ledger.letters()[0]["body"]["text"]
 
 
 def test_a_silence_that_matches_nothing_is_refused(tmp_path):
