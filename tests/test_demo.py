@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import signal
@@ -11,12 +12,15 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
+from examples.digits.split import pulse, split
 from tests import processes
 
 DEMO = (sys.executable, "-m", "examples.digits.demo")
@@ -151,11 +155,16 @@ def test_nothing_is_left_when_it_is_ended_in_the_middle(place: Place, how: signa
     assert how == signal.SIGKILL or not list((place.folder / "temporary files").glob("watchkeeper*"))
 
 
-def test_an_actor_that_ends_breaks_the_story_off_with_its_last_lines(place: Place) -> None:
-    models = place.folder / "kept" / "models"
+def untrained(place: Place) -> Path:
+    """A folder in which the demo finds models that are none, and so comes to an early end."""
+    models = place.folder / uuid.uuid4().hex / "models"
     models.mkdir(parents=True)
     (models / "stream.jsonl").write_text("{}\n")
-    code, said = place.play("--once", "--keep", models.parent)
+    return models.parent
+
+
+def test_an_actor_that_ends_breaks_the_story_off_with_its_last_lines(place: Place) -> None:
+    code, said = place.play("--once", "--keep", untrained(place))
     assert code == 1
     assert "BROKEN OFF: start: the model server ended with status 1" in said and "there is no version" in said
     assert place.clean()
@@ -173,6 +182,50 @@ def test_a_folder_that_cannot_be_written_is_said_so(place: Place) -> None:
     file.touch()
     code, said = place.play("--once", "--keep", file / "inside")
     assert code == 2 and "the demo cannot write its files" in said and "--keep" in said
+
+
+@pytest.mark.parametrize(("variable", "colours"), [("HARMLESS", True), ("NO_COLOR", False)])
+def test_a_terminal_gets_colours_unless_it_asks_for_none(place: Place, variable: str, colours: bool) -> None:
+    place.env |= {variable: "1", "TERM": "xterm-256color"}
+    ours, theirs = pty.openpty()
+    line = [*DEMO, "--once", "--keep", str(untrained(place))]
+    with subprocess.Popen(line, env=place.env, cwd=place.folder, stdout=theirs, stderr=theirs, stdin=theirs) as running:
+        os.close(theirs)
+        said = b"".join(pieces(ours))
+        assert running.wait(60) == 1
+    assert (b"\x1b[" in said) is colours and b"BROKEN OFF" in said
+
+
+def pieces(terminal: int) -> Iterator[bytes]:
+    """All that is written to a terminal until nobody has it open any more."""
+    with suppress(OSError):
+        while piece := os.read(terminal, 65536):
+            yield piece
+
+
+def test_the_time_of_bad_answers_is_split_without_rest() -> None:
+    def answer(asked: float, wrong: bool) -> dict[str, object]:
+        return {"at": at(asked), "answered_at": at(asked + 0.25), "status": 200, "wrong": wrong}
+
+    incident = {
+        "members": [{"watch": "digits/serving.parity", "since_at": at(12)}],
+        "events": [
+            {"kind": "run.began", "what": "", "at": at(13)},
+            {"kind": "step", "what": "flip: trying, 1", "at": at(13.5)},
+            {"kind": "step", "what": "flip: trying, 2", "at": at(13.75)},
+        ],
+        "runs": [{"steps": [{"name": "flip", "state": "done", "ended_at": at(14)}]}],
+    }
+    answers = [answer(9, True), answer(10.5, True), answer(11, False), answer(14, True), answer(15, False)]
+    found = split(answers, 10, incident, "digits/serving.parity")
+    assert found and dict(found.parts) == {"detect": 1.5, "decide": 1.5, "flip": 0.5, "drain": 0.25}
+    assert (found.bad, found.answers) == (2, 4) and sum(found.parts.values()) == found.last_bad - found.first_bad
+    assert split(answers[:1], 10, incident, "digits/serving.parity") is None
+    assert pulse(answers, 15.5).startswith("answers a second: 0 good, 1 bad ▁")
+
+
+def at(second: float) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()
 
 
 @pytest.mark.timeout(240)

@@ -50,20 +50,23 @@ def missing(port: int) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Tells the story; 0 when all of it was seen, 1 when a step was missed, 2 when it could not begin."""
+    """Tells the story; 0 when all of it was seen, 1 when a step was missed, 2 when it could not begin, 130 when it was interrupted."""
     given = arguments(argv)
     why = missing(given.port)
-    try:
-        folder = folder_of(given.keep) if given.keep and not why else None
-        folder = (folder or Path(tempfile.mkdtemp(prefix="watchkeeper demo "))).resolve()
-    except OSError as problem:
-        why = f"the demo cannot write its files: {problem}; name another folder with --keep DIR"
     if why:
-        print(f"error: {why}", file=sys.stderr)
-        return 2
+        return _refused(why)
+    try:
+        folder = folder_of(given.keep) if given.keep else Path(tempfile.mkdtemp(prefix="watchkeeper demo "))
+    except OSError as problem:
+        return _refused(f"the demo cannot write its files: {problem}; name another folder with --keep DIR")
     for one in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, _as_ctrl_c)
-    return perform(given, folder)
+    return perform(given, folder.resolve())
+
+
+def _refused(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return 2
 
 
 def _as_ctrl_c(*_: object) -> None:
@@ -79,12 +82,13 @@ def perform(given: argparse.Namespace, folder: Path) -> int:
             seen = _played(Story(stage, narrator, server, given.port), narrator, given.once)
     except KeyboardInterrupt:
         narrator.tell("story", "stopped")
+    finally:
+        if not given.keep:
+            tidy(folder, seen)
     if stage.killed:
         narrator.tell("story", f"MISSED end: {', '.join(stage.killed)} did not end when asked to, and had to be killed")
         seen = seen or 1
     narrator.tell("story", "nothing is left running")
-    if not given.keep:
-        tidy(folder, seen)
     return seen
 
 
@@ -120,7 +124,7 @@ def linger(story: Story, narrator: Narrator) -> None:
 
 
 def tidy(folder: Path, seen: int) -> None:
-    """Leaves of a temporary folder what people were told to read: the audit page; everything when the story went wrong."""
+    """Leaves of a temporary folder what people were told to read: the audit page; everything when a step was missed."""
     if seen == INTERRUPTED:
         shutil.rmtree(folder, ignore_errors=True)
     elif seen == 0:

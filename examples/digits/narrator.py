@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from typing import Any
 
 COLOURS = {"operator": "cyan", "users": "magenta", "upstream": "yellow", "agent": "green", "ada": "blue", "story": "bold"}
@@ -49,10 +50,10 @@ class Narrator:
         else:
             print(f"{seconds:6.1f} s  {who:<9} {what}", flush=True)
 
-    def now(self, text: str) -> None:
-        """What the last line of a terminal shows, until it is next said."""
+    def now(self, text: Callable[[], str]) -> None:
+        """What the last line of a terminal shows, until it is next said; not asked for where there is no terminal."""
         if self._status:
-            self._status.update(text)
+            self._status.update(text())
 
     def also(self, text: str) -> None:
         """Lines that belong to no moment: headings, figures, what to try."""

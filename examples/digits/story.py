@@ -218,7 +218,7 @@ class Story:
                 self.narrator.tell("agent", event["what"], moment(event["at"]))
         for letter in self.letters.new():
             self.narrator.tell("ada", f"gets a letter: {textwrap.shorten(letter, 140, placeholder=' ...')}")
-        self.narrator.now(pulse(self.answers.all, time.time()))
+        self.narrator.now(lambda: pulse(self.answers.all, time.time()))
 
     def instead(self) -> str:
         """How everything stands, for who wants to know why a step was missed."""
