@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import secrets
 import signal
 import threading
@@ -43,6 +44,7 @@ LATE = 5.0  # seconds of lag after which the loop is not ready
 def run(path: Path, *, say: Callable[[str], None] = log.info) -> int:
     """Run the agent on a configuration until SIGTERM or SIGINT; the exit code. ConfigError and StoreError before anything is started."""
     config = configuration.load(path)
+    _many_connections()
     with locked(Path(config.store)):
         store = Store.open(config.store, set_aside=True).start()
         try:
@@ -55,6 +57,13 @@ def run(path: Path, *, say: Callable[[str], None] = log.info) -> int:
         finally:
             store.close()
     return 0
+
+
+def _many_connections() -> None:
+    """As many open connections as this machine allows a process: one is kept for each target, and the usual limit is a thousand."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # then fewer are kept, and looks cost more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Daemon:
@@ -127,7 +136,8 @@ class Daemon:
         while not self._over.wait(0.2):
             if self._reload.is_set():
                 self._reload.clear()
-                self.reload()
+                with _logged("reload"):
+                    self.reload()
 
     def stop(self) -> None:
         """End `serve`."""
@@ -219,6 +229,8 @@ class Daemon:
         said = f"the wall clock moved by {seconds:+.1f} s against the monotonic one; every watch was planned anew"
         log.warning("%s", said)
         self.store.submit(lambda ledger: ledger.record(self.world.clock(), "clock_jump", said, body={"seconds": seconds}))
+        if seconds < 0:
+            self.store.submit(lambda ledger: ledger.hurry(self.world.clock()))
 
     # Loops
 

@@ -146,6 +146,13 @@ def test_what_only_workers_need_is_never_imported_by_the_daemon(tmp_path, server
         assert [name for name in ("numpy", "scipy", "pyarrow", "duckdb", "pandas", "onnxruntime") if f"/{name}/" in mapped] == []
 
 
+def test_it_takes_all_the_connections_the_machine_allows(tmp_path, server):
+    with agent(configured(tmp_path, server), "sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh") as running:
+        limits = Path(f"/proc/{running.running.pid}/limits").read_text()
+        (soft, hard) = next(line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files"))
+        assert soft == hard != "256"
+
+
 def test_a_bad_version_is_rolled_back_while_nobody_watches(tmp_path):
     with receiving() as told, ready_to_act(tmp_path, told) as (desk, config), agent(config) as running:
         until(lambda: asked(desk.server) >= 3, "it looks")
