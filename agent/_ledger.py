@@ -409,6 +409,11 @@ class Ledger:
             self.conn.execute(statement.on_conflict_do_update(index_elements=["thing"], set_={"run": run, "token": token}))
         return token
 
+    def holders(self, things: Sequence[str]) -> set[int]:
+        """The runs that hold any of these."""
+        held = self.conn.execute(select(LEASE.c.run).where(LEASE.c.thing.in_(things), LEASE.c.run.is_not(None))).scalars()
+        return {int(run) for run in held if run is not None}
+
     def still_holds(self, run: int, things: Sequence[str]) -> int:
         """The run's fencing token; LeaseLostError when any of its leases is another's now."""
         held = self._all(select(LEASE).where(LEASE.c.thing.in_(things), LEASE.c.run == run))
@@ -486,6 +491,10 @@ class Ledger:
 
     def letter_dropped(self, key: str, channel: str, why: str) -> None:
         self._letter(key, channel, state="dropped", error=why)
+
+    def hurry(self, now: datetime) -> None:
+        """Let everything that waits be due: the clock was set back, and a minute's pause would last longer."""
+        self.conn.execute(update(LETTER).where(LETTER.c.state == "waiting", LETTER.c.next_at > now).values(next_at=now))
 
     def withdraw(self, incident: int, why: str) -> bool:
         """Drop the letters of an incident that have not gone out yet; whether there were any."""

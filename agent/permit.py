@@ -46,6 +46,8 @@ def may(world: World, service: ServiceConfig, run: Run, plan: Plan) -> Permissio
     now = world.clock()
     if now >= plan.good_until:
         return Permission("no", f"nobody approved it within {spell(plan.good_until - plan.made_at)}", "expired")
+    if run.by == "watchkeeper" and _over(world, run):
+        return Permission("no", "its incident is resolved", "expired")
     freeze = "" if run.runbook == "rollback" else frozen(world, service, now)
     if freeze:
         return Permission("wait", freeze)
@@ -80,6 +82,12 @@ def _alone(world: World, service: ServiceConfig, run: Run, now: datetime) -> Per
         return Permission("ask", f"the budget of {budget.actions} automatic actions in {spell(budget.per)} is used up")
     stale = _stale(world, run, now)
     return Permission("no", stale, "expired") if stale else Permission("yes", "mode auto: drilled, within budget, on fresh evidence")
+
+
+def _over(world: World, run: Run) -> bool:
+    with world.store.read() as ledger:
+        incident = ledger.incident(run.incident) if run.incident else None
+    return incident is not None and incident.over
 
 
 def _acted(run: Run) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent import actions, permit, plugins
-from agent.errors import LeaseLostError, PlanError, StoreError, WatchkeeperError
+from agent.errors import CannotError, DeniedError, LeaseLostError, PlanError, StoreError, TargetError, WatchkeeperError
 from agent.incidents import likely_cause
 from agent.judge import post
 from agent.model import Absent, Action, Done, Failed, Json, Look, Pending, Plan, Ref, Run, RunState, Step, StepRow, Try, Unknown
@@ -27,6 +27,8 @@ TRIES = 3
 RECOVERIES = 3  # starts of the daemon that a run may live through before it counts as poison
 FOR_PEOPLE = timedelta(hours=1)  # how long a plan waits for approval
 PLANNING = timedelta(seconds=10)
+PATIENCE = timedelta(minutes=2)  # how long a target that does not answer may hold up planning
+CHANGED = "the world has changed since it was planned; plan again"
 
 
 class Responder:
@@ -38,20 +40,29 @@ class Responder:
         self._driving: set[int] = set()
         self._lock = threading.Lock()
         self._ending = False
+        self._recovered = True
+        self._ticked_at = world.clock()
 
     def recover(self) -> None:
-        """After a start: what was under way goes on; what has brought the daemon down again and again is parked and paged."""
-        now = self.world.clock()
+        """After a start: what was under way goes on; what has brought the daemon down again and again is parked and paged.
+
+        While the store cannot be written nothing goes on, and the next tick tries again.
+        """
+        try:
+            self._recover(self.world.clock())
+            self._recovered = True
+        except StoreError as problem:
+            self._recovered = False
+            log.warning("runs wait for the store: %s", problem)
+
+    def _recover(self, now: datetime) -> None:
 
         def count(ledger: Ledger) -> None:
             for run in ledger.runs(active_only=True):
                 if run.state not in ("running", "compensating"):
                     continue
                 poisoned = run.recoveries >= RECOVERIES
-                ledger.save_run(replace(run, recoveries=run.recoveries + 1, wake_at=None))
-                for row in run.steps:
-                    if row.state in ("intended", "undoing"):  # the time we were away does not count against it
-                        ledger.save_step(run.id, replace(row, intended_at=now))
+                _begin_anew(ledger, replace(run, recoveries=run.recoveries + 1), now)  # the time we were away does not count against it
                 ledger.record(now, "run.recovered", f"taken up again after a restart (number {run.recoveries + 1})", service=run.service, run=run.id)
                 if poisoned:
                     _end(self.world, ledger, run.id, "stuck", f"{RECOVERIES} restarts while it ran: parked, a person must look", now)
@@ -60,8 +71,13 @@ class Responder:
 
     def tick(self, now: datetime) -> list[Future[None]]:
         """Begin to drive every run that is due; the Futures are for those who wait."""
-        if self._ending:
+        if not self._recovered:
+            self.recover()
+        if self._ending or not self._recovered:
             return []
+        if now < self._ticked_at - timedelta(seconds=1):  # the clock was set back: what waits for a time of day would wait for too long
+            self.world.store.write(lambda ledger: _all_anew(ledger, now))
+        self._ticked_at = now
         with self.world.store.read() as ledger:
             due = [run.id for run in ledger.runs(active_only=True) if run.wake_at is None or run.wake_at <= now]
         with self._lock:
@@ -90,6 +106,19 @@ class Responder:
         self._pool.shutdown(wait=True)
 
 
+def _all_anew(ledger: Ledger, now: datetime) -> None:
+    for run in ledger.runs(active_only=True):
+        _begin_anew(ledger, run, now)
+
+
+def _begin_anew(ledger: Ledger, run: Run, now: datetime) -> None:
+    """Count the time of what is under way from now on."""
+    ledger.save_run(replace(run, wake_at=None))
+    for row in run.steps:
+        if row.intended_at is not None and row.state in ("planned", "intended", "undoing"):
+            ledger.save_step(run.id, replace(row, intended_at=now))
+
+
 # One run, one move: True when there may be another at once
 
 
@@ -110,32 +139,62 @@ def _next_step(world: World, run: Run, plan: Plan) -> bool:
     row = next((step for step in run.steps if not step.undo and step.state in ("planned", "intended", "failed")), None)
     if row is None:
         return _finish(world, run, plan)
-    step, service = plan.steps[row.n], world.service(run.service)
+    step = plan.steps[row.n]
     if row.state == "failed":
         return _failed(world, run, step, row)
     try:
-        action = actions.find(world, service, step.action)
+        action = actions.find(world, world.service(run.service), step.action)
     except WatchkeeperError as problem:
-        return _ended(world, run.id, "stuck" if run.state == "running" else "refused", str(problem))
+        return _ended(world, run.id, "stuck" if _wrote(run) else "refused", str(problem))
     if action.writes and run.state != "running":
         return _permit(world, run, plan)
-    if action.writes and permit.halted(world) and run.approved_by is None:
-        return _wait(world, run, "automatic action is halted", timedelta(seconds=1))
-    moved, again = carry(world, run, action, row, _resolved(step.args, run.steps), step.within, _things(plan, run))
+    if action.writes and run.approved_by is None and permit.halted(world):
+        return _step_back(world, run, row)
+    expected = {} if _wrote(run) else plan.seen
+    moved, again = carry(world, run, action, row, _resolved(step.args, run.steps), step.within, _things(plan, run), expected)
     if again is not None:
         return _wait(world, run, moved.said, again)
     return True
 
 
+def _step_back(world: World, run: Run, row: StepRow) -> bool:
+    """Halted: what has not changed anything yet asks for permission again, on evidence that is fresh then; what has, waits where it is."""
+    if _wrote(run):
+        return _wait(world, run, "automatic action is halted", timedelta(seconds=1))
+
+    def back(ledger: Ledger) -> None:
+        if not _amend(ledger, run, state="proposed", said="automatic action is halted", wake_at=world.clock() + timedelta(seconds=1)):
+            return
+        ledger.release(run.id)
+        ledger.save_step(run.id, StepRow(row.n, row.name, row.action, "planned"))
+        ledger.record(world.clock(), "run.held", "automatic action is halted", service=run.service, incident=run.incident, run=run.id)
+        _hand_back(ledger, run, world.clock())
+
+    world.store.write(back, durable=True)
+    return False
+
+
 def carry(
-    world: World, run: Run, action: Action, row: StepRow, args: Mapping[str, Json], within: timedelta, things: Sequence[str]
+    world: World,
+    run: Run,
+    action: Action,
+    row: StepRow,
+    args: Mapping[str, Json],
+    within: timedelta,
+    things: Sequence[str],
+    expected: Mapping[str, Json] | None = None,
 ) -> tuple[StepRow, timedelta | None]:
-    """Bring one step to its end as far as it goes now: (the row as kept, how long to wait before looking again or None when it has ended)."""
+    """Bring one step to its end as far as it goes now: (the row as kept, how long to wait before looking again or None when it has ended).
+
+    `expected` is what must stand, by action, for the step to begin at all.
+    """
     if row.state == "planned":
         try:
             before = action.before(args)
         except WatchkeeperError as problem:
             return _keep(world, run, replace(row, state="failed", said=f"could not see what stands now: {problem}", args=args)), None
+        if (expected or {}).get(row.action, before) != before:
+            return _keep(world, run, replace(row, state="failed", said=CHANGED, args=args)), None
         row = _keep(world, run, replace(row, state="intended", args=args, before=before, intended_at=world.clock()), durable=action.writes)
     assert row.intended_at is not None
     while True:
@@ -205,6 +264,8 @@ def _plan(world: World, run: Run) -> bool:
     try:
         plan = make_plan(world, run)
     except WatchkeeperError as problem:
+        if _passing(problem) and world.clock() - run.wanted_at < PATIENCE:
+            return _wait(world, run, f"planning waits: {problem}", timedelta(seconds=1))
         return _ended(world, run.id, "refused", str(problem))
 
     def keep(ledger: Ledger) -> None:
@@ -279,21 +340,33 @@ def _things(plan: Plan, run: Run) -> list[str]:
     return sorted({f"{run.service}/{action.split('.')[0]}" for action in plan.seen})
 
 
+def _passing(problem: WatchkeeperError) -> bool:
+    """Whether the same question may be answered in a moment."""
+    return isinstance(problem, TargetError) and not isinstance(problem, (CannotError, DeniedError))
+
+
 def _permit(world: World, run: Run, plan: Plan) -> bool:
     """The looks before the first effect are done: may it be had? Then take the leases and begin."""
-    service = world.service(run.service)
-    verdict = permit.may(world, service, run, plan)
+    verdict = permit.may(world, world.service(run.service), run, plan)
     if verdict.answer != "yes":
         return _not_yet(world, run, verdict)
-    if seen_now(world, run.service, plan.steps) != plan.seen:
-        return _ended(world, run.id, "expired", "the world has changed since it was planned; plan again")
+    try:
+        changed = seen_now(world, run.service, plan.steps) != plan.seen
+    except WatchkeeperError as problem:
+        if _passing(problem):
+            return _wait(world, run, f"could not see what stands now: {problem}", timedelta(seconds=1))
+        return _ended(world, run.id, "refused", str(problem))
+    if changed:
+        return _ended(world, run.id, "expired", CHANGED)
 
     def begin(ledger: Ledger) -> str | None:
+        now = ledger.run(run.id)
+        if now is None or now.state != run.state:  # a person called it off meanwhile
+            return None
         held = _hold(world, ledger, run, _things(plan, run))
         if isinstance(held, str):
             return held
-        if not _amend(ledger, run, state="running", said="", wake_at=None):
-            return None
+        _amend(ledger, run, state="running", said="", wake_at=None)
         ledger.record(world.clock(), "run.began", verdict.why, service=run.service, incident=run.incident, run=run.id)
         incident = ledger.incident(run.incident) if run.incident else None
         if incident and not incident.over:
@@ -326,8 +399,9 @@ def _hold(world: World, ledger: Ledger, run: Run, things: Sequence[str]) -> int 
     held = ledger.hold(things, run.id)
     if isinstance(held, int) or run.runbook != "rollback":
         return held
+    holders = ledger.holders(things)
     for other in ledger.runs(active_only=True, service=run.service):
-        if other.id != run.id and other.runbook != "rollback":
+        if other.id in holders - {run.id} and other.runbook != "rollback":
             _end(world, ledger, other.id, "superseded", f"superseded by run {run.id} ({run.runbook})", world.clock())
     return ledger.hold(things, run.id)
 
@@ -340,7 +414,7 @@ def _failed(world: World, run: Run, step: Step, row: StepRow) -> bool:
         _keep(world, run, replace(row, state="passed over"))
         return True
     unsure = row.tries > 0 and row.state == "failed" and row.said.startswith("tried")
-    if run.state == "proposed" or (step.otherwise == "stop" and not _wrote(run)):
+    if not _wrote(run):
         return _ended(world, run.id, "stopped", _declined(world, run, row))
     if unsure and not actions.find(world, world.service(run.service), step.action).repeatable:
         return _ended(world, run.id, "stuck", f"{row.name}: {row.said}; it may or may not have happened, and must not be repeated")
@@ -388,7 +462,12 @@ def _take_back(world: World, run: Run, plan: Plan) -> bool:
             return _ended(world, run.id, "stuck", f"{run.said}; left as it is: {'; '.join(r.said for r in left)}")
         end: RunState = "succeeded" if run.drill and not run.said else "compensated"
         return _ended(world, run.id, end, run.said or "drilled: flipped, looked at, and flipped back")
-    action = actions.find(world, world.service(run.service), row.action)
+    try:
+        action = actions.find(world, world.service(run.service), row.action)
+    except WatchkeeperError as problem:
+        return _ended(world, run.id, "stuck", f"{run.said}; it cannot be taken back: {problem}")
+    if run.approved_by is None and permit.halted(world):
+        return _wait(world, run, run.said, timedelta(seconds=1))
     if row.state == "planned":
         return _begin_undo(world, run, action, row)
     within = max((step.within for step in plan.steps if step.action == row.action), default=timedelta(seconds=10))
@@ -403,23 +482,31 @@ def _begin_undo(world: World, run: Run, action: Action, row: StepRow) -> bool:
     """Take back only what this run left: if the world shows anything else, leave it alone and say so."""
     t = Try(f"run-{run.id}/{row.n}/check", 0, world.clock() + AGAIN, row.before, 0, world.clock())
     seen = _look(action, row, t)
+    if isinstance(seen, Done):
+        try:
+            back = action.undo(row.args, row.before, row.output)
+            before = action.before(back) if back is not None else None
+        except WatchkeeperError as problem:
+            seen = Unknown(str(problem))
     if isinstance(seen, (Unknown, Pending)):
-        if row.intended_at is not None and world.clock() - row.intended_at > timedelta(seconds=60):
-            _keep(world, run, replace(row, state="left", said=f"could not tell what stands: {seen.said}"), durable=True)
-            return True
-        world.store.write(lambda ledger: ledger.save_step(run.id, replace(row, intended_at=row.intended_at or world.clock())))
-        return _wait(world, run, run.said, AGAIN)
+        return _undo_later(world, run, row, seen.said)
     if isinstance(seen, Absent):
-        _keep(world, run, replace(row, state="undone", said="it stands as it did before"), durable=True)
-        return True
-    back = action.undo(row.args, row.before, row.output) if isinstance(seen, Done) else None
-    if back is None:
-        said = seen.said if isinstance(seen, Failed) else "it cannot be undone"
-        _keep(world, run, replace(row, state="left", said=said), durable=True)
-        return True
-    undoing = replace(row, state="undoing", args=back, before=action.before(back), tries=0, intended_at=world.clock())
-    _keep(world, run, undoing, durable=True)
+        moved = replace(row, state="undone", said="it stands as it did before")
+    elif isinstance(seen, Failed) or back is None:
+        moved = replace(row, state="left", said=seen.said if isinstance(seen, Failed) else "it cannot be undone")
+    else:
+        moved = replace(row, state="undoing", args=back, before=before, tries=0, intended_at=world.clock())
+    _keep(world, run, moved, durable=True)
     return True
+
+
+def _undo_later(world: World, run: Run, row: StepRow, said: str) -> bool:
+    """It cannot be told what stands: look again, for a minute."""
+    if row.intended_at is not None and world.clock() - row.intended_at > timedelta(seconds=60):
+        _keep(world, run, replace(row, state="left", said=f"could not tell what stands: {said}"), durable=True)
+        return True
+    world.store.write(lambda ledger: ledger.save_step(run.id, replace(row, intended_at=row.intended_at or world.clock())))
+    return _wait(world, run, run.said, AGAIN)
 
 
 # Ending
@@ -444,13 +531,29 @@ def _end(world: World, ledger: Ledger, number: int, state: RunState, said: str, 
     ledger.save_run(replace(run, state=state, said=said, ended_at=now, wake_at=None))
     ledger.release(run.id)
     ledger.record(now, f"run.{state}", f"{run.runbook}: {said}", service=run.service, incident=run.incident, run=run.id)
-    incident = ledger.incident(run.incident) if run.incident else None
-    if incident and not incident.over:
-        after = {"succeeded": "mitigated"}.get(state) or ("acknowledged" if incident.acknowledged_at else "open")
-        if incident.state == "mitigating" or state == "succeeded":
-            ledger.save_incident(replace(incident, state=after, changed_at=now))  # type: ignore[arg-type]
+    if state == "succeeded" and not run.drill:
+        _settled(ledger, run, now)
+    else:
+        _hand_back(ledger, run, now)
     if not run.drill or state == "stuck":
         _tell(world, ledger, run, f"run-{run.id}/{state}", f"{run.runbook} of {run.service} {state}: {said}", page=state in ("stuck", "compensated"))
+
+
+def _settled(ledger: Ledger, run: Run, now: datetime) -> None:
+    """It worked: its incident is mitigated, and the version it took the traffic from is not good any more."""
+    incident = ledger.incident(run.incident) if run.incident else None
+    if incident and not incident.over:
+        ledger.save_incident(replace(incident, state="mitigated", changed_at=now))
+    for row in run.steps if run.runbook == "rollback" else ():
+        if isinstance(left := row.output.get("from"), str):
+            ledger.spoil(run.service, left, f"rolled back from in run {run.id}", now)
+
+
+def _hand_back(ledger: Ledger, run: Run, now: datetime) -> None:
+    """It did not: the incident is people's again."""
+    incident = ledger.incident(run.incident) if run.incident else None
+    if incident and incident.state == "mitigating":
+        ledger.save_incident(replace(incident, state="acknowledged" if incident.acknowledged_at else "open", changed_at=now))
 
 
 def _tell(world: World, ledger: Ledger, run: Run, key: str, said: str, page: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent import incidents, plugins
@@ -118,7 +118,8 @@ def start(
 ) -> Run | Plan:
     """Start a runbook because a person asks for it (which is its approval), or with `dry_run` only plan it.
 
-    The active run of that runbook on that service is returned when there is one: a second trigger attaches to the first.
+    The active run of that runbook on that service is returned when there is one: a second trigger attaches to the first, and approves it
+    if nobody has. PlanError when that one is not what was asked for: a drill, or other parameters.
     """
     plugins.find("runbook", runbook)
     world.service(service)
@@ -142,11 +143,25 @@ def start(
         )
         said = f"{runbook} {reason}" if new else f"{runbook} {reason}: run {run.id} is already under way"
         ledger.record(now, "run.wanted", said, service=service, run=run.id)
-        return run
+        return run if new else _attached(ledger, run, drill, parameters, by, now)
 
     run = world.store.write(do, durable=True)
     world.wake()
     return run
+
+
+def _attached(ledger: Ledger, run: Run, drill: bool, parameters: Mapping[str, Json], by: str, now: datetime) -> Run:
+    if run.drill != drill:
+        raise PlanError(f"run {run.id}, {'a drill' if run.drill else 'no drill'}, is under way; wait for its end, or cancel it")
+    if parameters and dict(parameters) != dict(run.parameters):
+        raise PlanError(f"run {run.id} is under way with other parameters; wait for its end, or cancel it")
+    if run.approved_by is not None:
+        return run
+    taken = replace(run, approved_by=by, wake_at=None)
+    ledger.save_run(taken)
+    body = {"digest": run.plan.digest if run.plan else None, "by": by}
+    ledger.record(now, "run.approved", f"approved by {by}, who asked for it", service=run.service, run=run.id, body=body)
+    return taken
 
 
 def approve(world: World, run: int, by: str) -> Run:
