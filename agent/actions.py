@@ -33,6 +33,10 @@ def find(world: World, service: ServiceConfig, name: str) -> Action:
         action = getattr(adapter, verb, None)
     if not isinstance(action, Action):
         raise PlanError(f"the {role} of {service.name} ({service.targets[role].scheme}) cannot '{verb}'")
+    if action.writes and service.targets[role].look is not None and service.targets[role].act is None:
+        raise PlanError(
+            f"the {role} of {service.name} may only be looked at; add services.{service.name}.targets.{role}.auth.act to let it be changed"
+        )
     return Lent(world, service, role, verb, action.writes, action.repeatable)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import verbs
+from agent import config, verbs
 from agent._proof import broken
 from agent.errors import PlanError
 from agent.model import Run
@@ -241,6 +241,17 @@ def test_a_run_that_was_restarted_too_often_is_parked_and_paged(tmp_path):
             parked = ledger.run(run.id)
             assert parked.state == "stuck" and "restarts" in parked.said
             assert any("stuck" in letter["key"] for letter in ledger.letters())
+
+
+def test_a_router_that_may_only_be_looked_at_is_refused_while_planning(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        path = tmp_path / "watchkeeper.yaml"
+        router = f"router: pointer+{desk.server.address}"
+        path.write_text(path.read_text().replace(router, f"router: {{url: pointer+{desk.server.address}, auth: {{look: {{bearer: x}}}}}}"))
+        desk.world.use(config.load(path))
+        with pytest.raises(PlanError, match="targets.router.auth.act"):
+            verbs.start(desk.world, "rollback", "fraud", {}, "ada", dry_run=True)
 
 
 # Killed at every durable commit
