@@ -26,6 +26,7 @@ MOST = 1 << 18  # bytes kept of a body; what is longer is logged cut off
 COLUMNS = ("request_id", "at", "model", "version", "status", "seconds", "inputs", "prediction", "score", "error", "probe")
 TABLE = """CREATE TABLE IF NOT EXISTS predictions (request_id TEXT, at TEXT, model TEXT, version TEXT, status INTEGER, seconds REAL,
 inputs TEXT, prediction TEXT, score REAL, error TEXT, probe INTEGER)"""
+INDEX = "CREATE INDEX IF NOT EXISTS predictions_at ON predictions (at)"  # who looks at the last minute must not read last month
 
 
 def describe(request: Any, response: Any) -> Iterator[Mapping[str, Any]]:
@@ -153,6 +154,7 @@ def _opened(path: str | Path) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute(TABLE)
+    database.execute(INDEX)
     return database
 
 

@@ -34,10 +34,10 @@ class MissedError(Exception):
 
 
 class Story:
-    """The steps, in order. `narrator` tells them."""
+    """The steps, in order. `narrator` tells them; `patience` multiplies how long each is waited for."""
 
-    def __init__(self, stage: Stage, narrator: Narrator, server: Any, port: int = 0) -> None:
-        self.stage, self.narrator, self.server, self.port = stage, narrator, server, port
+    def __init__(self, stage: Stage, narrator: Narrator, server: Any, port: int = 0, patience: float = 1) -> None:
+        self.stage, self.narrator, self.server, self.port, self.patience = stage, narrator, server, port, patience
         self.answers, self.control = Lines(stage.folder / "answers.jsonl"), stage.folder / "mode"
         self.agent = Agent("", SERVICE)
         self.config, self.page = stage.folder / "watchkeeper.yaml", stage.folder / "audit.html"
@@ -196,7 +196,7 @@ class Story:
 
     def until(self, what: str, holds: Callable[[], T | None], seconds: float) -> T:
         """Follows what happens until this holds; MissedError when it takes too long. Gives what `holds` gave."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * self.patience
         while True:
             self.follow()
             found = holds()
@@ -204,7 +204,7 @@ class Story:
                 self.follow()  # what made it so is told before what comes of it
                 return found
             if time.monotonic() > end:
-                raise MissedError(f"waited {seconds:g} s in vain until {what}; seen instead: {self.instead()}")
+                raise MissedError(f"waited {seconds * self.patience:g} s in vain until {what}; seen instead: {self.instead()}")
             time.sleep(0.1)
 
     def follow(self) -> None:
