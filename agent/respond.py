@@ -15,7 +15,7 @@ from agent import actions, permit, plugins
 from agent.errors import CannotError, DeniedError, LeaseLostError, PlanError, StoreError, TargetError, WatchkeeperError
 from agent.incidents import likely_cause
 from agent.judge import post
-from agent.model import Absent, Action, Done, Failed, Json, Look, Pending, Plan, Ref, Run, RunState, Step, StepRow, Try, Unknown
+from agent.model import Absent, Action, Done, Failed, Json, Look, Pending, Plan, Ref, Run, RunState, Status, Step, StepRow, Try, Unknown
 from agent.rebuild import rebuild
 from agent.store import Ledger
 from agent.wire import deadline
@@ -285,7 +285,8 @@ def make_plan(world: World, run: Run) -> Plan:
     service, plugin = world.service(run.service), plugins.find("runbook", run.runbook)
     now = world.clock()
     with world.store.read() as ledger:
-        goods = [version for version, _, _ in ledger.goods(run.service)]
+        failed = _failed_already(ledger, run)
+        goods = [version for version, _, _ in ledger.goods(run.service) if version not in failed]
         evidence = [f"finding {f.id}" for f in ledger.findings(watch=run.trigger, limit=1)] if run.trigger else []
     words: dict[str, Any] = {"service": run.service, "good": goods, "looks": _looks(world, run.service), "trigger": run.trigger, "now": now}
     function = plugin.load()
@@ -298,6 +299,15 @@ def make_plan(world: World, run: Run) -> Plan:
         steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(function, service, run)))
     _backwards(steps)
     return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, now + FOR_PEOPLE)
+
+
+def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:
+    """The versions that the watch which asked for this saw fail since its incident opened: no way back leads to them."""
+    incident = ledger.incident(run.incident) if run.incident else None
+    if incident is None or run.trigger is None:
+        return set()
+    seen = ledger.findings(watch=run.trigger, since=incident.opened_at, limit=1000)
+    return {finding.version for finding in seen if finding.status is Status.FAIL}
 
 
 def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Json]:
