@@ -13,7 +13,7 @@ from agent.errors import PlanError
 from agent.look import Tell
 from agent.model import Finding, Incident, Json, Plan, Run, Silence, spell
 from agent.observe import observe
-from agent.respond import make_plan
+from agent.planning import make_plan
 from agent.store import Ledger
 from agent.world import World
 

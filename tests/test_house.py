@@ -21,8 +21,25 @@ HOUSE = Path(__file__).resolve().parent.parent
 # A module of agent/ imports only what stands before it: left to right, top to bottom. "" is the front door, `agent` itself.
 FLOORS = (
     ("errors", "model", "plugins", "", "stats", "reply", "dial", "credential", "proxy", "wire", "targets"),
-    ("config", "_rows", "migrations", "_ledger", "_proof", "store", "metrics", "notify", "rebuild", "perform", "_worker", "workers", "listing", "knock", "starter", "logs"),
-    ("incidents", "world", "changes", "judge", "look", "observe", "permit", "actions", "respond", "watch", "standing", "audit", "verbs"),
+    (
+        "config",
+        "_rows",
+        "migrations",
+        "_ledger",
+        "_proof",
+        "store",
+        "metrics",
+        "notify",
+        "rebuild",
+        "perform",
+        "_worker",
+        "workers",
+        "listing",
+        "knock",
+        "starter",
+        "logs",
+    ),
+    ("incidents", "world", "changes", "judge", "look", "observe", "permit", "actions", "planning", "respond", "watch", "standing", "audit", "verbs"),
     ("slots", "scheduler", "web", "daemon", "reach", "hands", "show", "door", "commands", "cli"),
 )
 ORDER = [name for floor in FLOORS for name in floor]

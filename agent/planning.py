@@ -1,0 +1,90 @@
+"""Makes plans: asks a runbook for its steps, checks them against the actions there are, and notes what they were made on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+from agent import actions, plugins
+from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
+from agent.model import Json, Plan, Ref, Run, Status, Step
+from agent.rebuild import rebuild
+from agent.store import Ledger
+from agent.wire import deadline
+from agent.world import World
+
+FOR_PEOPLE = timedelta(hours=1)  # how long a plan waits for approval
+PLANNING = timedelta(seconds=10)
+
+
+def make_plan(world: World, run: Run) -> Plan:
+    """What the runbook would do now, checked against the actions there are; nothing is changed. PlanError says why not."""
+    service, plugin = world.service(run.service), plugins.find("runbook", run.runbook)
+    now = world.clock()
+    with world.store.read() as ledger:
+        failed = _failed_already(ledger, run)
+        goods = [version for version, _, _ in ledger.goods(run.service) if version not in failed]
+        evidence = [f"finding {f.id}" for f in ledger.findings(watch=run.trigger, limit=1)] if run.trigger else []
+    words: dict[str, Any] = {"service": run.service, "good": goods, "looks": _looks(world, run.service), "trigger": run.trigger, "now": now}
+    function = plugin.load()
+    with ExitStack() as until, deadline(PLANNING):
+        for need in plugin.needs:
+            if need.name in plugins.ROLES and need.name in service.targets:
+                words[need.name] = until.enter_context(world.connections(service.targets[need.name]))
+            elif need.name not in words and not need.optional:
+                raise PlanError(f"{run.runbook} needs a {need.name}, and {run.service} has none; add services.{run.service}.targets.{need.name}")
+        steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(function, service, run)))
+    _backwards(steps)
+    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, now + FOR_PEOPLE)
+
+
+def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:
+    """The versions that the watch which asked for this saw fail since its incident opened: no way back leads to them."""
+    incident = ledger.incident(run.incident) if run.incident else None
+    if incident is None or run.trigger is None:
+        return set()
+    seen = ledger.findings(watch=run.trigger, since=incident.opened_at, limit=1000)
+    return {finding.version for finding in seen if finding.status is Status.FAIL}
+
+
+def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Json]:
+    """What stands now where the steps would write: what a plan was made on, and what expires it when it changes."""
+    found = [(step, actions.find(world, world.service(service), step.action)) for step in steps]
+    return {step.action: action.before(step.args) for step, action in found if action.writes}
+
+
+def _parameters(function: Any, service: Any, run: Run) -> dict[str, Any]:
+    import typing
+
+    given = {**service.runbooks.get(run.runbook, {}), **run.parameters}
+    hints = typing.get_type_hints(function)
+    unknown = [name for name in given if name not in (function.__kwdefaults__ or {})]
+    if unknown:
+        raise PlanError(f"{run.runbook} has no parameter '{unknown[0]}'{plugins.suggest(unknown[0], list(function.__kwdefaults__ or {}))}")
+    try:
+        return {name: rebuild(hints[name], value) for name, value in given.items()}
+    except (TypeError, ValueError) as problem:
+        raise PlanError(f"{run.runbook}: {problem}") from problem
+
+
+def _backwards(steps: Sequence[Step]) -> None:
+    known: set[str] = set()
+    for step in steps:
+        for name, value in step.args.items():
+            if isinstance(value, Ref) and value.step not in known:
+                raise PlanError(f"step '{step.name}' takes {name} from '{value.step}', which is not an earlier step")
+        if step.name in known:
+            raise PlanError(f"two steps are called '{step.name}'")
+        known.add(step.name)
+
+
+def _looks(world: World, service: str) -> list[str]:
+    """The watches that can look one loaded version over: exact, asking the server."""
+    return [w.key for w in world.of_service(service) if w.rules.exact and "server" in w.words and not w.heavy]
+
+
+def passing(problem: WatchkeeperError) -> bool:
+    """Whether the same question may be answered in a moment."""
+    return isinstance(problem, TargetError) and not isinstance(problem, (CannotError, DeniedError))
