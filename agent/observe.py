@@ -60,12 +60,12 @@ def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Ve
     """The transaction: finding, memory, signal, incident, letters and a wanted run, together or not at all.
 
     A window that was judged already gives back its finding and changes nothing. When the clock was set back, what reads rows by their time
-    waits until it is past what it has judged; what looks at the present goes on.
+    waits until it is past what it has judged, if that is within a day; what looks at the present goes on.
     """
     if w.key not in world.watched:  # the configuration was changed while it was looked at
         return None
     before = ledger.signal(finding.watch)
-    if before is not None and finding.end_at <= before.end_at and not (_set_back(before, finding) and "window" not in w.words):
+    if before is not None and finding.end_at <= before.end_at and not _set_back(w, before, finding):
         return ledger.finding_at(finding.watch, finding.end_at)
     if before is not None and before.rule != finding.rule and verdict.memory is not None:
         finding = replace(finding, reason=f"{finding.reason} (memory started afresh: the watch's settings changed)")
@@ -78,12 +78,13 @@ def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Ve
 
 
 def _known(ledger: Ledger, before: Signal | None, finding: Finding) -> bool:
-    """Whether that window has its finding already: not when it is later than all there were, which costs no query to see."""
-    return (before is None or finding.end_at <= before.end_at) and ledger.finding_at(finding.watch, finding.end_at) is not None
+    """Whether that window has its finding already, which it can only have when it is no later than one that was judged."""
+    return before is not None and finding.end_at <= before.end_at and ledger.finding_at(finding.watch, finding.end_at) is not None
 
 
-def _set_back(before: Signal, finding: Finding) -> bool:
-    return before.looked_at - finding.looked_at > timedelta(seconds=1)
+def _set_back(w: Watched, before: Signal, finding: Finding) -> bool:
+    """Whether the clock was set back so far that what was judged before does not count: for rows read by their time, a whole day."""
+    return before.looked_at - finding.looked_at > (timedelta(days=1) if "window" in w.words else timedelta(seconds=1))
 
 
 def _remember(ledger: Ledger, finding: Finding, verdict: Verdict, signal: Signal, kept: bool) -> Finding:
