@@ -320,7 +320,14 @@ class _Afloat:
             return _one_by_one(lambda one: self.take(one, signals), batch, problem)
         _update(signals, seen)
         self.jobs.extend(job for job, _, problem in done if problem is None and not job.reads)
+        self.forget(ROOM)
         _settle(done)
+
+    def forget(self, keep: int) -> None:
+        """Let all but the newest rows of what grows go: memory is no disk."""
+        with self.engine.connect() as conn:
+            for table, key in (("finding", "id"), ("event", "id"), ("evidence", "seq")):
+                conn.exec_driver_sql(f"DELETE FROM {table} WHERE {key} <= (SELECT max({key}) FROM {table}) - {keep:d}")  # noqa: S608
 
     def _transact(self, batch: list[_Job], signals: dict[str, Signal]) -> tuple[_Done, Ledger]:
         refused = StoreFullError(f"nothing that changes the world is begun: {self.why}")

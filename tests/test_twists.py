@@ -272,3 +272,54 @@ def test_a_run_that_recovers_on_a_full_disk_is_taken_up_when_there_is_room(tmp_p
         _until(lambda: not desk.world.store.afloat)
         assert desk.respond().state == "succeeded" and newest(desk).recoveries == 1
         assert isinstance(newest(desk).steps[0], StepRow)
+
+
+def test_a_clock_that_was_a_year_ahead_for_a_moment_blinds_no_watch_that_reads_by_time(tmp_path):
+    """What was judged a year ahead was judged by a wrong clock: what is due now is judged."""
+    from agent.model import ok
+    from agent.observe import fold, found
+
+    with fraud(tmp_path, more="      - {check: data.contract, every: 1m, bind: {live: 'parquet:none.parquet'}}") as desk:
+        world, w = desk.world, desk.world.find("fraud/data.contract")
+        assert "window" in w.words
+
+        def look() -> object:
+            now, verdict = world.clock(), ok("well")
+            return world.store.write(lambda ledger: fold(world, ledger, w, found(w, w.window(now), now, verdict, None, 0.0), verdict))
+
+        desk.later(365 * 86400)
+        look()
+        desk.later(-365 * 86400)
+        look()
+        assert world.store.signal(w.key).seq == 2
+
+
+def test_a_page_waits_no_hour_when_the_clock_is_set_back(tmp_path):
+    with fraud(tmp_path) as desk:
+        desk.server.up = False
+        desk.look("serving.ready")
+        desk.later(-3600)
+        desk.world.store.write(lambda ledger: ledger.hurry(desk.world.clock()))
+        with desk.world.store.read() as ledger:
+            assert len(ledger.letters_due(desk.world.clock())) == 1
+
+
+def test_a_store_in_memory_does_not_grow_without_end(tmp_path):
+    import contextlib
+    import sqlite3
+
+    from agent import store as stores
+
+    with fraud(tmp_path) as desk:
+        store = desk.world.store
+        store._patience = 0.2
+        with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            at = desk.world.clock()
+            for n in range(300):
+                store.submit(lambda ledger, n=n: ledger.record(at, "change", str(n)))
+            store.write(lambda ledger: None)
+            assert store._afloat is not None and store._afloat.jobs.maxlen == stores.ROOM
+            store._afloat.forget(100)
+            assert store.see(lambda ledger: len(ledger.events(limit=1000))) == 100
+            other.execute("ROLLBACK")
