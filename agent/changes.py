@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from agent.config import ServiceConfig
@@ -123,7 +124,7 @@ def _steady(world: World, w: Watched, served_at: datetime, since: datetime) -> b
     with world.store.read() as ledger:
         minutes = ledger.rollups(w.key, since)
     looked = [since, *(row["minute_at"] for row in minutes), now]
-    longest = max(later - earlier for earlier, later in zip(looked, looked[1:], strict=False))
+    longest = max(later - earlier for earlier, later in pairwise(looked))
     return all(row["good"] == row["looks"] for row in minutes) and longest <= 2 * w.watch.every + timedelta(minutes=1)
 
 

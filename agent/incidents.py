@@ -115,11 +115,20 @@ def before_it(onset: datetime, changes: Sequence[Event], sources: Collection[str
     return f"no observed change before it (watched: {', '.join(sorted(sources)) or 'nothing'})"
 
 
-def likely_cause(incident: Incident, runbook: str) -> str:
-    """What the other members of an incident point at, when a runbook would not help."""
-    data = [m for m in incident.members if m.cleared_at is None and m.cause == "data"]
+def last_good(signal: Signal | None, every: timedelta) -> datetime | None:
+    """When the watch last looked good, as far as its signal remembers; None when it does not."""
+    if signal is None or "o" not in signal.statuses:
+        return None
+    return signal.looked_at - (len(signal.statuses) - 1 - signal.statuses.rindex("o")) * every
+
+
+def likely_cause(incident: Incident, runbook: str, failing: Sequence[Signal] = ()) -> str:
+    """What else points at something, when a runbook would not help: members of the incident, and watches of the data that fail already."""
+    data = [(m.watch, m.since_at, m.reason) for m in incident.members if m.cleared_at is None and m.cause == "data"]
+    data += [(s.watch, s.looked_at, s.reason) for s in failing]
     if data:
-        return f"the data: {data[0].watch.split('/', 1)[1]} has been failing since {data[0].since_at:%H:%M:%S}Z ({data[0].reason})"
+        watch, since, reason = data[0]
+        return f"the data: {watch.split('/', 1)[1]} has been failing since {since:%H:%M:%S}Z ({reason})"
     others = [m for m in incident.members if m.cleared_at is None and m.cause not in RELEASE and m.cause]
     if others:
         return f"{others[0].cause}: {others[0].watch.split('/', 1)[1]} ({others[0].reason})"

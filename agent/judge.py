@@ -265,8 +265,7 @@ def want(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, 
         said = f"no runbook answers the cause '{w.cause or 'unknown'}' of {w.key}: a person should look"
         ledger.record(at, "incident.suggestion", said, service=name, incident=incident.id)
         return
-    last_ok = before.looked_at if before is not None and before.status is Status.OK else None
-    change = incidents.began_at_change(at, last_ok, changes_before(ledger, name, at))
+    change = incidents.began_at_change(at, incidents.last_good(before, w.watch.every), changes_before(ledger, name, at))
     began = f"it began at a version change ({change.what})" if change else "it did not begin at a version change"
     mode = mode_of(w.service, runbook)
     run, new = ledger.want(

@@ -31,7 +31,8 @@ def check(
 
     `pillar` is data, training, deployment, monitoring or learning; `asks` the question it answers; `cause` what its fail points at
     (answers, errors, latency, data, drift, owner), which is what chooses a runbook; `exact` that a second look may confirm it at once
-    (statistics wait for k of n intervals instead); `severity` page, or ticket where a fail can wait for the morning; `answers` the audit items it is evidence for.
+    (statistics wait for k of n intervals instead); `severity` page, or ticket where a fail can wait for the morning; `answers` the
+    audit items it is evidence for.
     """
     return _mark("check", pillar=pillar, asks=asks, cause=cause, exact=exact, severity=severity, answers=tuple(answers))
 

@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent import actions, permit
+from agent.changes import see_served
 from agent.errors import LeaseLostError, StoreError, WatchkeeperError
 from agent.incidents import likely_cause
 from agent.judge import post
-from agent.model import Absent, Action, Done, Failed, Json, Look, Pending, Plan, Ref, Run, RunState, Step, StepRow, Try, Unknown
+from agent.model import Absent, Action, Done, Failed, Json, Look, Pending, Plan, Ref, Run, RunState, Status, Step, StepRow, Try, Unknown
 from agent.planning import make_plan, passing, seen_now
 from agent.store import Ledger
 from agent.world import World
@@ -364,7 +365,11 @@ def _declined(world: World, run: Run, row: StepRow) -> str:
     said = f"declined at {row.name}: {row.said}"
     with world.store.read() as ledger:
         incident = ledger.incident(run.incident) if run.incident else None
-    return f"{said}; likely cause: {likely_cause(incident, run.runbook)}" if incident and row.action == "check.better" else said
+    if incident is None or row.action != "check.better":
+        return said
+    data = (world.store.signal(w.key) for w in world.of_service(run.service) if w.cause == "data")
+    failing = [signal for signal in data if signal is not None and signal.status is Status.FAIL]
+    return f"{said}; likely cause: {likely_cause(incident, run.runbook, failing)}"
 
 
 def _compensate(world: World, run: Run, why: str) -> bool:
@@ -383,7 +388,7 @@ def _compensate(world: World, run: Run, why: str) -> bool:
             return
         for row in rows:
             ledger.save_step(run.id, row)
-        ledger.record(world.clock(), "run.compensating", why, service=run.service, incident=run.incident, run=run.id)
+        ledger.record(world.clock(), "run.compensating", why or "the drill is taken back", service=run.service, incident=run.incident, run=run.id)
 
     world.store.write(keep, durable=True)
     return True
@@ -392,6 +397,7 @@ def _compensate(world: World, run: Run, why: str) -> bool:
 def _take_back(world: World, run: Run, plan: Plan) -> bool:
     row = next((r for r in run.steps if r.undo and r.state in ("planned", "intended", "undoing")), None)
     if row is None:
+        see_served(world, world.service(run.service))  # the record must not name the version that was only flipped to
         left = [r for r in run.steps if r.undo and r.state in ("left", "failed")]
         if left:
             return _ended(world, run.id, "stuck", f"{run.said}; left as it is: {'; '.join(r.said for r in left)}")

@@ -102,6 +102,13 @@ def test_three_services_or_a_fifth_of_them_are_a_storm():
     assert incidents.storm({"a": far, "b": far, "c": now}, 3, now, ten) == []
 
 
+def test_when_a_watch_last_looked_good_is_counted_back_from_its_statuses():
+    ten = timedelta(seconds=10)
+    assert incidents.last_good(None, ten) is None and incidents.last_good(after("ff", Rules()), ten) is None
+    assert incidents.last_good(after("oo", Rules()), ten) == T0 + timedelta(seconds=1)
+    assert incidents.last_good(after("offf", Rules()), ten) == T0 + timedelta(seconds=3) - 3 * ten
+
+
 def change(kind: str, seconds: float, what: str = "version 2 serves") -> Event:
     return Event(1, T0 + timedelta(seconds=seconds), kind, what, "s")
 

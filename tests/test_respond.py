@@ -221,6 +221,13 @@ def test_a_changed_world_expires_an_approved_plan(tmp_path):
         assert run.state == "expired" and desk.server.flips == []
 
 
+def test_after_a_drill_the_record_names_the_version_that_really_serves(tmp_path):
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        with desk.world.store.read() as ledger:
+            assert ledger.served_now("fraud").version == desk.server.served == "1"
+
+
 def test_an_unknown_parameter_of_a_runbook_is_refused_with_a_suggestion(tmp_path):
     with fraud(tmp_path) as desk, pytest.raises(PlanError, match="did you mean 'patience'"):
         drilled(desk)
