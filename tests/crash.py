@@ -1,4 +1,4 @@
-"""Drives the runs of a store to their end, and kills itself (SIGKILL) at the n-th durable commit: python -m tests.crash CONFIG before|after|never N"""
+"""Drives the runs of a store to their end, killing itself at the n-th durable commit: python -m tests.crash CONFIG before|after|never N"""
 
 import os
 import signal
