@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from agent import Json, Signature, Tensor
+from agent import Json, Reading, Signature, Tensor, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ def gaps(expected: Json, answer: Json, rtol: float, atol: float) -> Iterator[Gap
         if name not in given:
             yield Gap(name, "is missing from the answer")
             continue
-        gap = _tensor(name, wanted, given[name], rtol, atol) if _is_tensor(wanted) else _plain(name, wanted, given[name], rtol, atol)
+        gap = _tensor(name, wanted, given[name], rtol, atol) if is_tensor(wanted) else _plain(name, wanted, given[name], rtol, atol)
         if gap is not None:
             yield gap
 
@@ -46,9 +47,28 @@ def size(gap: Gap) -> float:
     return math.inf if gap.difference is None or math.isnan(gap.difference) else gap.difference
 
 
+def listed(wrong: Mapping[int, list[Gap]]) -> bytes:
+    """Evidence: what differs, row by row, the first hundred of them."""
+    found = [{"row": place, **to_json(gap)} for place, some in wrong.items() for gap in some]
+    return json.dumps(found[:100], indent=1).encode()
+
+
+def parts(wrong: Mapping[int, list[Gap]]) -> Mapping[str, Reading]:
+    """The worst gap of each output, and in how many rows it differs."""
+    by_output: dict[str, list[Gap]] = {}
+    for gap in (gap for one in wrong.values() for gap in one):
+        by_output.setdefault(gap.output, []).append(gap)
+    return {name: _part(some) for name, some in by_output.items()}
+
+
+def _part(some: list[Gap]) -> Reading:
+    worst = max(some, key=size)
+    return Reading(worst.difference, worst.tolerance, n=len(some), unit="rows")
+
+
 def finite(body: Json) -> bool:
     """Whether every number the answer gives is one: a null in a list counts as none, since many servers write NaN as null."""
-    return all(_finite(one["data"] if _is_tensor(one) else one) for one in outputs(body).values() if not _is_text(one))
+    return all(_finite(one["data"] if is_tensor(one) else one) for one in outputs(body).values() if not _is_text(one))
 
 
 def _finite(value: Json) -> bool:
@@ -61,22 +81,22 @@ def _finite(value: Json) -> bool:
     return all(map(_finite, value.values())) if isinstance(value, Mapping) else True
 
 
-def _is_tensor(output: Json) -> bool:
+def is_tensor(output: Json) -> bool:
     return isinstance(output, Mapping) and "data" in output and "datatype" in output
 
 
 def _is_text(output: Json) -> bool:
-    return _is_tensor(output) and output["datatype"] == "BYTES"
+    return is_tensor(output) and output["datatype"] == "BYTES"
 
 
 def _tensor(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> Gap | None:
-    if not _is_tensor(given):
+    if not is_tensor(given):
         return Gap(name, "is no tensor in the answer")
     for key in ("datatype", "shape"):
         if key in wanted and wanted[key] != given.get(key):
             return Gap(name, f"has {key} {given.get(key)}, recorded was {wanted[key]}")
     exact = not str(wanted["datatype"]).upper().startswith(("FP", "BF"))
-    left, right = list(_flat(wanted["data"])), list(_flat(given["data"]))
+    left, right = list(flat(wanted["data"])), list(flat(given["data"]))
     if wanted["datatype"] == "BOOL":  # written as true and false, or as 1 and 0
         left, right = [one == 1 for one in left], [one == 1 if one in (0, 1) else one for one in right]
     return _values(name, left, right, *((0.0, 0.0) if exact else (rtol, atol)))
@@ -126,10 +146,10 @@ def _value(name: str, wanted: Json, given: Json, rtol: float, atol: float) -> Ga
         return Gap(name, said)
 
 
-def _flat(data: Json) -> Iterator[Json]:
+def flat(data: Json) -> Iterator[Json]:
     """The protocol allows a tensor's data flat or nested: both are the same values in the same order."""
     for one in data if isinstance(data, list) else (data,):
-        yield from _flat(one) if isinstance(one, list) else (one,)
+        yield from flat(one) if isinstance(one, list) else (one,)
 
 
 def _number(value: Json) -> bool:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from agent import (
     Columns,
-    Golden,
-    GoldenRow,
     Json,
     Reading,
     Registry,
@@ -26,12 +24,11 @@ from agent import (
     ok,
     spell,
     stats,
-    to_json,
     warn,
 )
 from agent.errors import AnswerError, ServerError
-from checks import _replay
-from checks._compare import Gap, differences, finite, gaps, size, well_formed
+from checks import _onnx, _replay
+from checks._compare import Gap, differences, finite, gaps, listed, parts, size, well_formed
 
 RECORD = (
     "record them where the model is trained, before any serving code: "
@@ -143,15 +140,15 @@ def parity(
     if golden is None or not golden.rows:
         lacks = "has no golden rows" if registry.version(judged) else "is served and was never registered, so it has no golden rows"
         return nodata(f"version {judged} {lacks}; {RECORD}")
-    tolerance = (golden.rtol if rtol is None else rtol, golden.atol if atol is None else atol)
-    found = [_ask(asked, row, judged, *tolerance) for row in golden.rows[: rows or None]]
-    return _told(judged, found, golden)
+    rtol, atol = golden.rtol if rtol is None else rtol, golden.atol if atol is None else atol
+    found = [_ask(asked, row.request, judged, partial(gaps, row.expected, rtol=rtol, atol=atol)) for row in golden.rows[: rows or None]]
+    return _told(judged, found, "golden rows", "recorded")
 
 
-def _ask(server: Server, row: GoldenRow, version: str, rtol: float, atol: float) -> list[Gap] | str:
+def _ask(server: Server, request: Json, version: str, differ: Callable[[Json], Iterable[Gap]]) -> list[Gap] | str:
     """The gaps of one row; the version that answered, when it is another one."""
     try:
-        answer = server.infer(row.request)
+        answer = server.infer(request)
     except ServerError:
         raise
     except AnswerError as problem:
@@ -160,7 +157,7 @@ def _ask(server: Server, row: GoldenRow, version: str, rtol: float, atol: float)
         return [Gap("answer", f"cannot be compared ({problem})")]
     if answer.version is not None and answer.version != version:
         return answer.version
-    return list(gaps(row.expected, answer.body, rtol, atol))
+    return list(differ(answer.body))
 
 
 def _unreadable(problem: AnswerError) -> bool:
@@ -168,43 +165,83 @@ def _unreadable(problem: AnswerError) -> bool:
     return problem.status is not None and 200 <= problem.status < 300
 
 
-def _told(version: str, found: list[list[Gap] | str], golden: Golden) -> Verdict:
+def _told(version: str, found: list[list[Gap] | str], rows_are: str, told: str) -> Verdict:
     others = sorted({one for one in found if isinstance(one, str)})
     rows = {place: one for place, one in enumerate(found) if not isinstance(one, str)}
     wrong = {place: one for place, one in rows.items() if one}
     if not rows:
-        return nodata(f"version {version} was asked {len(found)} golden rows and {' and '.join(others)} answered: the traffic is split or just moved")
+        return nodata(f"version {version} was asked {len(found)} {rows_are} and {' and '.join(others)} answered: the traffic is split or just moved")
     reading = Reading(len(wrong) / len(rows), 0, n=len(rows))
     aside = f" ({len(found) - len(rows)} more were answered by {', '.join(others)})" if others else ""
     if not wrong:
-        return ok(f"version {version} answers all {len(rows)} golden rows as recorded{aside}", reading)
+        return ok(f"version {version} answers all {len(rows)} {rows_are} as {told}{aside}", reading)
     place, worst = max(((place, gap) for place, one in wrong.items() for gap in one), key=lambda pair: size(pair[1]))
     by = "" if worst.difference is None or not worst.tolerance else f" (off by {worst.difference:.4g}, allowed {worst.tolerance:.4g})"
     return fail(
-        f"version {version} answers {len(wrong)} of {len(rows)} golden rows otherwise than recorded{aside}; worst in row {place}: "
+        f"version {version} answers {len(wrong)} of {len(rows)} {rows_are} otherwise than {told}{aside}; worst in row {place}: "
         f"'{worst.output}' {worst.what}{by}",
         reading,
-        parts=_parts(wrong),
-        data={"differences.json": _listed(wrong)},
+        parts=parts(wrong),
+        data={"differences.json": listed(wrong)},
     )
 
 
-def _listed(wrong: Mapping[int, list[Gap]]) -> bytes:
-    """Evidence: what differs, row by row, the first hundred of them."""
-    found = [{"row": place, **to_json(gap)} for place, some in wrong.items() for gap in some]
-    return json.dumps(found[:100], indent=1).encode()
+@check(pillar="deployment", asks="Does the server answer recent inputs as the registered artefact does?", cause="answers")
+def replay(
+    server: Server,
+    registry: Registry,
+    live: Columns,
+    router: Router | None = None,
+    *,
+    file: str = "model.onnx",
+    rows: int = 20,
+    rtol: float = 1e-3,
+    atol: float = 1e-5,
+    request: dict[str, Any] | None = None,
+) -> Verdict:
+    """Runs the registered ONNX `file` of the served version on the newest `rows` logged inputs, and asks the server the same.
+
+    It replays the graph and nothing else: where the server prepares inputs outside the graph, the two differ and nothing is wrong. So it
+    is for servers whose graph takes the raw inputs; golden rows (serving.parity) need no such assumption. Outputs that both name are
+    compared, beyond atol + rtol * |what the graph gives|. Inputs that the graph does not take, or gives no numbers for, are not judged.
+    """
+    judged = _replay.served(server, registry, router)
+    if judged is None:
+        return nodata(UNTOLD)
+    registered = registry.version(judged)
+    if registered is None or file not in registered.files or not hasattr(registry, "file"):
+        return nodata(f"the registry has no file '{file}' of version {judged}; pass it to record(), name another with `file`, or use serving.parity")
+    asked = _recent(server, live, registry, rows, request)
+    if isinstance(asked, Verdict):
+        return asked
+    try:
+        graph = _onnx.load(registry.file(judged, file))
+    except ImportError:
+        return nodata(f"onnxruntime is not installed, so '{file}' cannot be run; install watchkeeper[onnx], or use serving.parity")
+    except (AnswerError, _onnx.DamagedError) as problem:
+        return error(f"'{file}' of version {judged} cannot be run: {problem}")
+    try:
+        pairs = [(one, given) for one in asked if (given := _onnx.answer(graph, one)) is not None]
+        found = [_ask(server, one, judged, partial(_onnx.differ, given, rtol=rtol, atol=atol)) for one, given in pairs]
+    except _onnx.UnlikeError as problem:
+        return nodata(f"nothing to compare '{file}' of version {judged} by: {problem}")
+    if not pairs:
+        return nodata(f"'{file}' of version {judged} takes none of the {len(asked)} newest live inputs, so it may not be a graph of raw inputs")
+    aside = f" ({len(asked) - len(pairs)} more the graph does not take)" if len(pairs) < len(asked) else ""
+    return _told(judged, found, f"live inputs{aside}", f"its {file} does")
 
 
-def _parts(wrong: Mapping[int, list[Gap]]) -> Mapping[str, Reading]:
-    by_output: dict[str, list[Gap]] = {}
-    for gap in (gap for one in wrong.values() for gap in one):
-        by_output.setdefault(gap.output, []).append(gap)
-    return {name: _part(some) for name, some in by_output.items()}
-
-
-def _part(some: list[Gap]) -> Reading:
-    worst = max(some, key=size)
-    return Reading(worst.difference, worst.tolerance, n=len(some), unit="rows")
+def _recent(server: Server, live: Columns, registry: Registry | None, rows: int, request: Json) -> list[Json] | Verdict:
+    """The newest logged inputs as requests; where there are none, nodata and why."""
+    template = request if request is not None else next((row.request for row in _replay.rows(server, registry)), None)
+    if template is None:
+        return nodata(f"no request to put the inputs in: set `with: {{request: ...}}` with {{inputs}} where they go, or {RECORD}")
+    filled = [_replay.fill(template, inputs) for inputs in _replay.logged(live, rows) if inputs is not None]
+    asked = [one for one in filled if one is not None]
+    if asked:
+        return asked
+    why = "the request has no place for them: write {inputs} in `with: {request: ...}`" if filled else "no live inputs were logged"
+    return nodata(f"nothing to replay: {why}")
 
 
 @check(pillar="monitoring", asks="Does the server take the inputs it gets, and answer with numbers?", cause="answers", exact=True)
@@ -224,15 +261,9 @@ def answers(
     logged, into `request` where it says "{inputs}", else in place of the data of a golden request. Asked of the last known good, the
     same question tells a bad version (it does better) from bad inputs (it does not).
     """
-    template = request if request is not None else next((row.request for row in _replay.rows(server, registry)), None)
-    if template is None:
-        return nodata(f"no request to put the inputs in: set `with: {{request: ...}}` with {{inputs}} where they go, or {RECORD}")
-    recent = live if window is None else live.between(window.start, window.end)
-    filled = [_replay.fill(template, inputs) for inputs in _replay.logged(recent, rows) if inputs is not None]
-    asked = [one for one in filled if one is not None]
-    if not asked:
-        why = "the request has no place for them: write {inputs} in `with: {request: ...}`" if filled else "no live inputs were logged in this window"
-        return nodata(f"nothing to replay: {why}")
+    asked = _recent(server, live if window is None else live.between(window.start, window.end), registry, rows, request)
+    if isinstance(asked, Verdict):
+        return asked
     faults = [fault for one in asked if (fault := _fault(server, one))]
     reading = Reading(len(faults) / len(asked), limit, n=len(asked))
     said = f"{len(faults)} of the {len(asked)} newest live inputs, asked again, are answered wrongly"

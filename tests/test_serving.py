@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scipy.stats import binom
 
 from agent import UTC, Answer, Locator, Status, Window
 from agent.errors import AnswerError, DeadlineError, DeniedError, ServerError, UnreachableError
+from agent.perform import perform
 from agent.plugins import listing
 from agent.targets import connect
 from agent.targets.folder import record
@@ -65,8 +67,9 @@ def test_every_serving_check_says_what_it_asks_and_what_its_fail_points_at():
         "serving.latency": ("latency", False),
         "serving.parity": ("answers", True),
         "serving.answers": ("answers", True),
+        "serving.replay": ("answers", False),
     }
-    assert [name for name, plugin in ours.items() if plugin.heavy] == ["serving.answers"]
+    assert [name for name, plugin in ours.items() if plugin.heavy] == ["serving.answers", "serving.replay"]
 
 
 # ready
@@ -498,3 +501,132 @@ def test_a_server_that_breaks_on_the_inputs_fails_and_one_that_is_gone_is_no_ver
     speaker.stop()
     with pytest.raises(UnreachableError):
         serving.answers(server, live, request=oip.REQUEST)
+
+
+# replay
+
+
+def doubling(kind: str = "FLOAT", input: str = "x", output: str = "y", by: float = 2.0) -> bytes:
+    """A real ONNX graph of one node: output = by * input, for any number of rows of two."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, of = onnx.helper, getattr(onnx.TensorProto, kind)
+    two = helper.make_tensor("two", of, [], [by])
+    ends = [helper.make_tensor_value_info(name, of, [None, 2]) for name in (input, output)]
+    graph = helper.make_graph([helper.make_node("Mul", [input, "two"], [output])], "doubling", ends[:1], ends[1:], [two])
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
+
+
+def graphs(root: Path, graph: bytes, name: str = "model.onnx"):
+    record(root, "1", {name: graph}, golden=[(oip.REQUEST, {})])
+    return to_folder(root)
+
+
+def to_folder(root: Path):
+    return connect(Locator("fraud", "registry", f"folder:{root}"))
+
+
+def test_a_server_that_answers_as_its_graph_does_is_ok(server, tmp_path):
+    registry, live = graphs(tmp_path / "r", doubling()), log(tmp_path / "log.db", "[1, 2]", "[0.5, 4]")
+    verdict = serving.replay(server, registry, live)
+    told(verdict, Status.OK, "version 1 answers all 2 live inputs as its model.onnx does")
+    assert (verdict.reading.observed, verdict.reading.limit, verdict.reading.n) == (0, 0, 2)
+    told(serving.replay(server, registry, live, rows=1), Status.OK, "all 1 live inputs")
+
+
+def test_a_server_that_answers_otherwise_than_its_graph_fails_with_the_worst_row(speaker, server, tmp_path):
+    registry, live = graphs(tmp_path / "r", doubling(), "net/doubling.onnx"), log(tmp_path / "log.db", "[0, 8]", "[0, 0]", "[1, 2]")
+    speaker.factors["1"] = 3.0
+    verdict = serving.replay(server, registry, live, file="net/doubling.onnx")
+    told(
+        verdict,
+        Status.FAIL,
+        "2 of 3 live inputs otherwise than its net/doubling.onnx does",
+        "worst in row 2: 'y' is 24, the graph's was 16 (off by 8",
+    )
+    assert (verdict.parts["y"].observed, verdict.parts["y"].n) == (8.0, 2)
+    assert [one["row"] for one in json.loads(verdict.data["differences.json"])] == [0, 2]
+    told(serving.replay(server, registry, live, file="net/doubling.onnx", rtol=0.6), Status.OK)
+    told(serving.replay(server, registry, live, file="net/doubling.onnx", rtol=0.0, atol=8.0), Status.OK)
+
+
+def test_inputs_that_the_graph_does_not_take_are_not_judged(server, tmp_path):
+    registry = graphs(tmp_path / "r", doubling())
+    live = log(tmp_path / "log.db", "[1, 2]", "[1]", '["a", "b"]', "[null, 1]", "[NaN, 1]", '"junk"', "[[1], 2]")
+    told(serving.replay(server, registry, live), Status.OK, "all 1 live inputs (6 more the graph does not take)")
+    told(serving.replay(server, registry, log(tmp_path / "junk.db", "[1]")), Status.NODATA, "takes none of the 1 newest", "raw inputs")
+
+
+def test_a_graph_of_whole_numbers_takes_no_fractions_and_is_compared_by_datatype(server, tmp_path):
+    registry = graphs(tmp_path / "r", doubling("INT64", by=2))
+    told(serving.replay(server, registry, log(tmp_path / "a.db", "[1, 2.0]")), Status.FAIL, "'y' has datatype FP32, the graph's was INT64")
+    told(serving.replay(server, registry, log(tmp_path / "b.db", "[1, 2.5]")), Status.NODATA, "takes none")
+
+
+def test_plain_http_answers_are_compared_with_the_graph_by_their_values(tmp_path):
+    speaker = plain.Speaker()
+    registry = to_folder(tmp_path / "r")
+    record(tmp_path / "r", "1", {"model.onnx": doubling(input="anything")}, golden=[([1.0, 2.0], {})])
+    live = log(tmp_path / "log.db", "[1, 2]")
+    told(serving.replay(to(speaker), registry, live), Status.OK, "all 1 live inputs")
+    record(tmp_path / "t", "1", {"model.onnx": doubling(by=3.0)}, golden=[([1.0, 2.0], {})])
+    told(serving.replay(to(speaker), to_folder(tmp_path / "t"), live), Status.FAIL, "'y' is 4, the graph's was 6")
+    speaker.stop()
+
+
+def test_names_that_the_graph_and_the_server_do_not_share_are_told(server, tmp_path):
+    live = log(tmp_path / "log.db", "[1, 2]")
+    told(serving.replay(server, graphs(tmp_path / "a", doubling(output="z")), live), Status.NODATA, "gives 'z'", "answers with 'y'")
+    told(serving.replay(server, graphs(tmp_path / "b", doubling(input="z")), live), Status.OK)  # the only one for the only one
+    two = {"inputs": [*oip.REQUEST["inputs"], {**oip.REQUEST["inputs"][0], "name": "w"}]}
+    told(serving.replay(server, to_folder(tmp_path / "b"), live, request=two), Status.NODATA, "takes 'z'", "has 'x', 'w'")
+
+
+def test_without_a_file_a_version_or_live_inputs_there_is_nothing_to_replay(registry, server, tmp_path):
+    live, ours = log(tmp_path / "log.db", "[1, 2]"), graphs(tmp_path / "r", doubling())
+    told(serving.replay(server, registry, live), Status.NODATA, "no file 'model.onnx' of version 1", "serving.parity")
+    told(serving.replay(server, ours, log(tmp_path / "empty.db", None)), Status.NODATA, "no live inputs")
+    untold = oip.Speaker(silent=("metadata", "version", "index"))
+    told(serving.replay(to(untold), ours, live), Status.NODATA, "nobody says which version")
+    unregistered, router = oip.Speaker("7", ("7",)), pointer.Speaker("1")
+    told(serving.replay(to(untold), ours, live, to(router, "router")), Status.OK, "version 1")
+    told(serving.replay(to(unregistered), ours, live), Status.NODATA, "no file 'model.onnx' of version 7")
+    for speaker in (untold, unregistered, router):
+        speaker.stop()
+
+
+def test_without_onnxruntime_it_is_told_what_to_install(server, tmp_path, monkeypatch):
+    registry, live = graphs(tmp_path / "r", doubling()), log(tmp_path / "log.db", "[1, 2]")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    told(serving.replay(server, registry, live), Status.NODATA, "install watchkeeper[onnx]")
+
+
+def test_an_artefact_that_was_tampered_with_is_an_error_and_is_not_run(server, tmp_path):
+    registry, live = graphs(tmp_path / "r", doubling()), log(tmp_path / "log.db", "[1, 2]")
+    path = tmp_path / "r" / "1" / "model.onnx"
+    path.write_bytes(doubling(by=3.0))
+    told(serving.replay(server, registry, live), Status.ERROR, str(path), "was changed after it was recorded")
+
+
+def test_a_damaged_artefact_is_an_error_that_names_it(server, tmp_path):
+    live = log(tmp_path / "log.db", "[1, 2]")
+    for place, damaged in enumerate((b"", b"no graph", doubling()[:40])):
+        registry = graphs(tmp_path / f"{place}", damaged)
+        told(serving.replay(server, registry, live), Status.ERROR, "'model.onnx' of version 1", str(tmp_path / f"{place}" / "1" / "model.onnx"))
+
+
+def test_a_server_that_refuses_what_its_graph_takes_fails_and_one_that_breaks_is_no_verdict(speaker, server, tmp_path):
+    registry, live = graphs(tmp_path / "r", doubling()), log(tmp_path / "log.db", "[1, 2, 3, 4]")
+    request = {"inputs": [{**oip.REQUEST["inputs"][0], "shape": [2, 2]}]}
+    told(serving.replay(server, registry, live, request=request), Status.FAIL, "1 of 1", "400")
+    speaker.fault = "broken"
+    with pytest.raises(ServerError):
+        serving.replay(server, registry, live, request=request)
+
+
+def test_a_replay_is_performed_as_it_is_configured(speaker, tmp_path):
+    live = log(tmp_path / "log.db", "[1, 2]")
+    graphs(tmp_path / "r", doubling())
+    at = Locator("fraud", "live", f"sqlite:{tmp_path / 'log.db'}?table=predictions", dict(live.declared))
+    locators = {"server": Locator("fraud", "server", speaker.url), "registry": Locator("fraud", "registry", f"folder:{tmp_path / 'r'}"), "live": at}
+    told(perform({"check": "serving.replay", "locators": locators, "parameters": {"rows": 5}}), Status.OK, "all 1 live inputs")
