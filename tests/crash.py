@@ -33,6 +33,7 @@ def main(path: str, where: str, n: int) -> int:
         while time.monotonic() < end:
             for future in responder.tick(world.clock()):
                 future.result(30)
+            time.sleep(0.02)  # runs wait in steps of 200 ms: do not spin meanwhile
             with store.read() as ledger:
                 if not ledger.runs(active_only=True):
                     break

@@ -51,6 +51,7 @@ services:
     owner: ada
     soak: 1s
     mode: {{default: observe, rollback: {mode}}}
+    runbooks: {{rollback: {{with: {{patience: {patience}}}}}}}
     targets:
       server: oip+{address}/m
       router: pointer+{address}
@@ -109,22 +110,22 @@ class Desk:
             return [event.what for event in reversed(ledger.events(kind))]
 
 
-def write_config(folder: Path, address: str, mode: str = "auto", more: str = "") -> Path:
+def write_config(folder: Path, address: str, mode: str = "auto", more: str = "", patience: str = "10s") -> Path:
     """The configuration of the service, and its registry with golden rows."""
     weights = folder / "weights.bin"
     weights.write_bytes(b"weights")
     for version in ("1", "2"):
         record(folder / "models", version, {"weights.bin": weights}, golden=GOLDEN)
     path = folder / "watchkeeper.yaml"
-    path.write_text(CONFIG.format(address=address, mode=mode, more=more))
+    path.write_text(CONFIG.format(address=address, mode=mode, more=more, patience=patience))
     return path
 
 
 @contextmanager
-def fraud(folder: Path, mode: str = "auto", more: str = "", **store: Any) -> Iterator[Desk]:
+def fraud(folder: Path, mode: str = "auto", more: str = "", patience: str = "10s", **store: Any) -> Iterator[Desk]:
     """The service with version 1 serving and known to be good."""
     with closing(Fraud()) as server:
-        path = write_config(folder, server.address, mode, more)
+        path = write_config(folder, server.address, mode, more, patience)
         made = config.load(path)
         kept = Store.open(made.store, **store).start()
         pool = Pool(1)

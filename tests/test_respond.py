@@ -279,7 +279,7 @@ def _drive(config: Path, where: str, n: int) -> int:
 @pytest.mark.parametrize("where", ["before", "after"])
 @pytest.mark.parametrize("taken_back", [False, True], ids=["rollback", "taken back"])
 def test_killed_at_every_durable_commit_no_effect_is_lost_or_repeated(tmp_path, where, taken_back):
-    with fraud(tmp_path) as desk:
+    with fraud(tmp_path, patience="3s" if taken_back else "10s") as desk:
         _template(desk)
         desk.world.store.close()
         store = desk.world.store.path
