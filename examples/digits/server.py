@@ -240,7 +240,9 @@ async def serve(given: argparse.Namespace, listening: socket.socket) -> None:
     if given.log:
         app = PredictionLog(app, given.log)
     host, port = listening.getsockname()[:2]
-    print(f"digits {serving.pointer} of {', '.join(sorted(serving.loaded))} at http://{host}:{port}", flush=True)
+    # In one write: a line of the log must not come between the port and the end of its line.
+    sys.stdout.write(f"digits {serving.pointer} of {', '.join(sorted(serving.loaded))} at http://{host}:{port}\n")
+    sys.stdout.flush()
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     await uvicorn.Server(config).serve(sockets=[listening])
 
