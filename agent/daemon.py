@@ -174,13 +174,14 @@ class Daemon:
 
     def _schedule(self) -> None:
         """Plan every watch; those of an hour and more that were never looked at are looked at now, not in an hour."""
-        self.scheduler.plan(_jobs(self.world))
         if any(w.heavy for w in self.world.watched.values()):
             self.world.pool.warm()
+        jobs = _jobs(self.world)
+        _settled()  # takes seconds for ten thousand watches, so it comes before the first slot and not after
+        self.scheduler.plan(jobs)
         for w in self.world.watched.values():
             if w.watch.every > FIRST and self.store.signal(w.key) is None:
                 self._again(w.key)
-        _settled()
 
     def _told(self, ledger: Ledger, kind: str, said: str) -> None:
         now = self.world.clock()
