@@ -249,13 +249,13 @@ class Daemon:
 
     def _respond(self) -> None:
         while not self._over.is_set():
-            self._wake.wait(0.2)
+            self._wake.wait(0.2 if self.responder.busy else 1.0)  # what wants a run wakes this loop; asking the store costs CPU
             self._wake.clear()
             with _logged("respond"):
                 self.responder.tick(self.world.clock())
 
     def _tell(self) -> None:
-        while not self._over.wait(0.25):
+        while not self._over.wait(0.5):
             with _logged("notify"):
                 self.postman.tick(self.world.clock())
 

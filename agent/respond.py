@@ -36,6 +36,7 @@ class Responder:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="respond")
         self._driving: set[int] = set()
         self._lock = threading.Lock()
+        self.busy = True  # whether a run was active at the last tick
         self._ending = False
         self._recovered = True
         self._ticked_at = world.clock()
@@ -76,7 +77,9 @@ class Responder:
             self.world.store.write(lambda ledger: _all_anew(ledger, now))
         self._ticked_at = now
         with self.world.store.read() as ledger:
-            due = [run.id for run in ledger.runs(active_only=True) if run.wake_at is None or run.wake_at <= now]
+            active = ledger.runs(active_only=True)
+        self.busy = bool(active)
+        due = [run.id for run in active if run.wake_at is None or run.wake_at <= now]
         with self._lock:
             new = [number for number in due if number not in self._driving]
             self._driving.update(new)
