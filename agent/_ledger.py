@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
@@ -558,8 +558,3 @@ def _signal_row(signal: Signal) -> dict[str, Any]:
 def _finding(row: Mapping[str, Any]) -> Finding:
     parts = {name: reading for name, body in row["parts"].items() if (reading := reading_from_json(body)) is not None}
     return _make(Finding, row, status=Status(row["status"]), reading=reading_from_json(row["reading"]), parts=parts)
-
-
-def changed(signal: Signal, **values: Any) -> Signal:
-    """The same signal but for these fields."""
-    return replace(signal, **values)

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -320,15 +319,6 @@ def _logged(what: str) -> Iterator[None]:
 # How other processes on this machine find the daemon
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A daemon that holds a store: where it listens, and the token that the store's owner may use."""
-
-    url: str
-    token: str
-    pid: int
-
-
 def _file(store: Path) -> Path:
     return Path(f"{store}.daemon")
 
@@ -343,13 +333,3 @@ def _publish(store: Path, url: str, token: str) -> None:
 
 def _unpublish(store: Path) -> None:
     _file(store).unlink(missing_ok=True)
-
-
-def running(store: Path) -> Running | None:
-    """The daemon that holds this store, if one does."""
-    try:
-        told = json.loads(_file(store).read_text())
-        os.kill(int(told["pid"]), 0)
-    except (OSError, ValueError, KeyError):
-        return None
-    return Running(told["url"], told["token"], told["pid"])

@@ -19,14 +19,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
 from agent import _proof
 from agent import _rows as rows
 from agent._ledger import Ledger
-from agent.errors import StoreBusyError, StoreCorruptError, StoreError, StoreFullError, StoreSchemaError
+from agent.errors import StoreBusyError, StoreCorruptError, StoreError, StoreFullError
 from agent.model import UTC, Signal
 
 log = logging.getLogger(__name__)
@@ -488,11 +488,4 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def known_schema(conn: Connection) -> str | None:
-    """The revision the file is at; None for a new file."""
-    if "alembic_version" not in inspect(conn).get_table_names():
-        return None
-    return conn.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-__all__ = ["Ledger", "Store", "StoreSchemaError", "known_schema", "locked", "refuse_network_file_system"]
+__all__ = ["Ledger", "Store", "locked", "refuse_network_file_system"]
