@@ -77,14 +77,23 @@ class Place:
             return running.returncode, said
 
     def left(self) -> list[str]:
-        """Whatever of it still runs."""
-        return [" ".join(one.cmdline()) for one in psutil.process_iter() if self._marked(one)]
+        """The command lines of whatever of it still runs."""
+        return [line for one in psutil.process_iter() if (line := self._running(one)) is not None]
 
-    def _marked(self, one: psutil.Process) -> bool:
+    def end(self) -> None:
+        """So that one failing test leaves nothing for the next."""
+        for one in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess):
+                if self._running(one) is not None:
+                    one.kill()
+
+    def _running(self, one: psutil.Process) -> str | None:
+        """Its command line, if it is of this place. It may end between any two questions, which is to be gone."""
         try:
-            return one.status() != psutil.STATUS_ZOMBIE and one.environ().get("DEMO_MARK") == self.mark
+            ours = one.status() != psutil.STATUS_ZOMBIE and one.environ().get("DEMO_MARK") == self.mark
+            return " ".join(one.cmdline()) if ours else None
         except psutil.Error:
-            return False
+            return None
 
     def clean(self) -> bool:
         return not self.left() and not (self.folder / "torch was imported").exists()
@@ -96,9 +105,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     folder.mkdir()
     found = Place(folder)
     yield found
-    for one in psutil.process_iter():  # so that one failing test leaves nothing for the next
-        if found._marked(one):
-            one.kill()
+    found.end()
 
 
 def in_order(said: str) -> None:
