@@ -60,6 +60,8 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
     }
     if version is not None:
         job["at"] = {"server": version}
+    if w.watch.run_length is not None:
+        job["run_length"] = w.watch.run_length
     if "party" in w.words:
         job["party"] = world.config.party(w.service.name)
     if w.words & {"memory", "history"}:

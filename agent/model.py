@@ -592,6 +592,23 @@ class Finding:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The yardstick that a person or a plan pinned for a watch: a stretch of event time, and the finding about just that where there is one."""
+
+    start_at: datetime
+    end_at: datetime
+    by: str
+    why: str
+    at: datetime
+    finding: Finding | None = None
+    data: Mapping[str, bytes] = field(default_factory=dict)  # the finding's files
+
+    @property
+    def window(self) -> Window:
+        return Window(self.start_at, self.end_at)
+
+
 State: TypeAlias = Literal["ok", "bad", "blind", "new"]
 
 

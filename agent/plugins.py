@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = ("check", "runbook", "adapter")
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 ROLES = ("server", "live", "labels", "reference", "registry", "router", "trainer", "metrics", "code")
-PLATFORM = ("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "trigger", "good", "looks", "service")
+PLATFORM = ("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "trigger", "good", "looks", "service", "run_length")
 
 
 # The marks. They set one attribute and return what they were given: a plugin stays a plain function that tests just call.
@@ -110,6 +110,11 @@ class Plugin:
     def heavy(self) -> bool:
         """Whether it reads tables or model files, and so runs in a worker."""
         return any(need.annotation.split(" ")[0] in ("Table", "Columns", "Artefact") for need in self.needs)
+
+    @property
+    def sequential(self) -> bool:
+        """Whether it adds up evidence over windows and promises how seldom it is wrong: it is told `run_length`, its part of that budget."""
+        return any(need.name == "run_length" for need in self.needs)
 
 
 def listing(kind: Kind) -> Mapping[str, Plugin]:

@@ -36,7 +36,7 @@ class Watched:
     def of(cls, service: ServiceConfig, watch: WatchConfig, check: plugins.Plugin) -> Watched:
         words = frozenset(need.name for need in check.needs)
         locators = {role: at for role, at in {**service.targets, **watch.bind}.items() if role in words}
-        exact = bool(check.promises.get("exact")) and watch.confirm.bad is None
+        exact = bool(check.promises.get("exact") or check.sequential) and watch.confirm.bad is None
         rules = Rules(exact, watch.confirm.bad or 2, watch.confirm.of or 3, watch.clear)
         bound = {role: at.url for role, at in sorted(locators.items())}
         rule = digest({"check": watch.check, "with": to_json(watch.parameters), "bound": bound})[:16]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from agent.config import parameters
 from agent.config.problems import Given, Path, near, shown
 from agent.config.shape import BASE_KEYS
 from agent.config.source import Source
-from agent.config.words import Known, is_url, split
+from agent.config.words import Known, is_url, read_length, split
 from agent.errors import ConfigError, PluginError, WatchkeeperError
-from agent.model import Json, Locator
+from agent.model import Json, Locator, spell
 from agent.plugins import PLATFORM, Plugin
 from agent.targets import TABLES
 
@@ -128,6 +129,7 @@ class Links:
             self.binds(services, name, mapping(watch, "bind"), check, path)
             if check is not None:
                 self.roles(check, name, service, watch, path)
+                self.disjoint(check, watch, path)
                 self.parameters(check, mapping(watch, "with"), path)
 
     def binds(self, services: Mapping[str, Json], name: str, bind: Mapping[str, Json], check: Plugin | None, path: Path) -> None:
@@ -156,6 +158,13 @@ class Links:
             if not optional and role not in bind and role not in mapping(service, "targets"):
                 add = f"add services.{name}.targets.{role} or bind it"
                 self.source.complain((*path, "check"), f"{check.name} needs '{role}'; {add}")
+
+    def disjoint(self, check: Plugin, watch: Json, path: Path) -> None:
+        """What adds up evidence may count no row twice."""
+        every, window = (_length(watch.get(key, default)) for key, default in (("every", "1m"), ("window", None)))
+        if check.sequential and every and window and window > every:
+            said = f"must be at most `every` ({spell(every)}): {check.name} adds windows up, and may count no row twice"
+            self.source.complain((*path, "window"), said)
 
     def parameters(self, plugin: Plugin, given: Mapping[str, Json], path: Path) -> None:
         try:
@@ -200,6 +209,13 @@ class Links:
 def options_of(target: Mapping[str, Json]) -> dict[str, Json]:
     """What a target says beyond the keys every target has: options of its adapter."""
     return {key: simple(item) for key, item in target.items() if key not in BASE_KEYS and not nearly(key)}
+
+
+def _length(value: Json) -> timedelta | None:
+    try:
+        return read_length(value)
+    except ValueError:  # told elsewhere
+        return None
 
 
 def nearly(key: str) -> str | None:

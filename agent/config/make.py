@@ -48,6 +48,7 @@ class Maker:
 
     def service(self, name: str, made: shape.ServiceFile, team: str | None, budget: Budget) -> ServiceConfig:
         modes = dict(made.mode)
+        sequential = sum(self.known.checks[one.check].sequential for one in made.watches)
         return ServiceConfig(
             name=name,
             owner=made.owner,
@@ -56,6 +57,7 @@ class Maker:
             mode=modes.pop("default", "observe"),
             modes=modes,
             soak=made.soak,
+            false_alarm_every=made.false_alarm_every,
             control=made.control,
             budget=Budget(made.budget.actions, made.budget.per) if made.budget else budget,
             freeze=_freezes(made.freeze),
@@ -63,10 +65,11 @@ class Maker:
             runbooks={book: self.parameters(book, given) for book, given in made.runbooks.items()},
             targets=self.targets[name],
             objectives=(),
-            watches=tuple(self.watch(name, place, one) for place, one in enumerate(made.watches)),
+            watches=tuple(self.watch(name, place, one, sequential * made.false_alarm_every) for place, one in enumerate(made.watches)),
         )
 
-    def watch(self, service: str, place: int, made: shape.WatchFile) -> WatchConfig:
+    def watch(self, service: str, place: int, made: shape.WatchFile, quiet: timedelta) -> WatchConfig:
+        """`quiet` is how long this watch may go on average between false alarms, so that those of the service together keep its promise."""
         check = self.known.checks[made.check]
         raw = self.source.value["services"][service]["watches"][place]
         return WatchConfig(
@@ -79,10 +82,11 @@ class Maker:
             parameters=parameters.plainly(check, raw.get("with", {})) if made.parameters else {},
             bind=self.locators(service, made.bind, mapping(raw, "bind")),
             needs=tuple(made.needs),
-            confirm=_confirm(made.confirm, bool(check.promises.get("exact"))),
+            confirm=_confirm(made.confirm, bool(check.promises.get("exact")), check.sequential),
             clear=made.clear,
             severity=made.severity or check.promises.get("severity", "page"),
             splay=made.splay,
+            run_length=quiet / made.every if check.sequential else None,
         )
 
     def parameters(self, runbook: str, made: shape.RunbookFile | None) -> Mapping[str, Json]:
@@ -127,10 +131,11 @@ def _freezes(made: list[shape.Freeze]) -> tuple[Freeze, ...]:
     return tuple(Freeze(one.start, one.end, one.why) for one in made)
 
 
-def _confirm(made: shape.ConfirmFile | None, exact: bool) -> Confirm:
+def _confirm(made: shape.ConfirmFile | None, exact: bool, sequential: bool) -> Confirm:
+    """A sequential test has waited for its evidence already; asking it to say so twice would only add a window to every delay."""
     if made is not None:
         return Confirm(made.looks or 1, made.bad, made.of)
-    return Confirm(2, None, None) if exact else Confirm(1, 2, 3)
+    return Confirm(1, None, None) if sequential else Confirm(2, None, None) if exact else Confirm(1, 2, 3)
 
 
 def _in_seconds(options: Mapping[str, Json]) -> dict[str, Json]:

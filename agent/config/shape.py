@@ -309,6 +309,7 @@ class ServiceFile(Shape):
     escalation: list[ChannelName] = []
     mode: Annotated[dict[ModeKey, Mode], text_as("default")] = {"default": "observe"}
     soak: Length = timedelta(hours=1)
+    false_alarm_every: SomeLength = timedelta(days=90)
     control: WebUrl | None = None
     budget: Budget | None = None
     freeze: list[Freeze] = []

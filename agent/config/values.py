@@ -95,6 +95,7 @@ class WatchConfig:
     clear: int
     severity: Literal["page", "ticket"]
     splay: bool
+    run_length: float | None  # its share of the service's `false_alarm_every`, in windows; None where its check keeps no such promise
 
     @property
     def key(self) -> str:
@@ -118,6 +119,7 @@ class ServiceConfig:
     mode: Mode
     modes: Mapping[str, Mode]
     soak: timedelta
+    false_alarm_every: timedelta
     control: str | None = field(repr=False)
     budget: Budget
     freeze: tuple[Freeze, ...]
