@@ -18,6 +18,7 @@ from agent import _rows as rows
 from agent.errors import LeaseLostError
 from agent.model import (
     ACTIVE,
+    Baseline,
     Event,
     Finding,
     Incident,
@@ -31,6 +32,7 @@ from agent.model import (
     Silence,
     Status,
     StepRow,
+    Window,
     digest,
     plan_from_json,
     reading_from_json,
@@ -49,7 +51,7 @@ FINDING, MEMORY, FILE, SIGNAL = _table(rows.FindingRow), _table(rows.MemoryRow),
 ROLLUP, INCIDENT, MEMBER, EVENT = _table(rows.RollupRow), _table(rows.IncidentRow), _table(rows.MemberRow), _table(rows.EventRow)
 EVIDENCE, CHECKPOINT, RUN, STEP = _table(rows.EvidenceRow), _table(rows.CheckpointRow), _table(rows.RunRow), _table(rows.StepTable)
 LEASE, SERVED, GOOD, LETTER = _table(rows.LeaseRow), _table(rows.ServedRow), _table(rows.GoodRow), _table(rows.LetterRow)
-SILENCE, SETTING = _table(rows.SilenceRow), _table(rows.SettingRow)
+SILENCE, SETTING, BASELINE = _table(rows.SilenceRow), _table(rows.SettingRow), _table(rows.BaselineRow)
 CHAINED = {"finding": FINDING, "event": EVENT}
 APPEND = {name: insert(table) for name, table in (*CHAINED.items(), ("evidence", EVIDENCE))}
 LAST_NUMBER = text("SELECT seq FROM sqlite_sequence WHERE name = :kind")
@@ -281,10 +283,12 @@ class Ledger:
     def prune(self, findings_before: datetime, rollups_before: datetime, evidence_before: datetime, now: datetime) -> int:
         """Drop bodies of old findings, old roll-ups and, behind a checkpoint, old links. Returns how many findings were dropped.
 
-        The findings of what is in an open incident stay until it is over.
+        The findings of what is in an open incident stay until it is over, and those that are pinned as long as they are.
         """
+        pinned = select(BASELINE.c.finding).where(BASELINE.c.finding.is_not(None), BASELINE.c.unpinned_at.is_(None))
         concerned = select(MEMBER.c.watch).join(INCIDENT, INCIDENT.c.id == MEMBER.c.incident).where(INCIDENT.c.state.not_in(OVER))
-        dropped = self.conn.execute(delete(FINDING).where(FINDING.c.looked_at < findings_before, FINDING.c.watch.not_in(concerned))).rowcount
+        old = (FINDING.c.looked_at < findings_before, FINDING.c.watch.not_in(concerned), FINDING.c.id.not_in(pinned))
+        dropped = self.conn.execute(delete(FINDING).where(*old)).rowcount
         if dropped:
             self.conn.execute(text("DELETE FROM file WHERE digest NOT IN (SELECT named.value FROM finding, json_each(finding.data) AS named)"))
             self.record(
@@ -517,6 +521,37 @@ class Ledger:
     def expire_silence(self, number: int, at: datetime) -> bool:
         """End a silence now; False if there is none of that number in force."""
         return bool(self.conn.execute(update(SILENCE).where(SILENCE.c.id == number, SILENCE.c.until_at > at).values(until_at=at)).rowcount)
+
+    # Baselines
+
+    def pin(self, watch: str, window: Window, by: str, why: str, at: datetime) -> int:
+        """Make that stretch the watch's yardstick; the finding that judged just that goes with it."""
+        finding = self.finding_at(watch, window.end)
+        exact = finding.id if finding and finding.start_at == window.start else None
+        self.unpin(watch, at)
+        values = {"watch": watch, "start_at": window.start, "end_at": window.end, "finding": exact, "at": at, "by": by, "why": why}
+        return self._insert(BASELINE, values)
+
+    def unpin(self, watch: str, at: datetime) -> bool:
+        """Whether there was a yardstick to take away."""
+        held = BASELINE.c.watch == watch, BASELINE.c.unpinned_at.is_(None)
+        return bool(self.conn.execute(update(BASELINE).where(*held).values(unpinned_at=at)).rowcount)
+
+    def baselines(self) -> dict[str, tuple[int, Baseline]]:
+        """Watch -> the number of its yardstick, and the yardstick without the files of its finding."""
+        held = self._all(select(BASELINE).where(BASELINE.c.unpinned_at.is_(None)).order_by(BASELINE.c.watch))
+        return {row["watch"]: (row["id"], _make(Baseline, row, finding=None)) for row in held}
+
+    def baseline(self, watch: str) -> Baseline | None:
+        """A watch's yardstick with its finding and that finding's files."""
+        row = self.one(select(BASELINE).where(BASELINE.c.watch == watch, BASELINE.c.unpinned_at.is_(None)))
+        found = None if row is None or row["finding"] is None else self.one(select(FINDING).where(FINDING.c.id == row["finding"]))
+        if row is None or found is None:
+            return None if row is None else _make(Baseline, row, finding=None)
+        data = {name: body for name, digest in found["data"].items() if (body := self.file(digest)) is not None}
+        return _make(Baseline, row, finding=_finding(found), data=data)
+
+    # Settings
 
     def setting(self, key: str) -> Json:
         row = self.one(select(SETTING).where(SETTING.c.key == key))

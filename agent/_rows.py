@@ -260,6 +260,21 @@ class SilenceRow(SQLModel, table=True):
     why: str
 
 
+class BaselineRow(SQLModel, table=True):
+    """What was pinned as a watch's yardstick; the newest that nobody took back counts."""
+
+    __tablename__: ClassVar[Any] = "baseline"
+    id: int | None = Field(default=None, primary_key=True)
+    watch: str = Field(index=True)
+    start_at: datetime = _moment()
+    end_at: datetime = _moment()
+    finding: int | None = None
+    at: datetime = _moment()
+    by: str
+    why: str
+    unpinned_at: datetime | None = _moment(nullable=True)
+
+
 class SettingRow(SQLModel, table=True):
     """Few small facts that must survive a restart: halted or not, the configuration last used, the last start."""
 

@@ -103,6 +103,12 @@ class Here:
     def expire(self, number: int, by: str) -> None:
         verbs.expire(self.world, number, by)
 
+    def pin(self, key: str, start: datetime, end: datetime, by: str, why: str) -> Json:
+        return to_json(verbs.pin(self.world, key, start, end, by, why))
+
+    def unpin(self, key: str, by: str) -> None:
+        verbs.unpin(self.world, key, by)
+
     def halt(self, by: str, why: str) -> None:
         verbs.halt(self.world, by, why)
 
@@ -162,11 +168,10 @@ class There:
         self.daemon, self.config = daemon, config
 
     def check(self, key: str, tell: Tell | None = None) -> Json:
-        service, watch = key.split("/", 1)
         within = next((w.within for _, w in self.config.watches() if w.key == key), timedelta()).total_seconds() + LAST
         if tell:
             tell(0.0, f"{key}: the daemon looks")
-        return self._ask("POST", f"services/{quote(service)}/watches/{quote(watch, safe='')}/check", within=within)
+        return self._ask("POST", _of_watch(key, "check"), within=within)
 
     def ack(self, incident: int, by: str) -> Json:
         return self._ask("POST", f"incidents/{incident}/ack", {"by": by})
@@ -176,6 +181,13 @@ class There:
 
     def expire(self, number: int, by: str) -> None:
         self._ask("DELETE", f"silences/{number}?by={quote(by, safe='')}")
+
+    def pin(self, key: str, start: datetime, end: datetime, by: str, why: str) -> Json:
+        body = {"start_at": start.isoformat(), "end_at": end.isoformat(), "by": by, "why": why}
+        return self._ask("PUT", _of_watch(key, "baseline"), body)
+
+    def unpin(self, key: str, by: str) -> None:
+        self._ask("DELETE", f"{_of_watch(key, 'baseline')}?by={quote(by, safe='')}")
 
     def halt(self, by: str, why: str) -> None:
         self._ask("POST", "halt", {"by": by, "why": why}, within=SOON)
@@ -236,6 +248,11 @@ class There:
                 f"the daemon (process {self.daemon.pid}) holds the store and does not answer at {self.daemon.url}: {problem!r}; look at its log"
             ) from problem
         return _understood(reply.status_code, reply.content, f"{method} {self.daemon.url}/api/{path}")
+
+
+def _of_watch(key: str, what: str) -> str:
+    service, watch = key.split("/", 1)
+    return f"services/{quote(service)}/watches/{quote(watch, safe='')}/{what}"
 
 
 def _understood(status: int, content: bytes, asked: str) -> Json:

@@ -24,6 +24,7 @@ from agent.errors import (
 )
 from agent.model import Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
 from agent.perform import perform
+from agent.rebuild import baseline_to_json
 from agent.wire import Wire, deadline
 from agent.workers import locator_to_json, verdict_from_json
 from agent.world import Watched, World
@@ -64,8 +65,9 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
         job["run_length"] = w.watch.run_length
     if "party" in w.words:
         job["party"] = world.config.party(w.service.name)
-    if w.words & {"memory", "history"}:
+    if w.words & {"memory", "history"} or w.baseline:
         with world.store.read() as ledger:
+            job["baseline"] = baseline_to_json(ledger.baseline(w.key)) if w.baseline else None
             kept = ledger.memory(w.key)
             job["memory"] = kept[2] if kept and kept[1] == w.rule else None
             job["history"] = [to_json(f) for f in ledger.findings(service=w.service.name, check=w.watch.check, limit=200)]

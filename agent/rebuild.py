@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from agent import model
-from agent.model import Auth, Json, Locator, Reading, Status, Verdict, to_json
+from agent.model import Auth, Baseline, Json, Locator, Reading, Status, Verdict, to_json
 
 
 def rebuild(kind: Any, value: Any) -> Any:
@@ -97,7 +97,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-_SCALARS: Mapping[type, Callable[[Any], Any]] = {datetime: _time, timedelta: _length, float: _number, Path: Path}
+_SCALARS: Mapping[type, Callable[[Any], Any]] = {datetime: _time, timedelta: _length, float: _number, bytes: base64.b64decode, Path: Path}
 
 
 def verdict_to_json(verdict: Verdict) -> Json:
@@ -117,6 +117,13 @@ def verdict_from_json(value: Mapping[str, Any]) -> Verdict:
     parts = {name: rebuild(Reading, reading) for name, reading in (value.get("parts") or {}).items()}
     data = {name: base64.b64decode(body) for name, body in (value.get("data") or {}).items()}
     return Verdict(Status(value["status"]), value["reason"], rebuild(Reading | None, value.get("reading")), parts, data, value.get("memory"))
+
+
+def baseline_to_json(pinned: Baseline | None) -> Json:
+    """A Baseline as JSON values; the files of its finding as base64, which is how `rebuild` reads bytes."""
+    if pinned is None:
+        return None
+    return {**to_json(pinned), "data": {name: base64.b64encode(body).decode() for name, body in pinned.data.items()}}
 
 
 def locator_to_json(at: Locator) -> Json:

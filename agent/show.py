@@ -284,6 +284,13 @@ def knocked(found: Sequence[Mapping[str, Json]]) -> str:
     return printed(*things)
 
 
+def baselines(found: Sequence[Mapping[str, Json]]) -> str:
+    if not found:
+        return "nothing is pinned\n"
+    lines = [[one["watch"], when(one["start_at"]), when(one["end_at"]), one["by"], one["why"]] for one in found]
+    return printed(rows(("watch", "from", "to", "by", "why"), lines))
+
+
 def silences(found: Sequence[Mapping[str, Json]]) -> str:
     if not found:
         return "no silence is in force\n"

@@ -11,7 +11,7 @@ from agent import incidents, plugins
 from agent.changes import registered
 from agent.errors import PlanError
 from agent.look import Tell
-from agent.model import Finding, Incident, Json, Plan, Run, Silence, spell
+from agent.model import Baseline, Finding, Incident, Json, Plan, Run, Silence, Window, spell
 from agent.observe import observe
 from agent.planning import make_plan
 from agent.store import Ledger
@@ -74,6 +74,38 @@ def expire(world: World, number: int, by: str) -> None:
         ledger.record(world.clock(), "silence.expired", f"silence {number} ended by {by}", body={"silence": number})
 
     world.store.write(do)
+
+
+def pin(world: World, key: str, start: datetime, end: datetime, by: str, why: str) -> Baseline:
+    """Make a stretch of event time a watch's yardstick. What the watch has added up so far is let go: it was about the yardstick before."""
+    w, now = world.find(key), world.clock()
+    if "baseline" not in w.words:
+        raise PlanError(f"{w.watch.check} has no yardstick that could be pinned")
+    if start >= end or end > now:
+        raise PlanError(f"the stretch from {start:%Y-%m-%d %H:%M}Z to {end:%Y-%m-%d %H:%M}Z does not end after its start and before now")
+
+    def do(ledger: Ledger) -> Baseline:
+        number = ledger.pin(key, Window(start, end), by, why, now)
+        said = f"{start:%Y-%m-%d %H:%M}Z to {end:%Y-%m-%d %H:%M}Z is the yardstick of {key}, pinned by {by}: {why}"
+        ledger.record(now, "baseline.pinned", said, service=w.service.name, body={"baseline": number, "watch": key})
+        return ledger.baselines()[key][1]
+
+    made = world.store.write(do)
+    world.use(world.config)
+    return made
+
+
+def unpin(world: World, key: str, by: str) -> None:
+    """Take a watch's pinned yardstick away; it compares with its reference again, if it has one."""
+    w, now = world.find(key), world.clock()
+
+    def do(ledger: Ledger) -> None:
+        if not ledger.unpin(key, now):
+            raise PlanError(f"nothing is pinned for {key}; 'watchkeeper baseline list' shows what is")
+        ledger.record(now, "baseline.unpinned", f"{key} has no pinned yardstick any more ({by})", service=w.service.name, body={"watch": key})
+
+    world.store.write(do)
+    world.use(world.config)
 
 
 def halt(world: World, by: str, why: str) -> None:

@@ -10,7 +10,7 @@ from agent import plugins
 from agent.config import Config, ServiceConfig, WatchConfig
 from agent.errors import PluginError
 from agent.incidents import Rules
-from agent.model import UTC, Locator, Mode, Window, digest, to_json
+from agent.model import UTC, Baseline, Locator, Mode, Window, digest, to_json
 from agent.perform import Connections
 from agent.store import Store
 from agent.workers import Pool
@@ -31,18 +31,21 @@ class Watched:
     locators: Mapping[str, Locator]
     rule: str  # digest of what makes two findings comparable: when it changes, memory starts afresh
     settle: timedelta
+    baseline: Baseline | None = None  # what is pinned as its yardstick, where its check asks for one
 
     @classmethod
-    def of(cls, service: ServiceConfig, watch: WatchConfig, check: plugins.Plugin) -> Watched:
+    def of(cls, service: ServiceConfig, watch: WatchConfig, check: plugins.Plugin, pinned: tuple[int, Baseline] | None = None) -> Watched:
         words = frozenset(need.name for need in check.needs)
         locators = {role: at for role, at in {**service.targets, **watch.bind}.items() if role in words}
         exact = bool(check.promises.get("exact") or check.sequential) and watch.confirm.bad is None
         rules = Rules(exact, watch.confirm.bad or 2, watch.confirm.of or 3, watch.clear)
         bound = {role: at.url for role, at in sorted(locators.items())}
-        rule = digest({"check": watch.check, "with": to_json(watch.parameters), "bound": bound})[:16]
+        number, baseline = pinned if pinned and "baseline" in words else (None, None)
+        compared = {"baseline": number} if number else {}
+        rule = digest({"check": watch.check, "with": to_json(watch.parameters), "bound": bound, **compared})[:16]
         settle = max((_settle(at) for at in locators.values()), default=timedelta())
         cause = str(check.promises.get("cause", ""))
-        return cls(watch.key, service, watch, words, check.heavy, cause, watch.severity, rules, locators, rule, settle)
+        return cls(watch.key, service, watch, words, check.heavy, cause, watch.severity, rules, locators, rule, settle, baseline)
 
     def window(self, due_at: datetime) -> Window:
         """The event time a look judges: it ends `settle` before the look is due, so that late rows have had their time."""
@@ -76,8 +79,11 @@ class World:
     def use(self, config: Config) -> None:
         """Watch what this configuration says."""
         checks = plugins.listing("check")
+        with self.store.read() as ledger:
+            pinned = ledger.baselines()
         self.config = config
-        self.watched = {w.key: w for service, watch in config.watches() for w in (Watched.of(service, watch, checks[watch.check]),)}
+        made = (Watched.of(service, watch, checks[watch.check], pinned.get(watch.key)) for service, watch in config.watches())
+        self.watched = {w.key: w for w in made}
 
     def find(self, key: str) -> Watched:
         """The watch named "service/watch"; PluginError suggests the nearest."""

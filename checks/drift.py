@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-from agent import Ask, Columns, Kind, Reading, Verdict, Window, check, fail, nodata, ok, to_json, warn
+from agent import Ask, Baseline, Columns, Kind, Reading, Table, Verdict, Window, check, fail, nodata, ok, to_json, warn
 from agent.errors import DataError
 from agent.stats import benjamini_hochberg
+from checks._evidence import Settings, Sums
+from checks._follow import follow
 from checks._samples import Gap, categories, numbers, reach, shares
 
 DISTINCT = 1_000  # categories beyond which a text column is a name or prose, and its distribution says nothing
@@ -88,7 +91,7 @@ def compare(
 # Which columns, and how each is compared
 
 
-def _wanted(live: Columns, kinds: Mapping[str, Kind], reference: Mapping[str, Kind], columns: Sequence[str] | None) -> list[str]:
+def _wanted(live: Table, kinds: Mapping[str, Kind], reference: Mapping[str, Kind], columns: Sequence[str] | None) -> list[str]:
     known = list(dict.fromkeys([*kinds, *reference]))
     if columns is None:
         return _declared(live) or [name for name in known if _has_distribution(name, live, kinds.get(name, reference.get(name)))]
@@ -98,14 +101,14 @@ def _wanted(live: Columns, kinds: Mapping[str, Kind], reference: Mapping[str, Ki
     return [name for name in known if any(fnmatchcase(name, pattern) for pattern in columns)]
 
 
-def _declared(live: Columns) -> list[str]:
+def _declared(live: Table) -> list[str]:
     features = live.declared.get("features") or ()
     if isinstance(features, Mapping):
         features = features.get("names") or [f"{features.get('prefix', 'p')}{place}" for place in range(int(features["size"]))]
     return [*features, *(live.declared[what] for what in ("prediction", "score") if live.declared.get(what))]
 
 
-def _has_distribution(name: str, live: Columns, kind: Kind | None) -> bool:
+def _has_distribution(name: str, live: Table, kind: Kind | None) -> bool:
     names = [live.declared.get(what) for what in ("id", "entity", "version", "weight")]
     names += [rule["column"] for rule in live.declared.get("exclude") or ()]
     return name not in names and kind in ("number", "integer", "text", "boolean")
@@ -220,3 +223,93 @@ def _file(parts: list[Part], adjusted: Sequence[float], drifted: list[Part], not
         for part, p in zip(parts, adjusted, strict=True)
     ]
     return json.dumps({"comparisons": lines, "not_compared": to_json(notes), "smallest_distance": smallest}, indent=1).encode()
+
+
+# Evidence that adds up over windows
+
+
+@check(pillar="monitoring", asks="Does each live feature still follow its training distribution?", cause="drift")
+def features(
+    live: Table,
+    window: Window,
+    run_length: float,
+    reference: Columns | None = None,
+    baseline: Baseline | None = None,
+    memory: Sums | None = None,
+    *,
+    columns: list[str] | None = None,
+    nominal: list[str] | None = None,
+    tolerance: float = 0.02,
+    tolerance_rare: float = 0.005,
+    cluster: float | None = None,
+    traffic: bool = False,
+    season: timedelta | None = None,
+) -> Verdict:
+    """Fails when the evidence that a feature left the reference, added up over windows, reaches what chance reaches once in `run_length` windows.
+
+    Watched are shares: of values at most each decile of the reference, of each usual value or category, of values never seen before, of nulls.
+    A share may move by `tolerance` (nulls and unseen values by `tolerance_rare`) beyond the reference's own error. The yardstick is what was
+    pinned, else the reference; it is read once and remembered. Every window is judged once. `cluster` is how many rows move together
+    (None: measured from a reference with times, else 1). `traffic` adds the row count, late rows and the age of the newest row, ranked among
+    the watch's own past, or with `season` (such as 7d) their difference from the same slot one season earlier.
+
+    With probability at least 99 % over the draw of the reference, and while every window stays within tolerance of it, false alarms are at
+    least `run_length` windows apart on average, and the chance of one in the first t windows is at most t / run_length. Rows of a window must
+    be independent, up to `cluster`; nothing is said about windows that depend on each other. Source: checks/_sequential.py.
+    """
+    kinds = live.kinds()
+    names = [name for name in _wanted(live, kinds, reference.kinds() if reference else kinds, columns) if columns or name not in _answers(live)]
+    settings = Settings(tolerance, tolerance_rare, run_length, traffic, season)
+    return follow(live, {name: kinds.get(name) for name in names}, window, reference, baseline, memory, settings, nominal or (), cluster)
+
+
+def _answers(live: Table) -> set[str]:
+    return {live.declared[what] for what in ("prediction", "score") if live.declared.get(what)}
+
+
+@check(pillar="monitoring", asks="Do predictions still fall as they did on the reference?", cause="drift")
+def predictions(
+    live: Table,
+    window: Window,
+    run_length: float,
+    reference: Columns | None = None,
+    baseline: Baseline | None = None,
+    memory: Sums | None = None,
+    *,
+    tolerance: float = 0.02,
+    tolerance_rare: float = 0.005,
+    cluster: float | None = None,
+) -> Verdict:
+    """Like `drift.features`, over the declared prediction and score. A whole-number or text prediction is a class; a fraction is a number."""
+    kinds, names = live.kinds(), sorted(_answers(live))
+    if not names:
+        return nodata("live declares neither prediction nor score; add `prediction:` or `score:` to the target")
+    labels = [name for name in names if name == live.declared.get("prediction") and kinds.get(name) in ("integer", "text", "boolean")]
+    settings = Settings(tolerance, tolerance_rare, run_length)
+    return follow(live, {name: kinds.get(name) for name in names}, window, reference, baseline, memory, settings, labels, cluster)
+
+
+@check(pillar="monitoring", asks="Do true labels still fall as they did on the reference?", cause="drift")
+def labels(
+    labels: Table,
+    window: Window,
+    run_length: float,
+    reference: Columns | None = None,
+    baseline: Baseline | None = None,
+    memory: Sums | None = None,
+    *,
+    tolerance: float = 0.02,
+    tolerance_rare: float = 0.005,
+    cluster: float | None = None,
+) -> Verdict:
+    """Like `drift.features`, over the declared label, in windows of the labels' own time. The reference has a column of the same name.
+
+    A whole-number or text label is a class; a fraction is a number. A window holds the labels that had come when it was judged.
+    """
+    name = labels.declared.get("label")
+    if not name or not labels.declared.get("time"):
+        return nodata("the labels target must declare `label:` and `time:`")
+    kinds = labels.kinds()
+    nominal = [name] if kinds.get(name) in ("integer", "text", "boolean") else []
+    settings = Settings(tolerance, tolerance_rare, run_length)
+    return follow(labels, {name: kinds.get(name)}, window, reference, baseline, memory, settings, nominal, cluster)

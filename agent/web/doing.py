@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Security
 from fastapi.security import HTTPBearer
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from agent.model import Plan, duration, to_json
 from agent.permit import halted
@@ -32,6 +32,11 @@ class Because(By):
 class Silencing(Because):
     match: Annotated[str, StringConstraints(min_length=1, max_length=300)] = Field(description="service/watch; * is a wildcard")
     length: Annotated[str, StringConstraints(max_length=40)] = Field(alias="for", description="such as 2h")
+
+
+class Pinning(Because):
+    start_at: Annotated[AwareDatetime, Field(strict=False)]
+    end_at: Annotated[AwareDatetime, Field(strict=False)]
 
 
 def _sayable(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -78,6 +83,21 @@ def expire(world: W, verbs: V, number: Number, by: Annotated[Name, Query()]) -> 
     world.store.see(lambda ledger: there(next((one for one in ledger.silences() if one.id == number), None), f"silence {number}"))
     verbs.expire(world, number, by)
     return Answer({"silence": number})
+
+
+@doing.put("/services/{service}/watches/{watch}/baseline")
+def pin(world: W, verbs: V, service: str, watch: str, body: Pinning) -> Answer:
+    """Make a stretch of event time the watch's yardstick; what it had added up is let go."""
+    key = world.find(f"{service}/{watch}").key
+    return Answer(to_json(verbs.pin(world, key, body.start_at, body.end_at, body.by, body.why)))
+
+
+@doing.delete("/services/{service}/watches/{watch}/baseline")
+def unpin(world: W, verbs: V, service: str, watch: str, by: Annotated[Name, Query()]) -> Answer:
+    """Take the pinned yardstick away."""
+    key = world.find(f"{service}/{watch}").key
+    verbs.unpin(world, key, by)
+    return Answer({"watch": key})
 
 
 @doing.post("/halt")

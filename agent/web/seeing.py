@@ -99,6 +99,12 @@ def silences(world: W, active: bool = False) -> Answer:
     return Answer(world.store.see(lambda ledger: to_json(ledger.silences(world.clock() if active else None))))
 
 
+@seeing.get("/baselines")
+def baselines(world: W) -> Answer:
+    """What is pinned as a yardstick, by watch."""
+    return Answer(world.store.see(lambda ledger: [{"watch": watch, **to_json(one)} for watch, (_, one) in ledger.baselines().items()]))
+
+
 @seeing.get("/letters")
 def letters(world: W, limit: Limit = 100) -> Answer:
     """The outbox: what waits, what was sent, what was dropped and why."""

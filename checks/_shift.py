@@ -1,0 +1,183 @@
+"""What an alarm names, in words: which column, which way, how far and how surely; and what the numbers promise."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from agent import Reading, Verdict, Window, fail, ok, spell, to_json
+from agent.stats import difference
+from checks._evidence import Counted, Layout, Settings, State, Sums
+from checks._sequential import named, smallest_shift, unpacked
+
+SHOWN = 3  # columns a sentence names
+HORIZONS = (2, 24)  # windows in which the smallest shift is told
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How one column stands: its evidence (M, in windows), and the stream with most of it: the share now and in the reference."""
+
+    name: str
+    evidence: float
+    stream: str
+    now: float
+    reference: float
+    interval: tuple[float, float]  # of now - reference, over all streams of the column at once, 95 %
+    limit: float
+    n: int
+    rows: int
+
+    @property
+    def effect(self) -> float:
+        return self.now - self.reference
+
+    @property
+    def words(self) -> str:
+        """Such as "amount moved up: 38 % are at most 1.2, 50 % were"."""
+        share, was = f"{self.now:.1%}", f"{self.reference:.1%}"
+        if self.stream == "null":
+            return f"{self.name} is null in {share}, was in {was}"
+        if self.stream in ("unseen", "other"):
+            what = "values the reference never had" if self.stream == "unseen" else "other than its usual values"
+            return f"{self.name} has {share} {what}, had {was}"
+        if self.stream.startswith("<="):
+            return f"{self.name} moved {'down' if self.effect > 0 else 'up'}: {share} are at most {self.stream[3:]}, {was} were"
+        return f"{self.name} is {_cut(self.stream[2:])} in {share}, was in {was}"
+
+    @property
+    def reading(self) -> Reading:
+        low, high = self.interval
+        return Reading(abs(self.effect), self.limit, (low, high) if self.effect >= 0 else (-high, -low), self.n)
+
+
+def _cut(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
+
+
+def shifts(plan: Layout, state: State, seen: Counted) -> list[Shift]:
+    """Every column, most evidence first. Counted over the windows since the alarm was raised; before that, over this window alone."""
+    import numpy as np
+
+    hits, rows = unpacked(state.memory.after).reshape(2, -1) if state.memory.after else (seen.hits, seen.rows)
+    best = np.full(len(plan.shares), -np.inf)
+    np.maximum.at(best, plan.made.stream, state.sums)
+    found = []
+    for place, column in enumerate(plan.columns):
+        streams = np.flatnonzero(plan.of == place)
+        worst = int(streams[np.argmax(best[streams])])
+        found.append(_shift(column.name, column.streams[worst - int(streams[0])], state.by_name[place], plan, worst, hits, rows, len(streams)))
+    return sorted(found, key=lambda one: (-one.evidence, one.name))
+
+
+def _shift(name: str, stream: str, log_evidence: float, plan: Layout, at: int, hits: Any, rows: Any, of: int) -> Shift:
+    """Intervals are Newcombe's, each count divided by the design effect, at a level that holds for all streams of the column."""
+    by, n, m = float(plan.design[at]), float(rows[at]), float(plan.rows[at])
+    was, now = float(plan.shares[at]), float(hits[at] / n) if n else math.nan
+    less, more = max(1, round(n / by)), max(1, round(m / by))
+    interval = difference(round(now * less), less, round(was * more), more, 1 - 0.05 / of) if n else (-1.0, 1.0)
+    limit = float(plan.tolerance[at] + max(plan.high[at] - was, was - plan.low[at]))
+    return Shift(name, math.exp(min(log_evidence, 700.0)), stream, now if n else was, was, interval, limit, int(n), int(m))
+
+
+# The verdict
+
+
+def verdict(plan: Layout, state: State, seen: Counted, settings: Settings, window: Window, every: timedelta) -> Verdict:
+    """Fails while the evidence is at least the run length, naming the columns by e-d-BH; else ok, with what could have been found."""
+    found, notes = shifts(plan, state, seen), _notes(state.memory, seen)
+    total = math.exp(min(state.total, 700.0))
+    reading = Reading(total, settings.run_length, n=seen.n, unit="windows")
+    parts = {one.name: one.reading for one in found[:20]}
+    memory, files = state.memory, {"drift.json": _file(plan, found, state, settings, every)}
+    if memory.alarmed_at is None:
+        calm = f"{len(plan.names)} follow the reference ({_evidence(total)} of {settings.run_length:,.0f} windows of evidence in {_rows(seen.n)})"
+        return ok(f"{calm}{notes}. {_sight(plan, settings, seen)} {promise(settings, memory, every)}", reading, parts=parts, memory=memory)
+    said = (
+        f"{_named(plan, found, state, settings)}; evidence {_evidence(total)}, {settings.run_length:,.0f} is an alarm{_since(memory, window)}{notes}"
+    )
+    return fail(f"{said}. {_sight(plan, settings, seen)} {promise(settings, memory, every)}", reading, parts=parts, data=files, memory=memory)
+
+
+def _named(plan: Layout, found: list[Shift], state: State, settings: Settings) -> str:
+    chosen = {plan.names[place] for place in named(state.by_name, settings.run_length)} or {found[0].name if found else plan.names[0]}
+    words = [one.words for one in found if one.name in chosen] + [
+        f"{name} is unlike before" for name in plan.names[len(plan.columns) :] if name in chosen
+    ]
+    more = f"; and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return f"{len(words)} of {len(plan.names)} drifted: {'; '.join(words[:SHOWN])}{more}"
+
+
+def _since(memory: Sums, window: Window) -> str:
+    return f", since {memory.alarmed_at:%Y-%m-%d %H:%M}Z" if memory.alarmed_at and memory.alarmed_at < window.end else ", raised by this window"
+
+
+def _evidence(total: float) -> str:
+    return f"{total:,.0f}" if 10 <= total < 1e6 else f"{total:.2g}"
+
+
+def _rows(n: int) -> str:
+    return f"{n:,} row{'' if n == 1 else 's'}"
+
+
+def _notes(memory: Sums, seen: Counted) -> str:
+    words = [f"{name} {change}, so every row counts as null" for name, change in seen.changed.items()]
+    words += [f"{_rows(seen.late)} of earlier windows came late and are not added ({memory.late:,} so far)"] if seen.late else []
+    left = memory.profile.left_out
+    words += [f"not watched: {'; '.join(f'{name} ({why})' for name, why in list(left.items())[:3])}{' ...' if len(left) > 3 else ''}"] if left else []
+    return "".join(f"; {text}" for text in words)
+
+
+def _sight(plan: Layout, settings: Settings, seen: Counted) -> str:
+    """What could be seen: the reference's size, its margin, the design effect, and the smallest shift found soon and late."""
+    near = [needed_shift(plan, settings, seen.n, windows) for windows in HORIZONS]
+    rows = f"{min((one.rows for one in plan.columns), default=0):,}"
+    margin = own_margin(plan)
+    design = max((one.designs[0] for one in plan.columns), default=1.0)
+    told = ", ".join(f"{_far(shift)} in {windows} windows" for shift, windows in zip(near, HORIZONS, strict=True))
+    return (
+        f"Reference: {rows} rows counted, margin {margin + settings.tolerance:.3f} ({margin:.3f} its own error, {settings.tolerance:g} tolerance), "
+        f"design effect {design:.2g}. Smallest move of half the rows' share that is found: {told}."
+    )
+
+
+def _far(shift: float) -> str:
+    return "none" if math.isinf(shift) else f"{shift:.3f} (about {shift / 0.399:.2f} sd)"
+
+
+def own_margin(plan: Layout) -> float:
+    """The widest half of a confidence interval that the reference's own error leaves for a share in the middle."""
+    middle = [float(high - low) / 2 for low, high, share in zip(plan.low, plan.high, plan.shares, strict=True) if 0.2 <= share <= 0.8]
+    return max(middle or [float(high - low) / 2 for low, high in zip(plan.low, plan.high, strict=True)], default=math.nan)
+
+
+def needed_shift(plan: Layout, settings: Settings, rows: int, windows: int) -> float:
+    """How far a share of about a half must move to be found within that many windows of as many rows as this one has."""
+    if not plan.columns or not rows:
+        return math.inf
+    half = own_margin(plan)
+    components = max(1, round(len(plan.made) / len(plan.columns)))
+    needed = math.log(settings.run_length * len(plan.names) * components)
+    design = max(one.designs[0] for one in plan.columns)
+    return smallest_shift(0.5 - half, 0.5 + half, settings.tolerance, design, rows, windows, needed)
+
+
+def promise(settings: Settings, memory: Sums, every: timedelta) -> str:
+    """What is promised, and what is not, in one sentence."""
+    chance = min(1.0, memory.windows / settings.run_length)
+    return (
+        f"With at least 99 % over the draw of the reference, and while every window stays within tolerance of it, false alarms are at least "
+        f"{spell(settings.run_length * every)} apart on average, and the chance of one in these {memory.windows:,} windows is at most {chance:.2%}."
+    )
+
+
+def _file(plan: Layout, found: list[Shift], state: State, settings: Settings, every: timedelta) -> bytes:
+    chosen = {plan.names[place] for place in named(state.by_name, settings.run_length)}
+    lines = [{**to_json(one), "named": one.name in chosen} for one in found]
+    more = {"run_length": settings.run_length, "tolerance": settings.tolerance, "tolerance_rare": settings.rare, "windows": state.memory.windows}
+    traffic = dict(zip(plan.names[len(plan.columns) :], (math.exp(min(v, 700)) for v in state.by_name[len(plan.columns) :]), strict=True))
+    promised = {"promise": promise(settings, state.memory, every), "late_rows": state.memory.late, "traffic_evidence": traffic}
+    return json.dumps({"columns": lines, **more, **promised}, indent=1).encode()
