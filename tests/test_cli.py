@@ -13,10 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from agent.cli import EXITS, main
@@ -370,6 +374,42 @@ def test_a_silence_is_added_listed_and_ended(desk: Desk) -> None:
     assert "no silence is in force" in desk("silence", "list")
     assert "no duration" in desk("silence", "add", "fraud/*", "--for", "soon", "--why", "x", code=2)
     assert "matches no watch" in desk("silence", "add", "nobody/*", "--for", "2h", "--why", "x", code=3)
+
+
+DRIFT = """
+      - check: drift.features
+        every: 1h
+        bind:
+          live: {url: "parquet:live.parquet", time: {column: at, tz: UTC}, features: [amount]}
+          reference: "parquet:reference.parquet"
+"""
+
+
+def amounts(path: Path, end: datetime, middle: float = 0.0) -> None:
+    """Two days of rows up to `end`, a thousand an hour."""
+    at = [end - timedelta(seconds=3.6 * place) for place in range(48_000)]
+    table = {"at": pa.array(at, pa.timestamp("us", "UTC")), "amount": np.random.default_rng(1).normal(middle, size=48_000)}
+    pyarrow.parquet.write_table(pa.table(table), path)
+
+
+def test_a_yardstick_is_pinned_listed_and_taken_away(tmp_path: Path, server: Fraud) -> None:
+    desk = Desk(tmp_path, server, more=DRIFT)
+    now = datetime.now(UTC)
+    amounts(tmp_path / "reference.parquet", now)
+    amounts(tmp_path / "live.parquet", now, middle=1.0)
+    assert "amount moved up" in desk("check", "fraud", "drift.features", code=1)
+    made = desk.json("baseline", "pin", "fraud", "drift.features", "--since", "1d", "--until", "30m", "--why", "a new market")
+    assert made["watch"] == "fraud/drift.features" and made["by"] == "ada"
+    assert [one["why"] for one in desk.json("baseline", "list")] == ["a new market"]
+    (seen,) = desk.json("check", "fraud", "drift.features")
+    assert seen["status"] == "ok" and "memory started afresh" in seen["reason"]
+    desk("baseline", "unpin", "fraud", "drift.features")
+    assert "nothing is pinned" in desk("baseline", "list")
+    assert "nothing is pinned for fraud/drift.features" in desk("baseline", "unpin", "fraud", "drift.features", code=3)
+    assert "has no yardstick" in desk("baseline", "pin", "fraud", "serving.ready", "--since", "1d", "--why", "x", code=3)
+    assert "does not end after its start" in desk(
+        "baseline", "pin", "fraud", "drift.features", "--since", "1h", "--until", "2h", "--why", "x", code=3
+    )
 
 
 def test_notify_tests_the_channels(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
 
 from agent import _rows, migrations
 from agent.errors import StoreBusyError, StoreCorruptError, StoreError, StoreFullError, StoreSchemaError
 from agent.incidents import Rules, follow
-from agent.model import Reading, Status, to_json
+from agent.model import Reading, Status, Window, to_json
 from agent.store import Store, locked, refuse_network_file_system
 from tests.test_incidents import finding
 
@@ -119,6 +120,40 @@ def test_the_migrations_make_exactly_the_declared_tables(store):
 
 def test_the_newest_revision_is_the_one_the_program_expects():
     assert migrations.revisions()[0] == migrations.HEAD
+
+
+def test_a_store_of_the_first_schema_is_left_alone_until_it_is_asked_to_be_upgraded(store, tmp_path):
+    store.write(lambda ledger: ledger.record(NOW, "note", "kept"))
+    store.write(lambda ledger: ledger.conn.exec_driver_sql("DROP TABLE baseline"))
+    store.write(lambda ledger: ledger.conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'"))
+    store.close()
+    with pytest.raises(StoreSchemaError, match="has the older schema 0001; run 'watchkeeper db upgrade'"):
+        Store.open(tmp_path / "w.db")
+    engine = create_engine(f"sqlite:///{tmp_path / 'w.db'}")
+    with engine.connect() as conn:
+        assert migrations.bring_up(conn, tmp_path / "w.db", upgrade=True) == migrations.HEAD
+        assert compare_metadata(MigrationContext.configure(conn), _rows.METADATA) == []
+    engine.dispose()
+    with contextlib.closing(Store.open(tmp_path / "w.db")) as taken_up, taken_up.read() as ledger:
+        assert [event.what for event in ledger.events("note")] == ["kept"] and ledger.baselines() == {}
+
+
+def test_a_pinned_finding_outlives_retention_with_its_files(store):
+    end = NOW - timedelta(days=200)
+    window, judged = Window(end - timedelta(hours=1), end), {"start_at": end - timedelta(hours=1), "end_at": end, "looked_at": end}
+    store.write(lambda ledger: [keep(ledger, watch=watch, **judged) for watch in ("fraud/a", "fraud/b")])
+    store.write(lambda ledger: ledger.pin("fraud/a", window, "ada", "a good load test", NOW))
+    store.write(lambda ledger: ledger.prune(NOW - timedelta(days=90), NOW, NOW - timedelta(days=999), NOW))
+    with store.read() as ledger:
+        assert [finding.watch for finding in ledger.findings()] == ["fraud/a"]
+        pinned = ledger.baseline("fraud/a")
+        assert pinned.finding.watch == "fraud/a" and pinned.data == {"plot.svg": b"<svg/>"} and pinned.window == window
+        assert ledger.baseline("fraud/b") is None
+    assert store.write(lambda ledger: ledger.unpin("fraud/a", NOW)) and not store.write(lambda ledger: ledger.unpin("fraud/a", NOW))
+    store.write(lambda ledger: ledger.prune(NOW - timedelta(days=90), NOW, NOW - timedelta(days=999), NOW))
+    with store.read() as ledger:
+        assert ledger.findings() == []
+    assert store.verify() == []
 
 
 def test_a_store_of_a_newer_schema_is_refused_and_left_alone(store, tmp_path):

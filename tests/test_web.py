@@ -326,6 +326,8 @@ def test_looks_that_hang_leave_room_for_everybody_else(tmp_path: Path) -> None:
         ("POST", "/api/services/churn/runbooks/rolback", {"by": "vera"}, 404, "no runbook 'rolback'; did you mean 'rollback'?"),
         ("POST", "/api/silences", {"match": "*", "for": "soon", "by": "v", "why": "w"}, 422, "for: write a duration such as 30m, 2h or 1d"),
         ("POST", "/api/silences", {"match": "x/y", "for": "1h", "by": "v", "why": "w"}, 409, "'x/y' matches no watch"),
+        ("PUT", "/api/services/churn/watches/serving.ready/baseline", {"by": "v", "why": "w"}, 422, "start_at: "),
+        ("DELETE", "/api/services/churn/watches/serving.ready/baseline?by=v", None, 409, "nothing is pinned for churn/serving.ready"),
         ("PUT", "/api/halt", {}, 405, "this can be read or changed, but not in this way"),
     ],
 )
@@ -349,6 +351,8 @@ WRITES = [
     ("POST", "/api/runs/1/approve"),
     ("POST", "/api/runs/1/cancel"),
     ("POST", "/api/services/churn/good"),
+    ("PUT", "/api/services/churn/watches/serving.ready/baseline"),
+    ("DELETE", "/api/services/churn/watches/serving.ready/baseline?by=x"),
 ]
 
 
