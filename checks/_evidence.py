@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import Ask, Kind, Table, Tally, Window
-from agent.errors import DataError
-from checks._past import KAPPAS, Past, further
+from agent import Kind, Table, Window
+from checks._past import Past, further
 from checks._profile import Column, Profile
 from checks._sequential import Bets, bets, increments, mean_log, packed, pooled, restarted, unpacked
+from checks._windows import TRAFFIC, Stretch, Tallied, stretch, tallied
 
 PATH = 120  # windows whose evidence is kept for the picture
-RECENT = 24  # windows in the stretch that is counted again, for rows that came late
-TRAFFIC = ("rows", "late rows", "age of the newest row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Sums:
     path: tuple[float, ...] = ()  # log10 of the evidence after each of the last windows
     alarmed_at: datetime | None = None
     after: str = ""  # hits and rows of each stream since the window that raised the alarm
-    recent: tuple[datetime, datetime, int] | None = None  # a stretch that was judged, and the rows it had when last counted
+    recent: Stretch | None = None
     late: int = 0
     traffic: Past | None = None
 
@@ -95,46 +93,28 @@ def _each(one: Column, values: Any, nulls: Any) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One window: hits and rows of each stream, how many rows, how many of earlier windows came since, and what could not be read as before."""
+    """One window: hits and rows of each stream, its tallies, and what could not be read as before."""
 
     hits: Any
     rows: Any
-    n: int
-    late: int = 0
-    age: float = math.nan
-    changed: Mapping[str, str] = field(default_factory=dict)
+    tallied: Tallied
+    changed: Mapping[str, str]
 
 
-def unjudged(window: Window, until_at: datetime | None) -> Window:
-    """The part of a window that no earlier one has judged; DataError when nothing is left, since no row may count twice."""
-    start = window.start if until_at is None else max(window.start, until_at)
-    if start >= window.end:
-        raise DataError(f"the window to {window.end:%Y-%m-%d %H:%M:%S}Z was judged before; no row may count twice, so there is nothing to add")
-    return Window(start, window.end)
-
-
-def counted(live: Table, window: Window, columns: Sequence[Column], recent: tuple[datetime, datetime, int] | None) -> Counted:
-    """The window's counts in one pass. A column that is gone, or changed its type, counts as null in every row."""
+def counted(live: Table, window: Window, columns: Sequence[Column], recent: Stretch | None) -> Counted:
+    """The window's counts. A column that is gone, or changed its type, counts as null in every row."""
     import numpy as np
 
-    rows, kinds = live.between(window.start, window.end), live.kinds()
-    time = live.declared["time"]["column"]
+    kinds = live.kinds()
     fitting = [one for one in columns if one.fits(kinds.get(one.name))]
-    asked = [one.ask for one in fitting] + ([] if any(one.name == time for one in fitting) else [Ask(time)])
-    tallies = rows.tally(asked)
-    n = tallies[time].rows
+    seen = tallied(live, window, [one.ask for one in fitting], recent)
     hits, known = [], []
     for one in columns:
-        found, values = one.counted(tallies[one.name]) if one in fitting else ([*[0] * (len(one.shares) - 1), n], 0)
+        found, values = one.counted(seen.tallies[one.name]) if one in fitting else ([*[0] * (len(one.shares) - 1), seen.n], 0)
         hits += found
-        known += _each(one, values, n)
-    late = live.between(recent[0], recent[1]).rows() - recent[2] if recent else 0
+        known += _each(one, values, seen.n)
     changed = {one.name: _change(one, kinds.get(one.name)) for one in columns if one not in fitting}
-    return Counted(np.array(hits, float), np.array(known, float), n, max(0, late), _age(tallies[time], window), changed)
-
-
-def _age(times: Tally, window: Window) -> float:
-    return math.nan if times.high is None else window.end.timestamp() - times.high
+    return Counted(np.array(hits, float), np.array(known, float), seen, changed)
 
 
 def _change(one: Column, kind: Kind | None) -> str:
@@ -161,7 +141,7 @@ def fold(plan: Layout, memory: Sums, window: Window, seen: Counted, settings: Se
     top = math.log(settings.run_length)
     before = unpacked(memory.sums) if memory.sums else np.full(len(plan.made), -np.inf)
     sums = restarted(before, increments(plan.made, seen.hits, seen.rows), plan.ceiling + top)
-    traffic = _traffic(memory.traffic, window, seen, settings, top + math.log(len(plan.names)) + math.log(2 * len(KAPPAS)) + 3.0)
+    traffic = _traffic(memory.traffic, window, seen, settings, len(plan.names))
     by_name = [*pooled(sums, plan.made.column, len(plan.columns)), *(() if traffic is None else [mean_log(row) for row in traffic.log_sums])]
     total = float(mean_log(by_name))
     alarmed = memory.alarmed_at or window.end if total >= top else None
@@ -173,18 +153,11 @@ def fold(plan: Layout, memory: Sums, window: Window, seen: Counted, settings: Se
         path=(*memory.path, round(max(total, 0.0) / math.log(10), 3))[-PATH:],
         alarmed_at=alarmed,
         after=_after(memory, seen) if alarmed and memory.alarmed_at else "",
-        recent=_recent(memory.recent, window, seen),
-        late=memory.late + seen.late,
+        recent=stretch(memory.recent, window, seen.tallied),
+        late=memory.late + seen.tallied.late,
         traffic=traffic,
     )
     return State(tuple(float(value) for value in by_name), total, kept, sums)
-
-
-def _recent(before: tuple[datetime, datetime, int] | None, window: Window, seen: Counted) -> tuple[datetime, datetime, int]:
-    """The stretch to be counted again next time: it grows window by window, each late row counted once, and begins anew when it is long."""
-    if before is None or window.end - before[0] > RECENT * window.length:
-        return window.start, window.end, seen.n
-    return before[0], window.end, before[2] + seen.late + seen.n
 
 
 def _after(memory: Sums, seen: Counted) -> str:
@@ -194,9 +167,7 @@ def _after(memory: Sums, seen: Counted) -> str:
     return packed(fresh if not memory.after else fresh + unpacked(memory.after).reshape(2, -1))
 
 
-def _traffic(past: Past | None, window: Window, seen: Counted, settings: Settings, ceiling: float) -> Past | None:
-    import numpy as np
-
+def _traffic(past: Past | None, window: Window, seen: Counted, settings: Settings, names: int) -> Past | None:
     if not settings.traffic:
         return None
-    return further(past or Past(TRAFFIC), np.array([seen.n, seen.late, seen.age]), window, settings.season, ceiling)
+    return further(past or Past(TRAFFIC), seen.tallied.traffic, window, settings.season, settings.run_length * names)

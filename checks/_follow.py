@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import cast
 
-from agent import Baseline, Columns, Kind, Reading, Table, Verdict, Window, nodata
+from agent import Ask, Baseline, Columns, Kind, Reading, Table, Verdict, Window, nodata, warn
 from agent.errors import DataError
-from checks._evidence import Settings, Sums, counted, fold, layout, unjudged
+from checks import _means as means
+from checks._evidence import Settings, Sums, counted, fold, layout
+from checks._means import Means
+from checks._past import Own, Past, further, statistics
 from checks._profile import Profile, profile
-from checks._shift import verdict
+from checks._sequential import mean_log
+from checks._shift import alarm, verdict
+from checks._windows import stretch, tallied, unjudged
 
 ROWS = 100  # fewer reference rows than this say nothing that is worth a watch
 
@@ -34,9 +40,9 @@ def follow(
     plan = layout(memory.profile, settings)
     window = unjudged(window, memory.until_at)
     seen = counted(live, window, memory.profile.columns, memory.recent)
-    if not seen.n:
-        return nodata(f"no rows between {window.start:%Y-%m-%d %H:%M:%S} and {window.end:%H:%M:%S}Z", Reading(0))
-    return verdict(plan, fold(plan, memory, window, seen, settings), seen, settings, window, window.length)
+    if not seen.tallied.n:
+        return _empty(window)
+    return verdict(plan, fold(plan, memory, window, seen, settings), seen, settings, window)
 
 
 def _yardstick(
@@ -62,3 +68,44 @@ def _yardstick(
         left = "; ".join(f"{name}: {why}" for name, why in list(made.left_out.items())[:3])
         return nodata(f"no column of {what} can be watched ({left or 'none is declared'})")
     return made
+
+
+def _empty(window: Window) -> Verdict:
+    return nodata(f"no rows between {window.start:%Y-%m-%d %H:%M:%S} and {window.end:%H:%M:%S}Z", Reading(0))
+
+
+def follow_means(
+    live: Columns, reference: Columns, names: Sequence[str], window: Window, memory: Means | None, tolerance: float, cluster: float, run_length: float
+) -> Verdict:
+    """The Verdict on the means of those numbers."""
+    if memory is None:
+        scales = {name: means.scale(name, reference.column(name), len(names), cluster) for name in names}
+        memory = Means(tuple(one for one in scales.values() if one), tuple(name for name, one in scales.items() if one is None), "", window.start)
+    if not memory.scales:
+        return nodata("no number in the reference has a range of values to watch the mean in")
+    window = unjudged(window, memory.until_at)
+    rows = live.between(window.start, window.end)
+    kinds = rows.kinds()
+    for one in memory.scales:
+        if kinds.get(one.name) not in ("number", "integer"):
+            return warn(f"{one.name} {f'holds {kinds[one.name]} now' if one.name in kinds else 'is gone'}: its mean cannot be watched")
+    sums, seen = means.further(memory, rows, tolerance, cluster, run_length)
+    if not any(n for _, n in seen):
+        return _empty(window)
+    return means.verdict(means.kept(memory, sums, window), sums, seen, tolerance, run_length, window.length)
+
+
+def follow_past(live: Table, kinds: Mapping[str, Kind], window: Window, memory: Own | None, run_length: float, season: timedelta | None) -> Verdict:
+    """The Verdict on this window among those before it."""
+    memory = memory or Own(Past(()), window.start)
+    window = unjudged(window, memory.until_at)
+    seen = tallied(live, window, [Ask(name) for name in kinds], memory.recent)
+    if not seen.n:
+        return _empty(window)
+    values = statistics(seen, kinds)
+    known = memory.past if memory.past.names == tuple(values) else Past(tuple(values))  # other columns: a past of their own begins
+    after = further(known, [*values.values()], window, season, run_length)
+    now = Own(after, window.end, memory.windows + 1, stretch(memory.recent, window, seen))
+    words = [f"{name} is {value:.4g}, unlike before" for name, value in values.items()]
+    parts = {name: Reading(value) for name, value in values.items()}
+    return alarm(list(values), mean_log(after.log_sums), words, run_length, parts, now, seen.n, "", window.length, now.windows)

@@ -8,12 +8,15 @@ Gammerman, "Testing exchangeability on-line", ICML 2003. Slow drift moves the pa
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from agent import Window
+from agent import Kind, Window
 from checks._sequential import packed, restarted, unpacked
+from checks._windows import TRAFFIC, Stretch, Tallied
 
 KAPPAS = (0.05, 0.1, 0.2, 0.4, 0.7)
 KEPT = 2_000  # windows of the past that are remembered; beyond it the oldest go
@@ -41,10 +44,12 @@ class Past:
         return flat.reshape(len(self.names), 2 * len(KAPPAS))
 
 
-def further(past: Past, values: Any, window: Window, season: timedelta | None, ceiling: float) -> Past:
+def further(past: Past, statistics: Sequence[float], window: Window, season: timedelta | None, run_length: float) -> Past:
     """The past with one more window: its statistics ranked, the sums moved on. NaN is a statistic this window has not; it moves nothing."""
     import numpy as np
 
+    values = np.array(statistics, dtype=float)
+    ceiling = math.log(run_length * len(values) * 2 * len(KAPPAS)) + 3.0  # a little beyond what an alarm by one component alone takes
     seen, end = past.seen, window.end.timestamp()
     row = np.concatenate([[end], values])
     seconds = season.total_seconds() if season else None
@@ -87,3 +92,25 @@ def _differences(seen: Any, season: float) -> Any:
     out = np.full((len(ends), seen.shape[1] - 1), np.nan)
     out[inside] = seen[inside, 1:] - seen[place[inside], 1:]
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What drift.past remembers."""
+
+    past: Past
+    until_at: datetime
+    windows: int = 0
+    recent: Stretch | None = None
+
+
+def statistics(seen: Tallied, kinds: Mapping[str, Kind]) -> dict[str, float]:
+    """By name: of each number its mean, of each column the share of nulls, and how the window's traffic was; NaN where there is none."""
+    values: dict[str, float] = {}
+    for name, kind in kinds.items():
+        tally = seen.tallies[name]
+        known = tally.rows - tally.nulls
+        if kind in ("number", "integer"):
+            values[f"the mean of {name}"] = tally.total / known if known and tally.total is not None else math.nan
+        values[f"the share of nulls in {name}"] = tally.nulls / tally.rows if tally.rows else math.nan
+    return values | dict(zip(TRAFFIC, seen.traffic, strict=True))

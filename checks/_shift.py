@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent import Reading, Verdict, Window, fail, ok, spell, to_json
 from agent.stats import difference
 from checks._evidence import Counted, Layout, Settings, State, Sums
-from checks._sequential import named, smallest_shift, unpacked
+from checks._sequential import mean_log, named, smallest_shift, unpacked
 
 SHOWN = 3  # columns a sentence names
 HORIZONS = (2, 24)  # windows in which the smallest shift is told
@@ -86,33 +87,46 @@ def _shift(name: str, stream: str, log_evidence: float, plan: Layout, at: int, h
 # The verdict
 
 
-def verdict(plan: Layout, state: State, seen: Counted, settings: Settings, window: Window, every: timedelta) -> Verdict:
-    """Fails while the evidence is at least the run length, naming the columns by e-d-BH; else ok, with what could have been found."""
-    found, notes = shifts(plan, state, seen), _notes(state.memory, seen)
-    total = math.exp(min(state.total, 700.0))
-    reading = Reading(total, settings.run_length, n=seen.n, unit="windows")
+def alarm(
+    names: Sequence[str],
+    by_name: Any,
+    words: Sequence[str],
+    run_length: float,
+    parts: Mapping[str, Reading],
+    memory: Any,
+    n: int,
+    notes: str,
+    every: timedelta,
+    windows: int,
+    sight: str = "",
+    since: datetime | None = None,
+    data: Mapping[str, bytes] | None = None,
+) -> Verdict:
+    """Fails while the mean of the evidence is at least the run length; the words of what e-d-BH names then stand first, else what was calm."""
+    total, chosen = math.exp(min(float(mean_log(by_name)), 700.0)), named(list(by_name), run_length)
+    reading = Reading(total, run_length, n=n, unit="windows")
+    end = f"{notes}. {sight}{promise(run_length, windows, every)}"
+    more: dict[str, Any] = {"parts": parts, "memory": memory, "data": data or {}}
+    if total < run_length:
+        return ok(f"{len(names)} follow as before ({_evidence(total)} of {run_length:,.0f} windows of evidence in {_rows(n)}){end}", reading, **more)
+    told = [words[place] for place in chosen or (max(range(len(names)), key=lambda place: float(by_name[place])),)]
+    rest = f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    lasting = f", since {since:%Y-%m-%d %H:%M}Z" if since else ""
+    evidence = f"evidence {_evidence(total)}, {run_length:,.0f} is an alarm{lasting}"
+    return fail(f"{len(told)} of {len(names)} drifted: {'; '.join(told[:SHOWN])}{rest}; {evidence}{end}", reading, **more)
+
+
+def verdict(plan: Layout, state: State, seen: Counted, settings: Settings, window: Window) -> Verdict:
+    """What a window says about the columns of a profile: the alarm, how each column stands, and what could have been seen."""
+    found, memory = shifts(plan, state, seen), state.memory
+    by_column = {one.name: one.words for one in found}
+    words = [by_column.get(name, f"{name} is unlike before") for name in plan.names]
+    since = memory.alarmed_at if memory.alarmed_at and memory.alarmed_at < window.end else None
     parts = {one.name: one.reading for one in found[:20]}
-    memory, files = state.memory, {"drift.json": _file(plan, found, state, settings, every)}
-    if memory.alarmed_at is None:
-        calm = f"{len(plan.names)} follow the reference ({_evidence(total)} of {settings.run_length:,.0f} windows of evidence in {_rows(seen.n)})"
-        return ok(f"{calm}{notes}. {_sight(plan, settings, seen)} {promise(settings, memory, every)}", reading, parts=parts, memory=memory)
-    said = (
-        f"{_named(plan, found, state, settings)}; evidence {_evidence(total)}, {settings.run_length:,.0f} is an alarm{_since(memory, window)}{notes}"
-    )
-    return fail(f"{said}. {_sight(plan, settings, seen)} {promise(settings, memory, every)}", reading, parts=parts, data=files, memory=memory)
-
-
-def _named(plan: Layout, found: list[Shift], state: State, settings: Settings) -> str:
-    chosen = {plan.names[place] for place in named(state.by_name, settings.run_length)} or {found[0].name if found else plan.names[0]}
-    words = [one.words for one in found if one.name in chosen] + [
-        f"{name} is unlike before" for name in plan.names[len(plan.columns) :] if name in chosen
-    ]
-    more = f"; and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return f"{len(words)} of {len(plan.names)} drifted: {'; '.join(words[:SHOWN])}{more}"
-
-
-def _since(memory: Sums, window: Window) -> str:
-    return f", since {memory.alarmed_at:%Y-%m-%d %H:%M}Z" if memory.alarmed_at and memory.alarmed_at < window.end else ", raised by this window"
+    data = {"drift.json": _file(plan, found, state, settings, window.length)} if memory.alarmed_at else {}
+    notes, sight = _notes(memory, seen), f"{_sight(plan, settings, seen)} "
+    told = plan.names, state.by_name, words, settings.run_length, parts, memory, seen.tallied.n, notes, window.length, memory.windows
+    return alarm(*told, sight=sight, since=since, data=data)
 
 
 def _evidence(total: float) -> str:
@@ -125,7 +139,7 @@ def _rows(n: int) -> str:
 
 def _notes(memory: Sums, seen: Counted) -> str:
     words = [f"{name} {change}, so every row counts as null" for name, change in seen.changed.items()]
-    words += [f"{_rows(seen.late)} of earlier windows came late and are not added ({memory.late:,} so far)"] if seen.late else []
+    words += [f"{_rows(seen.tallied.late)} of earlier windows came late and are not added ({memory.late:,} so far)"] if seen.tallied.late else []
     left = memory.profile.left_out
     words += [f"not watched: {'; '.join(f'{name} ({why})' for name, why in list(left.items())[:3])}{' ...' if len(left) > 3 else ''}"] if left else []
     return "".join(f"; {text}" for text in words)
@@ -133,7 +147,7 @@ def _notes(memory: Sums, seen: Counted) -> str:
 
 def _sight(plan: Layout, settings: Settings, seen: Counted) -> str:
     """What could be seen: the reference's size, its margin, the design effect, and the smallest shift found soon and late."""
-    near = [needed_shift(plan, settings, seen.n, windows) for windows in HORIZONS]
+    near = [needed_shift(plan, settings, seen.tallied.n, windows) for windows in HORIZONS]
     rows = f"{min((one.rows for one in plan.columns), default=0):,}"
     margin = own_margin(plan)
     design = max((one.designs[0] for one in plan.columns), default=1.0)
@@ -165,12 +179,12 @@ def needed_shift(plan: Layout, settings: Settings, rows: int, windows: int) -> f
     return smallest_shift(0.5 - half, 0.5 + half, settings.tolerance, design, rows, windows, needed)
 
 
-def promise(settings: Settings, memory: Sums, every: timedelta) -> str:
+def promise(run_length: float, windows: int, every: timedelta) -> str:
     """What is promised, and what is not, in one sentence."""
-    chance = min(1.0, memory.windows / settings.run_length)
+    chance = min(1.0, windows / run_length)
     return (
         f"With at least 99 % over the draw of the reference, and while every window stays within tolerance of it, false alarms are at least "
-        f"{spell(settings.run_length * every)} apart on average, and the chance of one in these {memory.windows:,} windows is at most {chance:.2%}."
+        f"{spell(run_length * every)} apart on average, and the chance of one in these {windows:,} windows is at most {chance:.2%}."
     )
 
 
@@ -179,5 +193,5 @@ def _file(plan: Layout, found: list[Shift], state: State, settings: Settings, ev
     lines = [{**to_json(one), "named": one.name in chosen} for one in found]
     more = {"run_length": settings.run_length, "tolerance": settings.tolerance, "tolerance_rare": settings.rare, "windows": state.memory.windows}
     traffic = dict(zip(plan.names[len(plan.columns) :], (math.exp(min(v, 700)) for v in state.by_name[len(plan.columns) :]), strict=True))
-    promised = {"promise": promise(settings, state.memory, every), "late_rows": state.memory.late, "traffic_evidence": traffic}
+    promised = {"promise": promise(settings.run_length, state.memory.windows, every), "late_rows": state.memory.late, "traffic_evidence": traffic}
     return json.dumps({"columns": lines, **more, **promised}, indent=1).encode()

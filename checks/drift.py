@@ -13,7 +13,9 @@ from agent import Ask, Baseline, Columns, Kind, Reading, Table, Verdict, Window,
 from agent.errors import DataError
 from agent.stats import benjamini_hochberg
 from checks._evidence import Settings, Sums
-from checks._follow import follow
+from checks._follow import follow, follow_means, follow_past
+from checks._means import Means
+from checks._past import Own
 from checks._samples import Gap, categories, numbers, reach, shares
 
 DISTINCT = 1_000  # categories beyond which a text column is a name or prose, and its distribution says nothing
@@ -313,3 +315,47 @@ def labels(
     nominal = [name] if kinds.get(name) in ("integer", "text", "boolean") else []
     settings = Settings(tolerance, tolerance_rare, run_length)
     return follow(labels, {name: kinds.get(name)}, window, reference, baseline, memory, settings, nominal, cluster)
+
+
+@check(pillar="monitoring", asks="Does each number's mean stay where the reference had it?", cause="drift")
+def means(
+    live: Columns,
+    reference: Columns,
+    window: Window,
+    run_length: float,
+    memory: Means | None = None,
+    *,
+    columns: list[str] | None = None,
+    tolerance: float = 0.02,
+    cluster: float = 1.0,
+) -> Verdict:
+    """The mean bet: sharper than `drift.features` for a small move of a whole distribution, and blind to everything else.
+
+    Values are clipped to the reference's 0.1 % and 99.9 % points; `tolerance` is a share of the range between them. `cluster` is how many rows
+    move together. The promise is that of `drift.features`, about the clipped means. Source: checks/_means.py.
+    """
+    kinds = reference.kinds()
+    names = [name for name in _wanted(live, live.kinds(), kinds, columns) if kinds.get(name) in ("number", "integer")]
+    return follow_means(live, reference, names, window, memory, tolerance, cluster, run_length)
+
+
+@check(pillar="monitoring", asks="Is this window like those before it?", cause="drift")
+def past(
+    live: Table,
+    window: Window,
+    run_length: float,
+    memory: Own | None = None,
+    *,
+    columns: list[str] | None = None,
+    season: timedelta | None = None,
+) -> Verdict:
+    """Fails when windows stop being like their own past: means of numbers, shares of nulls, the row count, late rows, the age of the newest row.
+
+    No reference is needed. Each statistic is ranked among those of the windows before it (the last 2,000), or with `season` its difference from
+    the window one season earlier is. False alarms are at least `run_length` windows apart on average while windows are exchangeable: a trend or
+    a daily rhythm breaks that, so give the rhythm as `season`. What moves slowly stays invisible. Source: checks/_past.py.
+    """
+    kinds = live.kinds()
+    return follow_past(
+        live, {name: kinds[name] for name in _wanted(live, kinds, kinds, columns) if name in kinds}, window, memory, run_length, season
+    )
