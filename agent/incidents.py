@@ -43,7 +43,7 @@ def follow(before: Signal | None, finding: Finding, rules: Rules, *, seq: int, k
         looked_at=finding.looked_at,
         end_at=finding.end_at,
         kept_at=finding.looked_at if kept or before is None else before.kept_at,
-        reason=finding.reason,
+        reason=finding.headline,
         rule=finding.rule,
         seq=seq,
     )

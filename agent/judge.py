@@ -52,7 +52,7 @@ def worsen(world: World, ledger: Ledger, w: Watched, ticket: Incident | None, se
         if before is None or before.status is not finding.status:
             ledger.record(now, "suppressed", f"{w.key} {finding.status}; suppressed: it needs {parent}", service=w.service.name)
         return
-    member = Member(w.key, finding.check, now, finding.reason, w.cause if failed else "blind")
+    member = Member(w.key, finding.check, now, finding.headline, w.cause if failed else "blind")
     stormy = _storm(world, ledger, w, member, severity, now)
     if ticket is not None:
         clear(world, ledger, ticket, w.key, now, "now pages")
@@ -73,7 +73,7 @@ def linger(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None
         if (began if w.rules.exact else finding.start_at) > incident.changed_at:
             state: State = "acknowledged" if incident.acknowledged_at else "open"
             ledger.save_incident(replace(incident, state=state, changed_at=finding.looked_at))
-            said = f"{w.key} fails again: {finding.reason}"
+            said = f"{w.key} fails again: {finding.headline}"
             ledger.record(finding.looked_at, "incident.relapsed", said, service=w.service.name, incident=incident.id)
             want(ledger, w, incident, before, finding)
         return
@@ -273,7 +273,7 @@ def want(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, 
         service=name,
         mode="approve" if mode == "auto" and change is None else mode,
         by="watchkeeper",
-        reason=f"{w.key} fails: {finding.reason}; {began}",
+        reason=f"{w.key} fails: {finding.headline}; {began}",
         wanted_at=at,
         incident=incident.id,
         trigger=w.key,

@@ -46,6 +46,7 @@ class Reading:
 class Verdict:
     """What a check says about one window: status, a sentence why, the number behind it, and parts (feature, slice, rule -> Reading).
 
+    Further lines of `reason` say what the sentence rests on; they stand in the finding, and not in incidents, letters and lists.
     `data` holds small files by name; `memory` is what this watch's check wants back next time (a frozen dataclass, at most 1 MB as JSON).
     """
 
@@ -590,6 +591,11 @@ class Finding:
     version: str | None
     rule: str
     seconds: float
+
+    @property
+    def headline(self) -> str:
+        """The first line of the reason: what is told where there is room for one."""
+        return self.reason.partition("\n")[0]
 
 
 @dataclass(frozen=True, slots=True)

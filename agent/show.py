@@ -131,7 +131,7 @@ def _reason(watch: Mapping[str, Json]) -> str:
 def findings(found: Sequence[Mapping[str, Json]]) -> str:
     things: list[Any] = []
     for one in found:
-        things.append(Text.assemble(word(one["status"]), f"  {plain(one['watch'])}: {plain(one['reason'])}"))
+        things.append(Text.assemble(word(one["status"]), f"  {plain(one['watch'])}: {plain(one['reason'])}".replace("\n", "\n    ")))
         parts = [[name, number(p["observed"], p["unit"]), number(p["limit"], p["unit"]), p["n"]] for name, p in (one.get("parts") or {}).items()]
         if parts:
             things.append(rows(("part", "observed", "limit", "n"), parts[:20], 4))

@@ -14,7 +14,7 @@ from checks._means import Means
 from checks._past import Own, Past, further, statistics
 from checks._profile import Profile, profile
 from checks._sequential import mean_log
-from checks._shift import alarm, verdict
+from checks._shift import PAST, alarm, verdict
 from checks._windows import stretch, tallied, unjudged
 
 ROWS = 100  # fewer reference rows than this say nothing that is worth a watch
@@ -108,4 +108,4 @@ def follow_past(live: Table, kinds: Mapping[str, Kind], window: Window, memory: 
     now = Own(after, window.end, memory.windows + 1, stretch(memory.recent, window, seen))
     words = [f"{name} is {value:.4g}, unlike before" for name, value in values.items()]
     parts = {name: Reading(value) for name, value in values.items()}
-    return alarm(list(values), mean_log(after.log_sums), words, run_length, parts, now, seen.n, "", window.length, now.windows)
+    return alarm(list(values), mean_log(after.log_sums), words, run_length, parts, now, seen.n, "", window.length, now.windows, null=PAST)

@@ -16,6 +16,8 @@ from checks._sequential import mean_log, named, smallest_shift, unpacked
 
 SHOWN = 3  # columns a sentence names
 HORIZONS = (2, 24)  # windows in which the smallest shift is told
+REFERENCE = "With at least 99 % over the draw of the reference, and while every window stays within tolerance of it"
+PAST = "While windows are exchangeable, each no more like its neighbours than like any other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Shift:
             what = "values the reference never had" if self.stream == "unseen" else "other than its usual values"
             return f"{self.name} has {share} {what}, had {was}"
         if self.stream.startswith("<="):
-            return f"{self.name} moved {'down' if self.effect > 0 else 'up'}: {share} are at most {self.stream[3:]}, {was} were"
+            return f"{self.name} moved {'down' if self.effect > 0 else 'up'}: {share} are at most {float(self.stream[3:]):.4g}, {was} were"
         return f"{self.name} is {_cut(self.stream[2:])} in {share}, was in {was}"
 
     @property
@@ -100,12 +102,13 @@ def alarm(
     windows: int,
     sight: str = "",
     since: datetime | None = None,
+    null: str = REFERENCE,
     data: Mapping[str, bytes] | None = None,
 ) -> Verdict:
     """Fails while the mean of the evidence is at least the run length; the words of what e-d-BH names then stand first, else what was calm."""
     total, chosen = math.exp(min(float(mean_log(by_name)), 700.0)), named(list(by_name), run_length)
     reading = Reading(total, run_length, n=n, unit="windows")
-    end = f"{notes}. {sight}{promise(run_length, windows, every)}"
+    end = f"{notes}\n{sight}{promise(run_length, windows, every, null)}"
     more: dict[str, Any] = {"parts": parts, "memory": memory, "data": data or {}}
     if total < run_length:
         return ok(f"{len(names)} follow as before ({_evidence(total)} of {run_length:,.0f} windows of evidence in {_rows(n)}){end}", reading, **more)
@@ -154,7 +157,7 @@ def _sight(plan: Layout, settings: Settings, seen: Counted) -> str:
     told = ", ".join(f"{_far(shift)} in {windows} windows" for shift, windows in zip(near, HORIZONS, strict=True))
     return (
         f"Reference: {rows} rows counted, margin {margin + settings.tolerance:.3f} ({margin:.3f} its own error, {settings.tolerance:g} tolerance), "
-        f"design effect {design:.2g}. Smallest move of half the rows' share that is found: {told}."
+        f"design effect {design:.2g}. The smallest move of a share near 50 % that is found: {told}."
     )
 
 
@@ -179,13 +182,15 @@ def needed_shift(plan: Layout, settings: Settings, rows: int, windows: int) -> f
     return smallest_shift(0.5 - half, 0.5 + half, settings.tolerance, design, rows, windows, needed)
 
 
-def promise(run_length: float, windows: int, every: timedelta) -> str:
+def promise(run_length: float, windows: int, every: timedelta, null: str = REFERENCE) -> str:
     """What is promised, and what is not, in one sentence."""
     chance = min(1.0, windows / run_length)
-    return (
-        f"With at least 99 % over the draw of the reference, and while every window stays within tolerance of it, false alarms are at least "
-        f"{spell(run_length * every)} apart on average, and the chance of one in these {windows:,} windows is at most {chance:.2%}."
-    )
+    apart = f"false alarms are at least {spell(run_length * every)} apart on average"
+    return f"{null}, {apart}, and the chance of one in {_windows(windows)} judged so far is at most {chance:.2%}."
+
+
+def _windows(count: int) -> str:
+    return f"the {count:,} windows" if count > 1 else "the one window"
 
 
 def _file(plan: Layout, found: list[Shift], state: State, settings: Settings, every: timedelta) -> bytes:

@@ -106,7 +106,7 @@ def test_quiet_windows_stay_ok_and_every_verdict_says_what_it_could_have_seen(wa
         "in 24 windows",
         "99 %",
         "90d apart on average",
-        "in these 6 windows is at most 0.28%",
+        "in the 6 windows judged so far is at most 0.28%",
     ):
         assert word in said
     assert verdicts[-1].reading.limit == A and 0 <= verdicts[-1].reading.observed < A
