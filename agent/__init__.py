@@ -1,6 +1,7 @@
 """Watchkeeper's front door: the words that checks, runbooks and adapters are written with."""
 
 from agent.model import (
+    BEGINNING,
     PROBE_HEADER,
     PROBE_PREFIX,
     UTC,
@@ -54,6 +55,7 @@ from agent.model import (
 from agent.plugins import adapter, check, runbook
 
 __all__ = [
+    "BEGINNING",
     "PROBE_HEADER",
     "PROBE_PREFIX",
     "UTC",

@@ -61,6 +61,8 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
     }
     if version is not None:
         job["at"] = {"server": version}
+    if world.replays:
+        job["until"] = {role: job["now"] for role, at in w.locators.items() if grows(at)}
     if w.watch.run_length is not None:
         job["run_length"] = w.watch.run_length
     if "party" in w.words:
@@ -72,6 +74,11 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
             job["memory"] = kept[2] if kept and kept[1] == w.rule else None
             job["history"] = [to_json(f) for f in ledger.findings(service=w.service.name, check=w.watch.check, limit=200)]
     return job
+
+
+def grows(at: Locator) -> bool:
+    """Whether rows are added to a table as time goes by: it says when each came, and is not the yardstick the configuration chose."""
+    return "time" in at.options and at.role != "reference"
 
 
 def _perform(world: World, w: Watched, job: dict[str, Any], within: timedelta, tell: Tell | None) -> Verdict:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Json: TypeAlias = Any
 
+BEGINNING = datetime(1900, 1, 1, tzinfo=UTC)  # where a stretch of rows begins that has no other beginning
 PROBE_HEADER = "X-Watchkeeper-Probe"
 PROBE_PREFIX = "wk-probe-"
 

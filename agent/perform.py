@@ -20,7 +20,7 @@ from typing import Any
 
 from agent import model
 from agent.errors import PluginError, WatchkeeperError
-from agent.model import Locator, Verdict, Window
+from agent.model import BEGINNING, Locator, Verdict, Window
 from agent.plugins import PLATFORM, Need, Plugin, find
 from agent.rebuild import locator_from_json, plain, rebuild, verdict_from_json, verdict_to_json
 
@@ -32,10 +32,10 @@ Connect = Callable[[Locator], AbstractContextManager[Any]]
 def perform(job: Mapping[str, Any], tell: Tell | None = None, connect: Connect | None = None) -> Verdict:
     """The Verdict of one check, made in this thread; its memory is JSON, ready to be kept.
 
-    `job`: check, locators {role: Locator or its JSON}, at {role: the one loaded version to ask}, parameters, memory, window [start, end], now, and
-    where the check asks for them party, history, baseline, service ... as JSON or as the values themselves. `connect` lends an adapter for a Locator
-    (default: a fresh one, closed afterwards). A WatchkeeperError the check raises is passed on; anything else it raises, or a return that is no
-    Verdict, is an `error` Verdict naming the plugin and its line.
+    `job`: check, locators {role: Locator or its JSON}, at {role: the one loaded version to ask}, until {role: when its rows end, of which none later
+    is to be seen}, parameters, memory, window [start, end], now, and where the check asks for them party, history, baseline, service ... as JSON or
+    as the values themselves. `connect` lends an adapter for a Locator (default: a fresh one, closed afterwards). A WatchkeeperError the check raises
+    is passed on; anything else it raises, or a return that is no Verdict, is an `error` Verdict naming the plugin and its line.
     """
     known = _known(job["check"])
     with ExitStack() as open_until_end:
@@ -112,7 +112,8 @@ class _Known:
                 yield need.name, self.coerce(need.name, job.get(need.name))
         elif need.name in (job.get("locators") or {}):
             adapter = until.enter_context(connect(locator_from_json(job["locators"][need.name])))
-            version = (job.get("at") or {}).get(need.name)
+            version, end = ((job.get(word) or {}).get(need.name) for word in ("at", "until"))
+            adapter = adapter if end is None else adapter.between(BEGINNING, rebuild(datetime, end))
             yield need.name, adapter if version is None else adapter.at(version)
         elif not need.optional:
             raise PluginError(f"{_owned(self.plugin)} needs '{need.name}', which is not bound; add it to the targets of the service, or bind it")

@@ -70,6 +70,7 @@ class World:
     again: Callable[[str], None] = lambda watch: None  # ask for another look of a watch, soon
     wake: Callable[[], None] = lambda: None  # there may be something to respond to, or to tell
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    replays: bool = False  # the clock is set to times past: tables are read as they stood then
     served: dict[str, str] = field(default_factory=dict)  # service -> version last seen
     watched: dict[str, Watched] = field(default_factory=dict)
 

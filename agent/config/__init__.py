@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from agent.config.keys import keys_at, schema
 from agent.config.links import Links, mapping
 from agent.config.make import Maker
+from agent.config.problems import Path as Place
 from agent.config.problems import near, phrase
 from agent.config.shape import File
 from agent.config.source import Source
@@ -32,24 +33,30 @@ __all__ = [
     "Retention",
     "ServiceConfig",
     "WatchConfig",
+    "complain",
     "load",
+    "made",
     "schema",
 ]
 
 
 def load(path: Path) -> Config:
     """The configuration at `path`, a file or a folder whose files are merged. ConfigError holds every problem, in the order of the text."""
-    source = read_source(Path(path))
+    return made(read_source(Path(path)))
+
+
+def made(source: Source) -> Config:
+    """The configuration a source holds; ConfigError as for `load`."""
     try:
         known = _known(source)
     except PluginError as problem:
-        raise ConfigError(f"{path}: {problem}") from problem
-    made = _shaped(source, known)
+        raise ConfigError(f"{source.path}: {problem}") from problem
+    shaped = _shaped(source, known)
     Links(source, known).check()
     _guarded(source)
     source.raise_problems()
-    assert made is not None
-    return Maker(source, known).config(made)
+    assert shaped is not None
+    return Maker(source, known).config(shaped)
 
 
 def _known(source: Source) -> Known:
@@ -62,15 +69,16 @@ def _shaped(source: Source, known: Known) -> File | None:
         return File.model_validate(source.value, context=known)
     except ValidationError as problem:
         for error in problem.errors(include_url=False)[:2000]:
-            _complain(source, error)
+            complain(source, error)
         return None
 
 
-def _complain(source: Source, error: Mapping[str, Any]) -> None:
+def complain(source: Source, error: Mapping[str, Any], keys: Callable[[Place], Collection[str]] = keys_at) -> None:
+    """Note what pydantic says of a value at its place; `keys` are those that may stand at a path."""
     path = tuple(step for step in error["loc"] if not (isinstance(step, str) and step.startswith("<")))
     if error["type"] == "extra_forbidden":
         word = str(path[-1])
-        source.complain(path, f"unknown key{near(word, keys_at(path[:-1]))}", at_key=True)
+        source.complain(path, f"unknown key{near(word, keys(path[:-1]))}", at_key=True)
     elif error["type"] == "missing":
         source.complain(path, f"needs `{path[-1]}`")
     elif path[-1:] == ("[key]",):

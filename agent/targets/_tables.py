@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
-from agent import Ask, Json, Kind, Tally
+from agent import BEGINNING, Ask, Json, Kind, Tally
 from agent.errors import DataError
 from agent.targets import _newest, _tally, _times, _unfold
 from agent.targets._newest import Found
@@ -144,8 +144,13 @@ class Rows:
             for what, name in self._leaned_on():
                 if name not in self._all:
                     self._missing(name, self._all, what)
-            self._columns = self._source.stored(self._where()) if self._span else self._all
+            self._columns = self._source.stored(self._where()) if self._narrow else self._all
         return self._columns
+
+    @property
+    def _narrow(self) -> bool:
+        """Whether this is a window; all rows up to some time are the table as it stood then, and have its columns."""
+        return self._span is not None and self._span[0] > BEGINNING
 
     def _leaned_on(self) -> Iterator[tuple[str, str]]:
         """Declared columns without which every answer would be wrong; a missing feature is for data.contract to tell."""
