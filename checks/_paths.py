@@ -60,14 +60,15 @@ class Paths:
 
     def _dated(self, seen: Seen, who: int, one: Fetched, values: Mapping[int, Json], near: Near) -> None:
         until = _until(one)
+        assert one.event_at is not None
         place, due = self.past.before(who, until), self.past.before(who, self.now - self.lag)
-        behind = self.past.when(who, due) - until if due is not None else 0.0
-        if behind > 0:
+        is_late = due is not None and self.past.when(who, due) > until
+        if due is not None and is_late:
             seen.late += 1
-            seen.behind = max(seen.behind, behind)
+            seen.behind = max(seen.behind, self.past.when(who, due) - one.event_at.timestamp())
         seen.dated += 1
         if place is None:
-            self._beyond(seen, who, one, until, behind > 0)
+            self._beyond(seen, who, one, until, is_late)
             return
         cause = wrong(values[place], one.value, near)
         newer = until - self.past.when(who, place) >= 1 and place == self.past.places[who][-1]

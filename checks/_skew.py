@@ -17,7 +17,7 @@ from agent.stats import clopper_pearson
 Cause = Literal["missing", "null", "unexpected", "type", "value", "expired"]
 COMMON = 5  # differing values from which a pattern among them is told
 MOST = 0.95  # the share of them that must follow it
-SAME = 1e-3  # how near, relatively, two ratios are one
+SAME = 1e-3  # the part of a difference that a pattern may leave over
 NOT_NUMBERS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}  # as JSON that has only numbers writes the others
 
 
@@ -161,13 +161,11 @@ def _textual(pairs: Sequence[tuple[str, str]], given: str) -> str:
 def _numeric(pairs: Sequence[tuple[float, float]], given: str, expected: str) -> str:
     if len({other for _, other in pairs}) == 1:
         return f"{given} gives one and the same number for all: a default that was filled in?"
-    ratios = [other / one for one, other in pairs if one]
-    ratio = median(ratios) if ratios else 0.0
-    if ratio and _mostly([abs(one - ratio) <= SAME * abs(ratio) for one in ratios], len(pairs)):
+    ratio = median([other / one for one, other in pairs if one] or [1.0])
+    if _explained(pairs, [other - ratio * one for one, other in pairs], abs(ratio)):
         return f"{given} is {ratio:.4g} times {expected}: another unit?"
-    steps = [other - one for one, other in pairs]
-    step = median(steps)
-    if _mostly([abs(one - step) <= SAME * abs(step) for one in steps]):
+    step = median(other - one for one, other in pairs)
+    if _explained(pairs, [other - one - step for one, other in pairs], 1.0):
         return f"{given} is {expected} {'+' if step >= 0 else '-'} {abs(step):.4g}: another origin or time zone?"
     for digits in range(7):
         if _mostly([abs(round(one, digits) - other) < 1e-9 * max(1.0, abs(other)) for one, other in pairs]):
@@ -175,5 +173,11 @@ def _numeric(pairs: Sequence[tuple[float, float]], given: str, expected: str) ->
     return ""
 
 
-def _mostly(follows: Sequence[bool], of: int = 0) -> bool:
-    return sum(follows) >= MOST * max(len(follows), of)
+def _explained(pairs: Sequence[tuple[float, float]], left: Sequence[float], scale: float) -> bool:
+    """Whether what is left of the differences is next to nothing, beside them and beside how far the expected values are spread."""
+    spread = scale * (max(one for one, _ in pairs) - min(one for one, _ in pairs))
+    return _mostly([abs(rest) <= SAME * min(abs(other - one), spread) for (one, other), rest in zip(pairs, left, strict=True)])
+
+
+def _mostly(follows: Sequence[bool]) -> bool:
+    return sum(follows) >= MOST * len(follows)

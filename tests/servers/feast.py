@@ -21,6 +21,7 @@ class Speaker(Loopback):
 
     def __init__(self, redis: bool = False, options: dict[str, Any] | None = None, rows: dict[Any, dict[str, Any]] | None = None) -> None:
         self.redis, self.up, self.at, self.rows, self.times = redis, True, "2026-01-02T03:04:05.250Z", ROWS if rows is None else rows, {}
+        self.names: list[str] = []
         super().__init__(self._answer)
         self.url, self.options = f"feast+{self.address}", OPTIONS if options is None else options
 
@@ -31,13 +32,13 @@ class Speaker(Loopback):
             return 404, {"detail": "Not Found"}
         if (service := body.get("feature_service", "driver_v1")) != "driver_v1":
             return 404, f"Feature service {service} does not exist in project p"
-        names = sorted({name for row in self.rows.values() for name in row})
+        names = self.names or sorted({name for row in self.rows.values() for name in row})
         asked = [name.split(":")[1] for name in body.get("features", ())] or names
         if unknown := [name for name in asked if name not in names]:
             return 500, f"'Feature {unknown[0]} not found in projection stats'"
         if set(body["entities"]) != {"driver"} or not body["entities"]["driver"]:
             return 500, "Missing join key values for keys: ['driver']."
-        drivers = body["entities"]["driver"]
+        drivers = [int(driver) for driver in body["entities"]["driver"]]  # the entity is declared INT64, and text is read as that
         key = {"values": drivers, "statuses": ["PRESENT"] * len(drivers), "event_timestamps": [NEVER] * len(drivers)}
         full = "stats__" if body.get("full_feature_names") else ""
         return 200, {
