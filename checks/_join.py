@@ -7,6 +7,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -15,6 +16,7 @@ from agent.errors import DataError
 
 Key = tuple[str, ...]  # one spelling for each part, so that 7, 7.0 and "7" are one key in every table
 EXACT = 2.0**53  # whole numbers beyond it cannot be told apart once they are read as floats
+FAR = 6e10  # seconds from 1970 that a datetime can hold, both ways
 SHARED = 200_000  # ids of one side kept while two tables are joined
 
 
@@ -37,12 +39,26 @@ class Past:
 
 
 def spelled(value: Json) -> str | None:
-    """A key's value as text; None for null, which is no key."""
+    """A key's value as text; None for null and for what is not finite, which are no keys."""
     if isinstance(value, float):
-        if math.isnan(value):
+        if not math.isfinite(value):
             return None
         return str(int(value)) if value.is_integer() else repr(value)
     return None if value is None else str(value)
+
+
+def newest(table: Columns, names: Sequence[str], limit: int) -> Sequence[Mapping[str, Json]]:
+    """The newest rows, found by their times first: reading whole rows costs a hundred times what reading their times does."""
+    import numpy as np
+
+    time = table.declared.get("time")
+    times = np.concatenate([np.empty(0), *(table.column(time["column"]) if time else ())])
+    times = times[~np.isnan(times)]
+    if len(times) > limit > 0:
+        oldest = float(np.partition(times, len(times) - limit)[len(times) - limit])
+        start = datetime.fromtimestamp(min(max(oldest - 0.001, -FAR), FAR), UTC)
+        table = table.between(start, datetime.max.replace(tzinfo=UTC))
+    return table.head(names, limit)
 
 
 def past(table: Columns, keys: Sequence[str], wanted: Sequence[Key], time: str | None) -> Past:
@@ -152,7 +168,7 @@ def exact(chunk: Any, name: str) -> None:
     """DataError for keys so large that several of them are one float."""
     import numpy as np
 
-    if chunk.dtype == np.float64 and (np.abs(chunk) >= EXACT).any():
+    if chunk.dtype == np.float64 and (np.isfinite(chunk) & (np.abs(chunk) >= EXACT)).any():
         raise DataError(
             f"key '{name}' holds numbers of 2^53 and more, which cannot be told apart; present it as text, such as CAST({name} AS VARCHAR)"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,8 @@ def wrong(expected: Json, given: Json, near: Near) -> Cause | None:
     """What about a given value is not as expected; None when nothing is. Null equals null."""
     if expected is None or given is None:
         return None if expected is given else "unexpected" if expected is None else "null"
+    if isinstance(expected, (str, list)) and isinstance(given, (str, list)) and expected != given:
+        expected, given = _unfolded(expected), _unfolded(given)
     if isinstance(expected, list) and isinstance(given, list):
         causes = [wrong(one, other, near) for one, other in zip(expected, given, strict=False)]
         return next((cause for cause in causes if cause), None if len(expected) == len(given) else "value")
@@ -41,6 +44,16 @@ def wrong(expected: Json, given: Json, near: Near) -> Cause | None:
     if type(expected) is not type(given):
         return "type"
     return None if expected == given else "value"
+
+
+def _unfolded(value: Json) -> Json:
+    """A list that a table holds as JSON text, as a list."""
+    if not isinstance(value, str) or not value.startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def read(value: Json, kind: Kind) -> Json:
@@ -91,17 +104,24 @@ class Seen:
     untold: int = 0
     behind: float = 0.0  # seconds by which the latest of the late ones is behind
     causes: Counter[Cause] = field(default_factory=Counter)
-    pairs: list[tuple[Json, Json]] = field(default_factory=list)  # expected and given, of those whose value differs
+    expected: dict[str, Json] = field(default_factory=dict)  # of every entity judged
+    given: dict[str, Json] = field(default_factory=dict)  # of those whose value differs
     who: list[str] = field(default_factory=list)
 
     def add(self, cause: Cause | None, expected: Json, given: Json, who: str) -> None:
         """One judged value."""
         self.judged += 1
+        self.expected[who] = expected
         if cause:
             self.causes[cause] += 1
             self.who.append(who)
         if cause == "value":
-            self.pairs.append((expected, given))
+            self.given[who] = given
+
+    @property
+    def pairs(self) -> list[tuple[Json, Json]]:
+        """Expected and given of those whose value differs."""
+        return [(self.expected[who], value) for who, value in self.given.items()]
 
     @property
     def wrong(self) -> int:
@@ -120,6 +140,7 @@ def _share(hits: int, n: int, limit: float, level: float) -> Reading:
     return Reading(hits / n if n else None, limit, clopper_pearson(hits, n, level), n)
 
 
+NEARLY = Near(SAME, 0.0)
 WORDS: Mapping[Cause, str] = {
     "missing": "missing",
     "null": "null",
@@ -130,11 +151,22 @@ WORDS: Mapping[Cause, str] = {
 }
 
 
-def told(seen: Seen, given: str, expected: str) -> str:
-    """What is wrong with a feature, most frequent first, and the pattern where there is one."""
+def told(seen: Seen, given: str, expected: str, others: Sequence[Seen] = ()) -> str:
+    """What is wrong with a feature, most frequent first, and the pattern where there is one: of its own values, or those of another feature."""
     words = ", ".join(f"{WORDS[cause]} in {count}" for cause, count in seen.causes.most_common())
-    pattern = hint(seen.pairs, given, expected)
+    pattern = hint(seen.pairs, given, expected) or swapped(seen, others, given, expected)
     return f"{words}{f' ({pattern})' if pattern else ''}"
+
+
+def swapped(seen: Seen, others: Sequence[Seen], given: str, expected: str) -> str:
+    """The feature whose expected values these are, where they are nearly all one other feature's."""
+    if len(seen.given) < COMMON or len({str(value) for value in seen.given.values()}) < 3:
+        return ""
+    for other in others:
+        pairs = [(other.expected[who], value) for who, value in seen.given.items() if who in other.expected]
+        if other.name != seen.name and len(pairs) >= COMMON and _mostly([wrong(one, value, NEARLY) is None for one, value in pairs]):
+            return f"{given} is what {expected} has as {other.name}: columns swapped?"
+    return ""
 
 
 def hint(pairs: Sequence[tuple[Json, Json]], given: str, expected: str) -> str:

@@ -23,28 +23,39 @@ class Limits:
     at_least: int
 
 
-def verdict(seen: list[Seen], limits: Limits, given: str, expected: str, of: str, apart: Sequence[str]) -> Verdict:
+def verdict(seen: list[Seen], limits: Limits, given: str, expected: str, of: str, apart: Sequence[str], needed: bool) -> Verdict:
+    """Fail where an interval is surely above its limit; warn where a share is, or a feature could not be judged (`apart` too, if `needed`)."""
     if not seen:
         return nodata(f"no feature is on both sides ({of}){_aside(seen, apart)}")
-    if max(one.judged for one in seen) < max(limits.at_least, 1) and not any(one.late for one in seen):
-        return nodata(f"too few of {of} could be judged{_aside(seen, apart)}", Reading(max(one.judged for one in seen), limits.at_least))
     level = 1 - (1 - LEVEL) / (2 * len(seen))
     shares = {one.name: one.share(limits.share, level) for one in seen}
     lateness = {one.name: one.lateness(limits.late, level) for one in seen if one.late}
     seen = sorted(seen, key=lambda one: (-_surely(shares[one.name]), -(shares[one.name].observed or 0)))
     bad = [one for one in seen if _surely(shares[one.name]) > 0]
     tardy = sorted((one for one in seen if one.name in lateness and _surely(lateness[one.name]) > 0), key=lambda one: -one.late)
+    blind = [one.name for one in seen if one.judged < max(limits.at_least, 1)]
     parts = {one.name: shares[one.name] for one in seen} | {f"{name}.late": reading for name, reading in lateness.items()}
     more: dict[str, Any] = {"parts": parts, "data": {"skew.json": _file(seen, given, expected)}}
-    reading = lateness[tardy[0].name] if tardy and not bad else shares[seen[0].name]
-    words = [_several(bad, seen, shares, given, expected, of), _tardy(tardy, lateness)]
+    reading, aside = shares[seen[0].name], _aside(seen, apart)
     if bad or tardy:
-        return fail(f"{'; '.join(filter(None, words))}{_aside(seen, apart)}", reading, **more)
-    over = [f"{one.name} in {one.wrong} of {one.judged}" for one in seen if (shares[one.name].observed or 0) > limits.share]
-    over += [f"{name} late in {one.observed:.1%}" for name, one in lateness.items() if (one.observed or 0) > limits.late]
-    if over:
-        return warn(f"{', '.join(over[:3])} differ, not surely above the limit; a larger sample would tell{_aside(seen, apart)}", reading, **more)
-    return ok(f"{len(seen)} features are {given} as {expected} ({of}){_aside(seen, apart)}", reading, **more)
+        words = [_several(bad, seen, shares, given, expected, of), _tardy(tardy, lateness)]
+        return fail(f"{'; '.join(filter(None, words))}{aside}", reading if bad else lateness[tardy[0].name], **more)
+    if len(blind) == len(seen):
+        return nodata(f"too few of {of} could be judged; {limits.at_least} are needed{aside}", reading, **more)
+    if over := _over(seen, shares, lateness, limits):
+        return warn(f"{over}, not surely above the limit; a larger sample would tell{aside}", reading, **more)
+    if blind or (apart and needed):
+        return warn(
+            f"too few values of {', '.join([*blind, *apart][:5])} to judge; the others are {given} as {expected} ({of}){aside}", reading, **more
+        )
+    return ok(f"{len(seen)} features are {given} as {expected} ({of}){aside}", reading, **more)
+
+
+def _over(seen: Sequence[Seen], shares: Mapping[str, Reading], lateness: Mapping[str, Reading], limits: Limits) -> str:
+    """What is above its limit and may be so by chance."""
+    words = [f"{one.name} differs in {one.wrong} of {one.judged}" for one in seen if (shares[one.name].observed or 0) > limits.share]
+    words += [f"{name} is late in {one.observed:.1%}" for name, one in lateness.items() if (one.observed or 0) > limits.late]
+    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 
 def _surely(reading: Reading) -> float:
@@ -57,7 +68,7 @@ def _several(bad: list[Seen], seen: list[Seen], shares: Mapping[str, Reading], g
         return ""
     if all(one.causes["missing"] == one.judged for one in bad) and len(bad) == len(seen):
         return f"{given} has nothing for any of {of}: not materialised, or keys of another type or spelling (such as {bad[0].who[0]})"
-    words = [f"{one.name} is wrong {_spelt(shares[one.name])}: {told(one, given, expected)}, such as {one.who[0]}" for one in bad[:3]]
+    words = [f"{one.name} is wrong {_spelt(shares[one.name])}: {told(one, given, expected, seen)}, such as {one.who[0]}" for one in bad[:3]]
     more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
     return f"{len(bad)} of {len(seen)} features are {given} otherwise than {expected} ({of}): {'; '.join(words)}{more}"
 
@@ -93,7 +104,7 @@ def _file(seen: Sequence[Seen], given: str, expected: str) -> bytes:
             "feature": one.name,
             "judged": one.judged,
             "wrong": dict(one.causes),
-            "pattern": told(one, given, expected) if one.wrong else "",
+            "pattern": told(one, given, expected, seen) if one.wrong else "",
             "late": one.late,
             "behind_seconds": one.behind,
             "newer_online": one.ahead,

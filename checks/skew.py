@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from agent import UTC, Columns, Json, Kind, OnlineStore, Reading, Verdict, Window, check, nodata
 from agent.errors import DataError
-from checks._join import Key, Past, drawn, past, shared, spelled, valued
+from checks._join import Key, Past, drawn, newest, past, shared, spelled, valued
 from checks._paths import Paths
 from checks._skew import Near, Seen, hashed, wrong
 from checks._skew_told import Limits, verdict
@@ -38,7 +38,7 @@ def features(
 ) -> Verdict:
     """Fails when, for a feature, the share of entities whose online value is wrong is surely above `share`, or that of late ones above `late`.
 
-    A sample of recent entities (of `live` in the window where it is bound, else of offline's newest rows) is asked of both paths. An online
+    A sample of recent entities (of `live` in the window where it has them, else of offline's newest rows) is asked of both paths. An online
     value is compared with the newest offline row at or before *its own* event time; a value without one, with the newest row. Late is what
     has a newer offline row that is itself older than `lag`: whether its value was right for its time is judged apart. Offline rows older
     than `max_age` (the store's time to live) do not count. What is newer online than offline and differs cannot be judged.
@@ -56,7 +56,7 @@ def features(
     paths = Paths(history, [hashed(key) for key in entities], now.timestamp(), lag.total_seconds(), max_age)
     seen = [paths.compare(name, [one[name] for one in given], rows, kinds[name], Near(rtol, atol)) for name in _there(wanted, kinds)]
     apart = sorted({name for name in given[0] if name not in kinds})
-    return verdict(seen, Limits(share, late, entities_at_least), "online", "offline", f"{len(entities)} entities", apart)
+    return verdict(seen, Limits(share, late, entities_at_least), "online", "offline", f"{len(entities)} entities", apart, False)
 
 
 @check(pillar="data", asks="Are the features that were served those of the training rows with the same ids?", cause="data")
@@ -94,7 +94,7 @@ def logged(
     names = _there(columns or _declared(live) or [name for name in there if _compares(name, live, reference)], there)
     seen = [_pairwise(name, rows, reference, served.rows, trained.rows, pairs, [hashed(one) for one in wanted], Near(rtol, atol)) for name in names]
     apart = [name for name in _declared(live) if name not in there]
-    return verdict(seen, Limits(share, 1.0, rows_at_least), "served", "trained on", f"{len(pairs)} shared ids", apart)
+    return verdict(seen, Limits(share, 1.0, rows_at_least), "served", "trained on", f"{len(pairs)} shared ids", apart, True)
 
 
 # Who is asked, and for what
@@ -110,11 +110,14 @@ def _entity(offline: Columns) -> list[str]:
 def _recent(
     rows: Columns, kinds: Mapping[str, Kind], live: Columns | None, window: Window | None, names: Sequence[str], sample: int, seed: int
 ) -> dict[Key, dict[str, Json]]:
-    """Distinct recent entities by their spelled keys, as they are asked for online; a busy one counts once."""
-    source = rows if live is None else live.between(window.start, window.end) if window else live
-    called = list(names) if live is None or len(names) > 1 else [str(live.declared.get("entity") or names[0])]
+    """Distinct recent entities by their spelled keys, as they are asked for online; a busy one counts once. A log without the keys is passed over."""
+    called = [str(live.declared.get("entity") or names[0])] if live is not None and len(names) == 1 else list(names)
+    if live is None or not set(called) <= set(live.kinds()):
+        source, called = rows, list(names)
+    else:
+        source = live.between(window.start, window.end) if window else live
     found: dict[Key, dict[str, Json]] = {}
-    for row in source.head(called, sample * PER_ENTITY):
+    for row in newest(source, called, sample * PER_ENTITY):
         entity = {name: _as_key(row[mine], kinds.get(name)) for name, mine in zip(names, called, strict=True)}
         key = tuple(spelled(value) or "" for value in entity.values())
         if all(key):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,9 +42,9 @@ def history(drivers=DRIVERS, hours=(8, 9, 10)):
 
 
 @contextmanager
-def both(folder, rows=None, online=None, times=None, form="parquet", declared=None, drivers=DRIVERS, fault="", within=5.0, **speaker):
+def both(folder, rows=None, online=None, times=None, form="parquet", declared=None, drivers=DRIVERS, fault="", within=5.0, types=None, **speaker):
     """The offline table, and an online store that holds what was true at ten o'clock, or what `online` says of each driver."""
-    url = write(folder, form, history() if rows is None else rows)
+    url = write(folder, form, history() if rows is None else rows, types)
     told = {driver: truth(driver) | (online(driver) if online else {}) for driver in drivers}
     spoken = feast.Speaker(rows={driver: row for driver, row in told.items() if None not in row}, **speaker)
     spoken.at, spoken.names, spoken.fault = at(10).isoformat(), sorted({name for row in told.values() for name in row if name}), fault
@@ -148,6 +149,13 @@ def test_each_way_to_be_wrong_has_its_name_and_its_pattern(tmp_path, feature, on
     assert others == [{}, {}]
 
 
+def test_columns_that_were_swapped_are_told_by_their_names(tmp_path):
+    with both(tmp_path, online=lambda driver: {"rate": truth(driver)["trips"], "trips": truth(driver)["rate"]}) as (online, offline):
+        found = by_feature(skew.features(online, offline, NOW))
+    assert found["rate"]["pattern"] == "another value in 100 (online is what offline has as trips: columns swapped?)"
+    assert found["trips"]["pattern"] == "another value in 100 (online is what offline has as rate: columns swapped?)"
+
+
 def test_a_value_online_where_offline_has_none_is_wrong(tmp_path):
     rows = [{**row, "rate": None} for row in history()]
     with both(tmp_path, rows=rows, declared={"features": ["rate", "trips"]}) as (online, offline):
@@ -236,13 +244,16 @@ def test_what_is_newer_online_than_offline_and_differs_cannot_be_judged(tmp_path
     newer = {driver: at(11) for driver in DRIVERS}
     with both(tmp_path, times=newer, online=lambda driver: truth(driver, 11)) as (online, offline):
         verdict = skew.features(online, offline, NOW)
-    assert verdict.status is Status.OK  # the city did not change
+    assert (verdict.status, verdict.reason) == (
+        Status.WARN,
+        "too few values of rate, trips to judge; the others are online as offline (100 entities) "
+        "(100 newer online than offline, which cannot be judged)",
+    )
     assert {name: (one["judged"], one["newer_online"]) for name, one in by_feature(verdict).items()} == {
         "rate": (0, 100),
         "trips": (0, 100),
         "city": (100, 0),
     }
-    assert "100 newer online than offline, which cannot be judged" in verdict.reason
 
 
 def test_what_is_too_old_for_training_and_still_given_is_wrong(tmp_path):
@@ -320,6 +331,40 @@ def test_a_wrong_feature_name_is_told_with_the_nearest_one(tmp_path):
         assert skew.features(online, offline, NOW).reason.endswith("(100 entities) (on one side only: rates)")
 
 
+def test_a_log_without_the_keys_is_passed_over(tmp_path):
+    (tmp_path / "live").mkdir()
+    url = write(tmp_path / "live", "parquet", [{"request": "r1", "at": at(11).isoformat()}])
+    log = opened(tmp_path / "live", url, {key: value for key, value in LIVE.items() if key != "entity"})
+    with both(tmp_path) as (online, offline):
+        assert skew.features(online, offline, NOW, log).reason == "3 features are online as offline (100 entities)"
+
+
+def test_keys_that_are_null_or_no_number_are_nobody(tmp_path):
+    rows = [{**row, "driver": [None, math.nan, math.inf, float(row["driver"])][row["driver"] % 4]} for row in history()]
+    with both(tmp_path, rows=rows) as (online, offline):
+        assert skew.features(online, offline, NOW, entities_at_least=20).reason == "3 features are online as offline (25 entities)"
+
+
+def test_of_two_rows_at_one_time_the_last_in_the_table_counts(tmp_path):
+    restated = [{**row, "rate": -1.0} for row in history(hours=(10,))]
+    with both(tmp_path, rows=[*restated, *history()]) as (online, offline):
+        assert skew.features(online, offline, NOW).status is Status.OK
+    with both(tmp_path, rows=[*history(), *restated]) as (online, offline):
+        assert skew.features(online, offline, NOW).status is Status.FAIL
+
+
+def test_times_lists_and_unicode_are_features_too(tmp_path):
+    more = {"since": at(3), "vector": [1.0, 2.5], "naïve ☃": "Ω"}
+    types = {"since": pa.timestamp("us", "UTC")}
+    rows = [row | more for row in history()]
+    told = {"since": at(3).isoformat(), "vector": [1.0, 2.5], "naïve ☃": "Ω"}
+    with both(tmp_path, rows=rows, online=lambda driver: told, types=types) as (online, offline):
+        assert skew.features(online, offline, NOW).reason == "6 features are online as offline (100 entities)"
+    with both(tmp_path, rows=rows, online=lambda driver: told | {"since": "soon", "vector": [1.0, 2.6]}, types=types) as (online, offline):
+        found = by_feature(skew.features(online, offline, NOW))
+    assert {name: found[name]["wrong"] for name in more} == {"since": {"type": 100}, "vector": {"value": 100}, "naïve ☃": {}}
+
+
 @pytest.mark.parametrize("missing", ["entity", "time"])
 def test_offline_must_declare_its_entity_and_time(tmp_path, missing):
     options = {key: value for key, value in OFFLINE.items() if key != missing}
@@ -379,6 +424,10 @@ def test_a_value_is_never_wrong_against_itself_and_wrong_both_ways_or_neither(on
         ([1.0, 2.0], [1.0, 2.0000000001], None),
         ([1.0, 2.0], [1.0], "value"),
         ([1.0, None], [1.0, 2.0], "unexpected"),
+        ("[1.0,2.5]", [1.0, 2.5], None),
+        ("[1.0,2.5]", "[1, 2.5]", None),
+        ("[1.0,", [1.0], "type"),
+        ("[" * 100_000, [1.0], "type"),
         (math.inf, math.inf, None),
         (math.inf, 1.0, "value"),
         (10**400, 1.5, "value"),
@@ -410,7 +459,7 @@ def test_the_interval_is_scipys_exact_one_at_the_joint_level(tmp_path):
 def test_a_share_over_the_limit_that_chance_explains_is_a_warning(tmp_path):
     with both(tmp_path, online=lambda driver: {"trips": -1} if driver < 1002 else {}) as (online, offline):
         verdict = skew.features(online, offline, NOW)
-    assert (verdict.status, verdict.reason) == (Status.WARN, "trips in 2 of 100 differ, not surely above the limit; a larger sample would tell")
+    assert (verdict.status, verdict.reason) == (Status.WARN, "trips differs in 2 of 100, not surely above the limit; a larger sample would tell")
 
 
 def test_without_skew_above_the_limit_a_look_fails_at_most_once_in_twenty():
