@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import subprocess
+import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -14,10 +16,12 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from agent import Locator, Status, Window
-from agent.errors import AnswerError, DataError, DeadlineError, ServerError
+from agent.config import load
+from agent.errors import AnswerError, ConfigError, DataError, DeadlineError, ServerError
 from agent.targets import connect
 from checks import _join, _skew, skew
 from checks._skew import Near, hint
+from tests.conftest import HOUSE
 from tests.logs import FORMATS, opened, write
 from tests.servers import feast
 
@@ -615,3 +619,58 @@ def test_features_in_one_json_column_are_compared_with_columns(tmp_path):
 @pytest.mark.parametrize("form", FORMATS)
 def test_both_sides_may_be_in_any_format(tmp_path, form):
     assert skew.logged(*sides(tmp_path, served_rows(60), served_rows(60), form=form)).status is Status.OK
+
+
+# The whole way, from a configuration
+
+
+CONFIG = """
+store: state.db
+services:
+  fraud:
+    targets:
+      online: {{url: "{url}", service: driver_v1}}
+      offline: {{url: "parquet:log.parquet", time: {{column: at, tz: UTC}}, entity: driver}}
+      live: {{url: "jsonl:live.jsonl", time: {{column: at, tz: UTC}}, id: request, entity: driver, features: [rate, trips, city]}}
+      reference: {{url: "jsonl:live.jsonl", id: request}}
+    watches:
+      - {{check: skew.features, every: 1h, within: 1m, with: {{lag: 30m, share: 0.02, max_age: 30d}}}}
+      - {{check: skew.logged, every: 1h, within: 1m}}
+"""
+
+
+def test_both_checks_run_from_a_configuration_and_the_store_is_knocked_at(tmp_path):
+    moment = datetime.now(UTC) - timedelta(minutes=5)
+    write(tmp_path, "parquet", [{**row, "at": moment.isoformat()} for row in history(hours=(10,))])
+    logged = [{"request": f"r{driver}", "driver": driver, "at": moment.isoformat(), **truth(driver)} for driver in DRIVERS]
+    (tmp_path / "live.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
+    speaker = feast.Speaker(rows={driver: truth(driver) for driver in DRIVERS})
+    speaker.at = moment.isoformat()
+    (tmp_path / "watchkeeper.yaml").write_text(CONFIG.format(url=speaker.url))
+    try:
+        told = run(tmp_path, "check", "--all", "--json")
+        knocked = {one["role"]: one for one in run(tmp_path, "validate", "--live", "--json")["targets"]}
+    finally:
+        speaker.stop()
+    assert {one["reason"] for one in told} == {
+        "3 features are online as offline (100 entities)",
+        "3 features are served as trained on (100 shared ids)",
+    }
+    assert (knocked["online"]["look"], knocked["online"]["said"]) == ("allowed", "ready; can times")
+    assert (knocked["offline"]["said"], knocked["online"]["act"]) == ("5 columns", "nothing to act on")
+
+
+def test_a_wrong_option_of_the_online_store_stops_start_up_with_its_place(tmp_path):
+    (tmp_path / "watchkeeper.yaml").write_text(CONFIG.format(url="feast+http://127.0.0.1:9").replace("service: driver_v1", "servce: driver_v1"))
+    with pytest.raises(ConfigError, match=r"watchkeeper.yaml:6:15 services.fraud.targets.online: no option 'servce'"):
+        load(tmp_path / "watchkeeper.yaml")
+    (tmp_path / "watchkeeper.yaml").write_text(CONFIG.format(url="feats+http://127.0.0.1:9"))
+    with pytest.raises(ConfigError, match=r"no adapter speaks 'feats' to a online.*'feast'"):
+        load(tmp_path / "watchkeeper.yaml")
+
+
+def run(folder, *words):
+    command = [sys.executable, "-m", "agent.cli", "--config", str(folder / "watchkeeper.yaml"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, cwd=HOUSE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
