@@ -33,7 +33,7 @@ docs: setup-dev
 
 # Servers nobody here wrote, each in an environment of its own outside the repository; the tests that speak to them skip at a desk without it.
 peers: python
-	@"$(PYTHON)" .ci/venv.py peer mlserver
+	@for wants in .ci/peers/*.txt; do "$(PYTHON)" .ci/venv.py peer "$$(basename "$$wants" .txt)" || exit; done
 
 # The pins anew, from the newest of everything: read the difference, run the tests, commit it.
 constraints: python

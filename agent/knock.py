@@ -44,6 +44,8 @@ def _asked(role: str, adapter: Any) -> str:
         return f"{'ready' if adapter.ready() else 'not ready'}, version {version or 'not told'}{can}"
     if role == "router":
         return f"sends traffic to {', '.join(f'{name} ({share:.0%})' for name, share in adapter.served().items())}{can}"
+    if role == "online":
+        return f"{'ready' if adapter.ready() else 'not ready'}{can}"
     if role == "registry":
         return f"{len(adapter.versions())} versions{can}"
     if role in TABLES:

@@ -239,6 +239,36 @@ class Registry(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One feature of one entity as an online store gave it: the value, since when it is true, and whether the store has it at all.
+
+    A stored null is present; what the store never had, or gives only as a default of its own, is not.
+    """
+
+    value: Json
+    event_at: datetime | None = None  # the event time of the value; None where the store does not say
+    present: bool = True
+
+
+@runtime_checkable
+class OnlineStore(Protocol):
+    """Where the service reads features while it serves: the newest value of each, by entity."""
+
+    can: frozenset[str]  # of: "times" (says the event time of each value)
+
+    def ready(self) -> bool:
+        """Whether the store is ready to answer; False is an answer, not an error."""
+        ...
+
+    def features(self, names: Sequence[str], entities: Sequence[Mapping[str, Json]]) -> Sequence[Mapping[str, Fetched]]:
+        """One mapping for each entity, in their order: feature name -> Fetched. No names: all that the target is configured to give.
+
+        An entity is {join key: value}, the same keys in all. A name the store does not give is an AnswerError that says the nearest one.
+        """
+        ...
+
+
 # Tables (agent/targets/files.py and others; the annotation on a check's parameter says which of the two it needs)
 
 Kind: TypeAlias = Literal["number", "integer", "text", "boolean", "time", "bytes", "list", "other"]

@@ -15,6 +15,8 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "apt install chromium"),
     "faketime": (("faketime",), "apt install faketime"),
     "mlserver": (("mlserver",), "make peers"),
+    "feast": (("feast",), "make peers"),
+    "redis": (("redis-server",), "apt install redis-server"),
 }
 
 
@@ -59,3 +61,9 @@ def chromium() -> Path:
 def mlserver() -> Path:
     """The `mlserver` program, in its own virtual environment: `mlserver.parent / "python"` can import it."""
     return need("mlserver")
+
+
+@pytest.fixture(scope="session")
+def feast() -> Path:
+    """The `feast` program, in its own virtual environment: `feast.parent / "python"` can import it."""
+    return need("feast")

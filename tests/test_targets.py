@@ -1,4 +1,4 @@
-"""One suite that every server, router and registry adapter passes against a real speaker of its protocol in tests/servers/."""
+"""One suite that every server, router, registry and online store adapter passes against a real speaker of its protocol in tests/servers/."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from typing import Any
 import pytest
 
 import tests.servers
-from agent import PROBE_HEADER, PROBE_PREFIX, UTC, Absent, Auth, Done, Failed, Locator, Registry, Router, Server, Signature, Try
+from agent import PROBE_HEADER, PROBE_PREFIX, UTC, Absent, Auth, Done, Failed, Fetched, Locator, OnlineStore, Registry, Router, Server, Signature, Try
 from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, PluginError, ServerError, TargetError, UnreachableError
 from agent.plugins import listing
 from agent.targets import connect
 from agent.targets.folder import record
-from tests.servers import folder, hook, oip, plain, pointer
+from tests.servers import feast, folder, hook, oip, plain, pointer
+from tests.servers._loopback import Loopback
 
-ROLES = ("server", "router", "registry")
+ROLES = ("server", "router", "registry", "online")
 ADAPTERS = [name for name in listing("adapter") if name.startswith(ROLES)]
 LOOK, ACT = Auth("bearer", {"token": "may-look"}), Auth("bearer", {"token": "may-act"})
 
@@ -326,6 +327,159 @@ def test_a_hook_that_cannot_compare_is_read_again_right_before_the_write():
 def test_a_hook_that_could_not_work_is_refused_before_anything_is_sent(options, told):
     with pytest.raises(ConfigError, match=told):
         connect(Locator("fraud", "router", "hook+http://host", options))
+
+
+# Online stores
+
+
+@pytest.mark.parametrize("name", of("online"))
+class TestOnlineStore:
+    """A speaker has the drivers 1001 and 1002 with `rate` and `trips`; `trips` of 1002 is a null that was stored."""
+
+    ASKED = ({"driver": 1001}, {"driver": 9999}, {"driver": 1002})
+
+    def test_it_gives_value_event_time_and_whether_it_is_there(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, store):
+            assert isinstance(store, OnlineStore)
+            assert (store.can, store.ready()) == ({"times"}, True)
+            at = datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC)
+            one, nobody, two = store.features(["trips", "rate"], self.ASKED)
+            assert one == {"trips": Fetched(8, at), "rate": Fetched(0.5, at)}
+            assert nobody == {"trips": Fetched(None, None, False), "rate": Fetched(None, None, False)}
+            assert two["trips"] == Fetched(None, at, True)
+
+    def test_without_names_it_gives_all_it_has_and_not_the_keys(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, store):
+            assert [set(row) for row in store.features((), self.ASKED)] == [{"rate", "trips"}] * 3
+            assert store.features((), ()) == []
+
+    def test_it_says_whether_it_is_ready(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, store):
+            speaker.up = False
+            assert store.ready() is False
+
+    def test_many_entities_go_in_batches_and_come_back_in_their_order(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, store):
+            asked = [{"driver": 1001 if place % 3 else 1002} for place in range(250)]
+            assert [row["rate"].value for row in store.features(["rate"], asked)] == [0.5 if place % 3 else 0.25 for place in range(250)]
+            assert len(speaker.requests) == 3
+
+    def test_a_name_it_does_not_give_is_told_with_the_nearest_one(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, store), pytest.raises(AnswerError, match=r"no feature 'trip'.*'trips'"):
+            store.features(["rate", "trip"], self.ASKED)
+
+    def test_every_request_says_that_it_is_a_probe_and_shows_its_credential(self, name, tmp_path):
+        with talk(name, tmp_path, look=LOOK) as (speaker, store):
+            store.ready()
+            store.features((), self.ASKED)
+            shown = [(headers.get(PROBE_HEADER), headers.get("Authorization")) for _, _, headers, _ in speaker.requests]
+            assert shown == [("watchkeeper", "Bearer may-look")] * 2
+
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            ("broken", ServerError),
+            ("nan", AnswerError),
+            ("html", AnswerError),
+            ("redirect", AnswerError),
+            ("cut", AnswerError),
+            ("list", AnswerError),
+        ],
+    )
+    def test_a_bad_answer_is_an_error_and_never_a_value(self, name, tmp_path, fault, error):
+        with talk(name, tmp_path) as (speaker, store):
+            speaker.fault = fault
+            with pytest.raises(error):
+                store.features((), self.ASKED)
+
+    def test_a_hanging_store_costs_the_deadline_and_one_that_is_gone_is_unreachable(self, name, tmp_path):
+        with talk(name, tmp_path, within=timedelta(milliseconds=200)) as (speaker, store):
+            speaker.fault = "hang"
+            with pytest.raises(DeadlineError):
+                store.features((), self.ASKED)
+            speaker.stop()
+            with pytest.raises(UnreachableError):
+                store.features((), self.ASKED)
+
+
+def test_feast_with_redis_behind_it_calls_what_it_never_had_present_and_is_not_believed():
+    speaker = feast.Speaker(redis=True)
+    store = connect(where(speaker, "online"))
+    (row,) = store.features(["rate"], [{"driver": 9999}])
+    assert row["rate"] == Fetched(None, None, False)
+    speaker.stop()
+
+
+def test_a_value_of_1970_is_there_and_has_no_event_time():
+    speaker = feast.Speaker()
+    speaker.at = feast.NEVER
+    (row,) = connect(where(speaker, "online")).features((), [{"driver": 1001}])
+    assert row == {"rate": Fetched(0.5, None), "trips": Fetched(8, None)}
+    speaker.stop()
+
+
+@pytest.mark.parametrize(("full", "names"), [(False, {"rate"}), (True, {"stats__rate"})])
+def test_feast_is_asked_for_references_where_no_service_is_named(full, names):
+    speaker = feast.Speaker(options={"features": ["stats:rate"], "full_names": full})
+    store = connect(where(speaker, "online"))
+    assert [set(row) for row in store.features((), [{"driver": 1001}])] == [names]
+    with pytest.raises(AnswerError, match=r"no feature 'ratte'; (did you mean 'rate'|there is stats__rate)"):
+        store.features(["ratte"], [{"driver": 1001}])
+    speaker.stop()
+
+
+def test_what_feast_says_of_a_wrong_service_or_reference_is_passed_on():
+    speaker = feast.Speaker(options={"service": "driver_v2"})
+    with pytest.raises(AnswerError, match="Feature service driver_v2 does not exist"):
+        connect(where(speaker, "online")).features((), [{"driver": 1001}])
+    speaker.options = {"features": ["stats:ratte"]}
+    with pytest.raises(ServerError, match="Feature ratte not found in projection stats"):
+        connect(where(speaker, "online")).features((), [{"driver": 1001}])
+    speaker.stop()
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({}, "metadata"),
+        ({"metadata": {"feature_names": ["rate"]}, "results": []}, "shorter"),
+        ({"metadata": {"feature_names": ["rate"]}, "results": [{"values": [1, 2]}]}, "2 values"),
+        ({"metadata": {"feature_names": ["rate"]}, "results": [{"values": "1"}]}, "1 values"),
+        ({"metadata": {"feature_names": ["rate"]}, "results": [{"values": [1], "event_timestamps": ["soon"]}]}, "soon"),
+        ({"metadata": {"feature_names": ["rate"]}, "results": [{"values": [1], "event_timestamps": [17]}]}, "TypeError"),
+        ({"metadata": {"feature_names": ["rate"]}, "results": [{"values": [1], "event_timestamps": []}]}, None),
+        ({"metadata": {"feature_names": ["rate"]}, "results": [{"values": [1], "event_timestamps": [None]}]}, None),
+    ],
+)
+def test_an_answer_of_another_shape_is_an_error_and_a_time_that_is_left_out_is_not(body, why):
+    other = Loopback(lambda *_: (200, body))
+    store = connect(Locator("fraud", "online", f"feast+{other.address}", feast.OPTIONS))
+    if why is None:
+        assert store.features((), [{"driver": 1}]) == [{"rate": Fetched(1, None)}]
+    else:
+        with pytest.raises(AnswerError, match=why):
+            store.features((), [{"driver": 1}])
+    other.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "needs either `service"),
+        ({"service": "s", "features": ["v:f"]}, "needs either `service"),
+        ({"features": []}, "list of view:feature"),
+        ({"features": ["rate"]}, "list of view:feature"),
+        ({"features": "v:f"}, "list of view:feature"),
+        ({"features": ["a:rate", "b:rate"]}, "full_names"),
+        ({"service": "s", "batch": 0}, "from 1 to 1000"),
+        ({"service": "s", "batch": True}, "from 1 to 1000"),
+        ({"service": "s", "full_names": "yes"}, "true or false"),
+        ({"servce": "s"}, "no option 'servce'"),
+    ],
+)
+def test_a_feast_target_that_could_not_work_is_refused_before_anything_is_sent(options, told):
+    with pytest.raises(ConfigError, match=told):
+        connect(Locator("fraud", "online", "feast+http://host:6566", options))
 
 
 # Registries

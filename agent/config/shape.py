@@ -206,6 +206,8 @@ class Targets(Shape):
     registry: _Target | None = None
     live: _Table | None = None
     reference: _Table | None = None
+    offline: _Table | None = None
+    online: _Target | None = None
     labels: Annotated[LabelsFile, text_as("url")] | None = None
 
 

@@ -10,7 +10,7 @@ from agent import plugins
 from agent.errors import PluginError
 from agent.model import Locator
 
-TABLES = ("live", "labels", "reference")  # three roles, one kind of adapter
+TABLES = ("live", "labels", "reference", "offline")  # four roles, one kind of adapter
 
 
 def connect(at: Locator) -> Any:
