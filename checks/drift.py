@@ -147,9 +147,9 @@ def _sorted(chunks: Iterator[Any]) -> tuple[Any, int, int]:
     import numpy as np
 
     values = np.concatenate([np.empty(0), *chunks])
-    known = values[~np.isnan(values)]
-    known.sort()
-    return known, len(values) - len(known), len(values)
+    values.sort()  # NaN goes last
+    known = len(values) - int(np.isnan(values).sum())
+    return values[:known], len(values) - known, len(values)
 
 
 def _categories(name: str, live: Columns, reference: Columns, floors: Floors) -> Iterator[Part | Note]:
