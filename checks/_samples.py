@@ -25,6 +25,7 @@ class Gap:
     n: int
     n_reference: int
     how: str
+    shares: tuple[float, float] | None = None  # where two shares are what is compared: live, reference
 
 
 def numbers(live: Any, reference: Any) -> Gap:
@@ -103,7 +104,7 @@ def categories(live: Mapping[str, int], reference: Mapping[str, int]) -> Gap | N
     expected = seen.sum(axis=1, keepdims=True) * (seen.sum(axis=0) / seen.sum())
     statistic = float(((seen - expected) ** 2 / expected).sum())
     one, other = seen[:, 0] / n, seen[:, 1] / m
-    distance = float(np.abs(one - other).sum() / 2)
+    distance = min(1.0, float(np.abs(one - other).sum() / 2))  # a sum of shares may pass 1 by a rounding
     noise = float(np.sqrt(one * (1 - one) / n + other * (1 - other) / m).sum() / 2)  # at least what chance alone adds on average
     width = math.sqrt(math.log(2 / (1 - LEVEL)) / 2 * (1 / n + 1 / m))  # McDiarmid: one row moves the distance by 1/n or 1/m at most
     interval = _within(distance - noise - width, distance + width)
@@ -140,7 +141,7 @@ def shares(hits: int, n: int, reference_hits: int, n_reference: int) -> Gap:
     effect = hits / n - reference_hits / n_reference
     low, high = difference(hits, n, reference_hits, n_reference, LEVEL)
     interval = (low, high) if effect >= 0 else (-high, -low)
-    return Gap(abs(effect), _within(*interval), min(1.0, p), n, n_reference, how)
+    return Gap(abs(effect), _within(*interval), min(1.0, p), n, n_reference, how, (hits / n, reference_hits / n_reference))
 
 
 def _within(low: float, high: float) -> tuple[float, float]:
