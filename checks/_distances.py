@@ -163,6 +163,8 @@ def _cramer_von_mises_p(statistic: float, n: int, m: int) -> float:
     both, product = n + m, n * m
     mean = (1 + 1 / both) / 6
     variance = (both + 1) * (4 * product * both - 3 * (n * n + m * m) - 2 * product) / (45 * both**2 * 4 * product)
+    if variance <= 0:  # one value on each side
+        return 1.0
     at = 1 / 6 + (statistic - mean) / math.sqrt(45 * variance)
     return min(1.0, max(0.0, 1 - _limit(at))) if at > 0.003 else 1.0
 

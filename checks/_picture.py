@@ -10,6 +10,8 @@ from typing import Any
 
 WIDE, HIGH = 360, 168  # one picture
 LEFT, RIGHT, TOP, BOTTOM = 40, 350, 40, 146  # the plot in it
+EXACT = 2.0**52  # up to which there are numbers between whole ones
+KEY = 24  # what stands above several of them
 CELLS = 30
 TAILS = 0.005  # the share of rows on each end that may fall beyond the drawn range
 ROWS = 5  # a category seen less often has no name in a picture: it might be a person's
@@ -51,12 +53,12 @@ def _edges(live: Any, reference: Any) -> list[float] | None:
     if not ends or not math.isfinite(max(ends) - min(ends)):
         return None
     low, high = min(ends), max(ends)
-    if all(float(value).is_integer() for rising in (live, reference) for value in _some(rising)):
+    if max(abs(low), abs(high)) < EXACT and all(value.is_integer() for rising in (live, reference) for value in _some(rising)):
         width = max(1, math.ceil((high - low + 1) / CELLS))  # whole numbers: a cell holds as many of them as any other
         return [low - 0.5 + width * cell for cell in range(math.ceil((high - low + 1) / width) + 1)]
     reach = high - low or max(1.0, abs(low)) / 10
     low = low if high > low else low - reach / 2
-    return [low + reach * cell / CELLS for cell in range(CELLS + 1)]
+    return [low + reach * (cell / CELLS) for cell in range(CELLS + 1)]
 
 
 def _ends(rising: Any) -> list[float]:
@@ -88,15 +90,17 @@ def bars(live: Mapping[str, int], reference: Mapping[str, int]) -> Shape:
 
 def column(title: str, said: str, shape: Shape | None) -> str:
     """One column as a <g> of WIDE by HIGH: what it is called, a line about it, and the reference (filled) under live (a line, or darker bars)."""
-    drawn = "".join(_histogram(shape) if shape and shape.edges else _pairs(shape) if shape else [_text(LEFT, 90, "nothing finite to draw", "m")])
-    return f"<g>{_text(10, 16, cut(title), 'h')}{_text(10, 31, said, 'm')}{drawn}</g>"
+    drawn = _nothing() if shape is None else _histogram(shape) if shape.edges else _pairs(shape)
+    return f"<g>{_text(10, 16, cut(title), 'h')}{_text(10, 31, said, 'm')}{''.join(drawn)}</g>"
 
 
 def sheet(columns: Sequence[str], across: int = 2) -> str:
-    """Several pictures as one SVG that stands alone."""
-    down = math.ceil(len(columns) / across)
-    placed = (f'<g transform="translate({WIDE * (n % across)},{HIGH * (n // across)})">{one}</g>' for n, one in enumerate(columns))
-    return alone("".join(placed), WIDE * min(across, len(columns)), HIGH * down)
+    """Several pictures as one SVG that stands alone, with a line on top that says which side is which."""
+    wide, high = WIDE * min(across, len(columns)), HIGH * math.ceil(len(columns) / across) + KEY
+    placed = (f'<g transform="translate({WIDE * (n % across)},{HIGH * (n // across) + KEY})">{one}</g>' for n, one in enumerate(columns))
+    sides = f'<rect class="r" x="10" y="6" width="11" height="11"/>{_text(26, 16, "reference", "m")}'
+    sides += f'<rect class="b" x="92" y="6" width="11" height="11"/>{_text(108, 16, "live", "m")}'
+    return alone(sides + "".join(placed), wide, high)
 
 
 def alone(inner: str, wide: int = WIDE, high: int = HIGH, style: bool = True) -> str:
@@ -105,11 +109,15 @@ def alone(inner: str, wide: int = WIDE, high: int = HIGH, style: bool = True) ->
     return f'<svg xmlns="http://www.w3.org/2000/svg" class="wk" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}">{ground}{inner}</svg>'
 
 
+def _nothing() -> Iterator[str]:
+    yield _text(LEFT, 90, "nothing finite to draw", "m")
+
+
 def _histogram(shape: Shape) -> Iterator[str]:
     shares = [[count / max(1, sum(side)) for count in side] for side in (shape.reference, shape.live)]
     most = max(map(max, shares))
     low, high = shape.edges[0], shape.edges[-1]
-    at = [LEFT + (RIGHT - LEFT) * (edge - low) / (high - low) for edge in shape.edges]
+    at = [LEFT + (RIGHT - LEFT) * ((edge - low) / (high - low)) for edge in shape.edges]
     yield from _axes(most)
     for side, kind in zip(shares, ("r", "l"), strict=True):
         heights = [BOTTOM - (BOTTOM - TOP) * share / most for share in side]
@@ -154,9 +162,8 @@ def path(values: Sequence[float], limit: float, title: str, said: str = "", log:
     edge = y(limit)
     parts = [
         _text(10, 16, cut(title), "h") + _text(10, 31, said, "m") + f'<path class="g" d="M{LEFT} {BOTTOM}H{RIGHT}"/>',
-        _text(LEFT - 5, TOP + 4, f"{max(drawn):.3g}", "m e") + _text(LEFT - 5, BOTTOM + 4, f"{min(drawn):.3g}", "m e"),
-        f'<path class="x" d="M{LEFT} {edge}H{RIGHT}"/>'
-        + _text(RIGHT, float(edge) - 4 if float(edge) > TOP + 12 else TOP + 12, f"limit {limit:.3g}", "m e"),
+        _text(LEFT - 5, TOP + 4, _short(max(drawn)), "m e") + _text(LEFT - 5, BOTTOM + 4, _short(min(drawn)), "m e"),
+        f'<path class="x" d="M{LEFT} {edge}H{RIGHT}"/>' + _text(LEFT + 6, max(TOP + 12.0, float(edge) - 4), f"limit {limit:,.4g}", "m"),
         line + _text(LEFT, BOTTOM + 14, labels[0], "m") + _text(RIGHT, BOTTOM + 14, labels[1], "m e"),
     ]
     return alone("".join(parts))
@@ -165,6 +172,10 @@ def path(values: Sequence[float], limit: float, title: str, said: str = "", log:
 def _scale(drawn: Sequence[float], log: bool) -> Any:
     least = min((value for value in drawn if value > 0), default=1.0)
     return (lambda value: math.log10(max(value, least))) if log else (lambda value: value)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0e}".replace("e+0", "e") if abs(value) >= 1e4 else f"{value:.3g}"
 
 
 def _dot(at: str) -> str:

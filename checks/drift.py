@@ -60,6 +60,7 @@ def compare(
     """
     rows = live.between(window.start, window.end) if window else live
     now, then = Side(rows, rows.kinds(), rows.rows()), Side(reference, reference.kinds(), reference.rows())
+    rows_at_least = max(1, rows_at_least)
     if min(now.rows, then.rows) < rows_at_least:
         few = f"{now.rows} live and {then.rows} reference rows; {rows_at_least} of each are needed"
         return nodata(few, Reading(min(now.rows, then.rows), rows_at_least))

@@ -117,7 +117,7 @@ class Rows:
         counted = getattr(self._source, "counted", None)
         if not ask.top or self._span or counted is None or self.kinds()[ask.column] not in ("text", "boolean"):
             return None
-        return _tally.grouped(counted(ask.column, self._stored()[ask.column].kind, self._where(), ask.top))
+        return _tally.grouped(ask, counted(ask.column, self._stored()[ask.column].kind, self._where(), ask.top))
 
     def column(self, name: str) -> Iterator[Any]:
         """One column, chunk by chunk: float64 with NaN for null (number, integer, time in POSIX seconds), else objects with None."""
