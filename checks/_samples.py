@@ -11,6 +11,7 @@ from agent.stats import difference
 
 LEVEL = 0.95
 EXPECTED = 5.0  # the least expected count of a chi-square cell, below which the test's p-values are not to be trusted
+BLOCK = 64  # live values between two places where the gap is always known
 EXACT = 500  # up to this many values a side the exact distribution is cheap
 
 
@@ -24,6 +25,7 @@ class Gap:
     n: int
     n_reference: int
     how: str
+    shares: tuple[float, float] | None = None  # where two shares are what is compared: live, reference
 
 
 def numbers(live: Any, reference: Any) -> Gap:
@@ -35,16 +37,35 @@ def numbers(live: Any, reference: Any) -> Gap:
 
 
 def _distance(live: Any, reference: Any) -> float:
-    """Walks both in one order, m steps up for a live value and n down for a reference one, in whole numbers; a stable sort only merges them."""
+    """The largest gap between the two cumulative shares, in whole numbers and exact.
+
+    Known at every 64th live value, it is bounded in between; only where the bound passes the largest gap known is every value looked at.
+    """
     import numpy as np
 
     n, m = len(live), len(reference)
-    both = np.concatenate([live, reference])
-    order = np.argsort(both, kind="stable")
-    height = np.where(order < n, m, -n).cumsum()
-    rising = both[order]
-    last = np.append(rising[1:] != rising[:-1], True)  # of each run of equal values
-    return float(np.abs(height[last]).max()) / (n * m)
+    edges = live[::BLOCK]
+    ours, theirs = np.append(np.searchsorted(live, edges), n), np.append(np.searchsorted(reference, edges), m)  # how many lie below each edge
+    known = np.abs(m * ours - n * theirs).max()
+    bound = np.maximum(m * ours[1:] - n * theirs[:-1], n * theirs[1:] - m * ours[:-1])
+    (near,) = np.nonzero(bound > known)
+    sizes = ours[near + 1] - ours[near]
+    places = np.repeat(ours[near] - sizes.cumsum() + sizes, sizes) + np.arange(sizes.sum())
+    return float(max(known, _walked(live, reference, places))) / (n * m)
+
+
+def _walked(live: Any, reference: Any, places: Any) -> Any:
+    """The largest gap at, or just below, the live values at these places, which hold all or none of equal ones."""
+    import numpy as np
+
+    if not len(places):
+        return 0
+    n, m, values = len(live), len(reference), live[places]
+    new = values[1:] != values[:-1]
+    first, last = np.append(True, new), np.append(new, True)
+    below = n * np.searchsorted(reference, values[first], side="left") - m * places[first]
+    at = m * (places[last] + 1) - n * np.searchsorted(reference, values[last], side="right")
+    return max(below.max(), at.max())
 
 
 def reach(n: int, m: int) -> float:
@@ -83,7 +104,7 @@ def categories(live: Mapping[str, int], reference: Mapping[str, int]) -> Gap | N
     expected = seen.sum(axis=1, keepdims=True) * (seen.sum(axis=0) / seen.sum())
     statistic = float(((seen - expected) ** 2 / expected).sum())
     one, other = seen[:, 0] / n, seen[:, 1] / m
-    distance = float(np.abs(one - other).sum() / 2)
+    distance = min(1.0, float(np.abs(one - other).sum() / 2))  # a sum of shares may pass 1 by a rounding
     noise = float(np.sqrt(one * (1 - one) / n + other * (1 - other) / m).sum() / 2)  # at least what chance alone adds on average
     width = math.sqrt(math.log(2 / (1 - LEVEL)) / 2 * (1 / n + 1 / m))  # McDiarmid: one row moves the distance by 1/n or 1/m at most
     interval = _within(distance - noise - width, distance + width)
@@ -120,7 +141,7 @@ def shares(hits: int, n: int, reference_hits: int, n_reference: int) -> Gap:
     effect = hits / n - reference_hits / n_reference
     low, high = difference(hits, n, reference_hits, n_reference, LEVEL)
     interval = (low, high) if effect >= 0 else (-high, -low)
-    return Gap(abs(effect), _within(*interval), min(1.0, p), n, n_reference, how)
+    return Gap(abs(effect), _within(*interval), min(1.0, p), n, n_reference, how, (hits / n, reference_hits / n_reference))
 
 
 def _within(low: float, high: float) -> tuple[float, float]:

@@ -3,54 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
-from agent import Ask, Baseline, Columns, Kind, Reading, Table, Verdict, Window, check, fail, nodata, ok, to_json, warn
-from agent.errors import DataError
+from agent import Baseline, Columns, Reading, Table, Verdict, Window, check, fail, nodata, ok, to_json, warn
 from agent.stats import benjamini_hochberg
+from checks._columns import answers, is_class, wanted
+from checks._comparison import How, Note, Part, Side, compared
 from checks._evidence import Settings, Sums
 from checks._follow import follow, follow_means, follow_past
 from checks._means import Means
+from checks._page import caption, page
 from checks._past import Own
-from checks._samples import Gap, categories, numbers, reach, shares
+from checks._picture import column, sheet
+from checks._samples import reach
 
-DISTINCT = 1_000  # categories beyond which a text column is a name or prose, and its distribution says nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One comparison of one column: its gap and the floor the gap must pass to matter."""
-
-    name: str
-    gap: Gap
-    floor: float
-
-    @property
-    def reading(self) -> Reading:
-        return Reading(self.gap.effect, self.floor, self.gap.interval, self.gap.n)
+DRAWN = 12  # drifted columns in the picture that is kept with a finding
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """A column that was not compared, and why; `changed` where that is itself a change."""
+class Result:
+    """All comparisons, the most surely drifted first, each with its adjusted p-value; and what was not compared."""
 
-    name: str
-    why: str
-    changed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Floors:
-    """The effect each kind of comparison must pass, and the fewest values it needs on a side."""
-
-    number: float
-    category: float
-    nulls: float
-    rows: int
+    parts: Sequence[Part]
+    adjusted: Sequence[float]
+    drifted: Sequence[Part]
+    notes: Sequence[Note]
+    smallest: float
 
 
 @check(pillar="monitoring", asks="Do live columns still follow the distribution of the reference?", cause="drift")
@@ -58,6 +39,7 @@ def compare(
     live: Columns,
     reference: Columns,
     window: Window | None = None,
+    tell: Callable[[float, str], None] | None = None,
     *,
     columns: list[str] | None = None,
     nominal: list[str] | None = None,
@@ -66,6 +48,8 @@ def compare(
     floor_category: float = 0.1,
     floor_nulls: float = 0.02,
     rows_at_least: int = 100,
+    describe: bool = False,
+    draw_all: bool = False,
 ) -> Verdict:
     """Fails when a column drifted: its p-value, adjusted over all comparisons, is at most `false_discovery`, and the lower end of the 95 %
     interval of its effect is above the floor.
@@ -75,143 +59,60 @@ def compare(
     defaults to the declared features, prediction and score, or to every column that has a distribution. Without a window all of live is
     compared; the reference always is. Columns with fewer than `rows_at_least` values on a side are not tested. What could not be compared
     because its type changed or it is missing is a warning; nothing to compare is nodata.
+
+    PSI, Jensen-Shannon and others over the reference's deciles stand beside each verdict and decide nothing; `describe` adds those that walk
+    over all values (Wasserstein, energy, Cramer-von Mises, Anderson-Darling). Drifted columns are drawn in compare.svg; `draw_all` makes
+    compare.html, a page with every column.
     """
     rows = live.between(window.start, window.end) if window else live
-    n, m = rows.rows(), reference.rows()
-    if min(n, m) < rows_at_least:
-        return nodata(f"{n} live and {m} reference rows; {rows_at_least} of each are needed", Reading(min(n, m), rows_at_least))
-    floors = Floors(floor_number, floor_category, floor_nulls, rows_at_least)
-    kinds = rows.kinds(), reference.kinds()
-    found = [one for name in _wanted(live, *kinds, columns) for one in _column(name, rows, reference, kinds, nominal or (), floors)]
+    now, then = Side(rows, rows.kinds(), rows.rows()), Side(reference, reference.kinds(), reference.rows())
+    rows_at_least = max(1, rows_at_least)
+    if min(now.rows, then.rows) < rows_at_least:
+        few = f"{now.rows} live and {then.rows} reference rows; {rows_at_least} of each are needed"
+        return nodata(few, Reading(min(now.rows, then.rows), rows_at_least))
+    how = How(floor_number, floor_category, floor_nulls, rows_at_least, nominal or (), describe)
+    names, found = wanted(live, now.kinds, then.kinds, columns), list[Part | Note]()
+    for place, name in enumerate(names):
+        if tell:
+            tell(place / len(names), name)
+        found += compared(name, now, then, how)
+    return _verdict(_judged(found, false_discovery, floor_number + reach(now.rows, then.rows)), f"{now.rows} rows against {then.rows}", draw_all)
+
+
+def _judged(found: Sequence[Part | Note], false_discovery: float, smallest: float) -> Result:
     parts = [one for one in found if isinstance(one, Part)]
+    by_part = dict(zip(map(id, parts), benjamini_hochberg([part.gap.p for part in parts]), strict=True))
+    drifted = {id(part) for part in parts if by_part[id(part)] <= false_discovery and part.gap.interval[0] > part.floor}
+    worst = sorted(parts, key=lambda part: (id(part) not in drifted, part.floor - part.gap.interval[0], part.floor - part.gap.effect))
     notes = [one for one in found if isinstance(one, Note)]
-    adjusted = benjamini_hochberg([part.gap.p for part in parts])
-    drifted = [part for part, p in zip(parts, adjusted, strict=True) if p <= false_discovery and part.gap.interval[0] > part.floor]
-    return _verdict(parts, adjusted, drifted, notes, f"{n} rows against {m}", floors.number + reach(n, m))
-
-
-# Which columns, and how each is compared
-
-
-def _wanted(live: Table, kinds: Mapping[str, Kind], reference: Mapping[str, Kind], columns: Sequence[str] | None) -> list[str]:
-    known = list(dict.fromkeys([*kinds, *reference]))
-    if columns is None:
-        return _declared(live) or [name for name in known if _has_distribution(name, live, kinds.get(name, reference.get(name)))]
-    for pattern in columns:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            raise DataError(f"columns: '{pattern}' is in neither live nor reference; there is {', '.join(known[:12])}")
-    return [name for name in known if any(fnmatchcase(name, pattern) for pattern in columns)]
-
-
-def _declared(live: Table) -> list[str]:
-    features = live.declared.get("features") or ()
-    if isinstance(features, Mapping):
-        features = features.get("names") or [f"{features.get('prefix', 'p')}{place}" for place in range(int(features["size"]))]
-    return [*features, *(live.declared[what] for what in ("prediction", "score") if live.declared.get(what))]
-
-
-def _has_distribution(name: str, live: Table, kind: Kind | None) -> bool:
-    names = [live.declared.get(what) for what in ("id", "entity", "version", "weight")]
-    names += [rule["column"] for rule in live.declared.get("exclude") or ()]
-    return name not in names and kind in ("number", "integer", "text", "boolean")
-
-
-def _column(
-    name: str, live: Columns, reference: Columns, kinds: tuple[Mapping[str, Kind], Mapping[str, Kind]], nominal: Sequence[str], floors: Floors
-) -> Iterator[Part | Note]:
-    now, then = kinds[0].get(name), kinds[1].get(name)
-    if now is None or then is None:
-        yield Note(name, f"missing in {'live' if now is None else 'the reference'}", changed=True)
-    elif _by_category(name, live, {now, then}, nominal):
-        yield from _categories(name, live, reference, floors)
-    elif now != then and not {now, then} <= {"number", "integer"}:
-        yield Note(name, f"{now} now, {then} in the reference", changed=True)
-    elif now in ("number", "integer"):
-        yield from _numbers(name, live, reference, floors)
-    else:
-        yield Note(name, f"{now} columns have no distribution to compare")
-
-
-def _by_category(name: str, live: Columns, kinds: set[Kind], nominal: Sequence[str]) -> bool:
-    if name == live.declared.get("prediction") and kinds <= {"integer", "text", "boolean"}:
-        return True  # class labels, whichever way each side spells them
-    return kinds in ({"text"}, {"boolean"}) or any(fnmatchcase(name, pattern) for pattern in nominal)
-
-
-def _numbers(name: str, live: Columns, reference: Columns, floors: Floors) -> Iterator[Part | Note]:
-    (now, nulls, n), (then, then_nulls, m) = (_sorted(table.column(name)) for table in (live, reference))
-    yield from _nulls(name, nulls, n, then_nulls, m, floors)
-    if min(len(now), len(then)) < floors.rows:
-        yield _few(name, len(now), len(then))
-    else:
-        yield Part(name, numbers(now, then), floors.number)
-
-
-def _sorted(chunks: Iterator[Any]) -> tuple[Any, int, int]:
-    """The values in rising order, how many were null, and how many rows there were."""
-    import numpy as np
-
-    values = np.concatenate([np.empty(0), *chunks])
-    known = values[~np.isnan(values)]
-    known.sort()
-    return known, len(values) - len(known), len(values)
-
-
-def _categories(name: str, live: Columns, reference: Columns, floors: Floors) -> Iterator[Part | Note]:
-    now, then = (table.tally([Ask(name, top=DISTINCT)])[name] for table in (live, reference))
-    yield from _nulls(name, now.nulls, now.rows, then.nulls, then.rows, floors)
-    if min(now.rows - now.nulls, then.rows - then.nulls) < floors.rows:
-        yield _few(name, now.rows - now.nulls, then.rows - then.nulls)
-    elif now.by_key.get(None) or then.by_key.get(None):
-        yield Note(name, f"more than {DISTINCT} different values: a name or prose, not a category")
-    else:
-        keys = [{key: count for key, count in tally.by_key.items() if key is not None} for tally in (now, then)]
-        gap = categories(*keys)
-        alone = "one value only on both sides" if len({*keys[0], *keys[1]}) == 1 else "every value is too rare to test"
-        yield Part(name, gap, floors.category) if gap else Note(name, alone)
-
-
-def _nulls(name: str, nulls: int, n: int, then_nulls: int, m: int, floors: Floors) -> Iterator[Part]:
-    if nulls or then_nulls:
-        yield Part(f"{name}.nulls", shares(nulls, n, then_nulls, m), floors.nulls)
-
-
-def _few(name: str, now: int, then: int) -> Note:
-    return Note(name, f"{now} live and {then} reference values are too few")
+    return Result(worst, [by_part[id(part)] for part in worst], worst[: len(drifted)], notes, smallest)
 
 
 # In words
 
 
-def _verdict(parts: list[Part], adjusted: Sequence[float], drifted: list[Part], notes: list[Note], sizes: str, smallest: float) -> Verdict:
+def _verdict(result: Result, sizes: str, draw_all: bool) -> Verdict:
     """Fail, warn, nodata or ok, with every number in compare.json."""
-    worst = sorted(parts, key=lambda part: (part not in drifted, part.floor - part.gap.interval[0], part.floor - part.gap.effect))
-    more: dict[str, Any] = {
-        "parts": {part.name: part.reading for part in worst},
-        "data": {"compare.json": _file(parts, adjusted, drifted, notes, smallest)},
-    }
-    reading = worst[0].reading if worst else None
-    left = _left_out(notes)
+    parts, drifted, left = result.parts, result.drifted, _left_out(result.notes)
     if drifted:
-        return fail(f"{len(drifted)} of {len(parts)} comparisons drifted ({sizes}): {_told(worst[: len(drifted)])}{left}", reading, **more)
-    if not parts:
-        return nodata(f"no column could be compared ({sizes}){left}", **more)
-    calm = f"{len(parts)} comparisons within their limits ({sizes}; a distance below {smallest:.2g} cannot be called at these sizes)"
-    return (warn if any(note.changed for note in notes) else ok)(f"{calm}{left}", reading, **more)
+        status, reason = fail, f"{len(drifted)} of {len(parts)} comparisons drifted ({sizes}): {_told(drifted)}{left}"
+    elif not parts:
+        status, reason = nodata, f"no column could be compared ({sizes}){left}"
+    else:
+        calm = f"{len(parts)} comparisons within their limits ({sizes}; a distance below {result.smallest:.2g} cannot be called at these sizes)"
+        status, reason = warn if any(note.changed for note in result.notes) else ok, f"{calm}{left}"
+    verdict = status(reason, parts[0].reading if parts else None, parts={part.name: part.reading for part in parts})
+    return replace(verdict, data=_files(verdict, result, draw_all))
 
 
-def _told(drifted: list[Part]) -> str:
+def _told(drifted: Sequence[Part]) -> str:
     words = [
         f"{part.name} by {part.gap.effect:.2f} ({part.gap.interval[0]:.2f} to {part.gap.interval[1]:.2f}, limit {part.floor:g})" for part in drifted
     ]
     return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 
-def _spelled(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.2f} to {interval[1]:.2f}"
-
-
-def _left_out(notes: list[Note]) -> str:
+def _left_out(notes: Sequence[Note]) -> str:
     if not notes:
         return ""
     told = sorted(notes, key=lambda note: not note.changed)
@@ -219,12 +120,24 @@ def _left_out(notes: list[Note]) -> str:
     return f"; not compared: {words}"
 
 
-def _file(parts: list[Part], adjusted: Sequence[float], drifted: list[Part], notes: list[Note], smallest: float) -> bytes:
-    lines = [
-        {"name": part.name, "limit": part.floor, "p_adjusted": p, "drifted": part in drifted, **to_json(part.gap)}
-        for part, p in zip(parts, adjusted, strict=True)
-    ]
-    return json.dumps({"comparisons": lines, "not_compared": to_json(notes), "smallest_distance": smallest}, indent=1).encode()
+# What is kept with a finding
+
+
+def _files(verdict: Verdict, result: Result, draw_all: bool) -> dict[str, bytes]:
+    drifted = {part.name for part in result.drifted}
+    lines = [_line(part, p, part.name in drifted) for part, p in zip(result.parts, result.adjusted, strict=True)]
+    told = {"comparisons": lines, "not_compared": to_json(result.notes), "smallest_distance": result.smallest}
+    captions = {line["name"]: caption(line) for line in lines}
+    drawn = [column(part.name, captions[part.name], part.shape) for part in result.drifted[:DRAWN]]
+    shapes = {part.name: part.shape for part in result.parts if part.distances or part.name in drifted}  # nulls only where they drifted
+    files = {"compare.json": json.dumps(told, indent=1).encode()}
+    files |= {"compare.svg": sheet(drawn).encode()} if drawn else {}
+    return files | ({"compare.html": page(verdict.status.value, verdict.reason, told, shapes).encode()} if draw_all else {})
+
+
+def _line(part: Part, adjusted: float, drifted: bool) -> dict[str, Any]:
+    line = {"name": part.name, "column": part.column, "limit": part.floor, "p_adjusted": adjusted, "drifted": drifted, **to_json(part.gap)}
+    return {**line, "distances": to_json(part.distances)} if part.distances else line
 
 
 # Evidence that adds up over windows
@@ -260,13 +173,9 @@ def features(
     be independent, up to `cluster`; nothing is said about windows that depend on each other. Source: checks/_sequential.py.
     """
     kinds = live.kinds()
-    names = [name for name in _wanted(live, kinds, reference.kinds() if reference else kinds, columns) if columns or name not in _answers(live)]
+    names = [name for name in wanted(live, kinds, reference.kinds() if reference else kinds, columns) if columns or name not in answers(live)]
     settings = Settings(tolerance, tolerance_rare, run_length, traffic, season)
     return follow(live, {name: kinds.get(name) for name in names}, window, reference, baseline, memory, settings, nominal or (), cluster)
-
-
-def _answers(live: Table) -> set[str]:
-    return {live.declared[what] for what in ("prediction", "score") if live.declared.get(what)}
 
 
 @check(pillar="monitoring", asks="Do predictions still fall as they did on the reference?", cause="drift")
@@ -283,10 +192,10 @@ def predictions(
     cluster: float | None = None,
 ) -> Verdict:
     """Like `drift.features`, over the declared prediction and score. A whole-number or text prediction is a class; a fraction is a number."""
-    kinds, names = live.kinds(), sorted(_answers(live))
+    kinds, names = live.kinds(), answers(live)
     if not names:
         return nodata("live declares neither prediction nor score; add `prediction:` or `score:` to the target")
-    labels = [name for name in names if name == live.declared.get("prediction") and kinds.get(name) in ("integer", "text", "boolean")]
+    labels = [name for name in names if is_class(name, live, {kinds.get(name)})]
     settings = Settings(tolerance, tolerance_rare, run_length)
     return follow(live, {name: kinds.get(name) for name in names}, window, reference, baseline, memory, settings, labels, cluster)
 
@@ -335,7 +244,7 @@ def means(
     move together. The promise is that of `drift.features`, about the clipped means. Source: checks/_means.py.
     """
     kinds = reference.kinds()
-    names = [name for name in _wanted(live, live.kinds(), kinds, columns) if kinds.get(name) in ("number", "integer")]
+    names = [name for name in wanted(live, live.kinds(), kinds, columns) if kinds.get(name) in ("number", "integer")]
     return follow_means(live, reference, names, window, memory, tolerance, cluster, run_length)
 
 
@@ -356,6 +265,4 @@ def past(
     a daily rhythm breaks that, so give the rhythm as `season`. What moves slowly stays invisible. Source: checks/_past.py.
     """
     kinds = live.kinds()
-    return follow_past(
-        live, {name: kinds[name] for name in _wanted(live, kinds, kinds, columns) if name in kinds}, window, memory, run_length, season
-    )
+    return follow_past(live, {name: kinds[name] for name in wanted(live, kinds, kinds, columns) if name in kinds}, window, memory, run_length, season)

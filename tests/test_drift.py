@@ -1,15 +1,19 @@
 """drift.compare: its statistics against scipy, its promises against simulation, its words against real tables."""
 
 import json
-from datetime import timedelta
+import sys
+from datetime import date, timedelta
+from decimal import Decimal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats as oracle
 
-from agent import Status, Window
+from agent import Ask, Status, Window
 from agent.errors import DataError
 from agent.stats import benjamini_hochberg
 from checks import _samples
@@ -244,6 +248,140 @@ def test_too_few_rows_are_nodata(tmp_path):
 def test_a_column_nobody_has_is_an_error(tmp_path):
     with pytest.raises(DataError, match="'incom' is in neither"):
         compare(*pair(tmp_path, rows(), rows()), columns=["incom"])
+
+
+def judged(folder, live, reference, **settings):
+    """The verdict, and what compare.json says of each comparison and of each column that was left out."""
+    verdict = compare(*pair(folder, live, reference), **settings)
+    told = json.loads(verdict.data["compare.json"])
+    return verdict, {line["name"]: line for line in told["comparisons"]}, {note["name"]: note["why"] for note in told["not_compared"]}
+
+
+def test_a_constant_number_that_stayed_is_compared_and_calm(tmp_path):
+    verdict, lines, _ = judged(tmp_path, rows(x=lambda: 1.0), rows(x=lambda: 1.0), columns=["x"], describe=True)
+    assert verdict.good
+    assert (lines["x"]["effect"], lines["x"]["p"], lines["x"]["distances"]["wasserstein_sd"]) == (0, 1, None)
+
+
+def test_a_column_null_on_both_sides_is_left_out_and_its_nulls_have_not_moved(tmp_path):
+    live = [{"x": float("nan"), "y": float(place)} for place in range(200)]
+    verdict, lines, notes = judged(tmp_path, live, live)
+    assert notes == {"x": "0 live and 0 reference values are too few"}
+    assert (lines["x.nulls"]["effect"], lines["x.nulls"]["shares"]) == (0, [1, 1])
+    assert verdict.good
+
+
+def test_a_column_of_no_type_is_left_out(tmp_path):
+    verdict, _, notes = judged(tmp_path, rows(gone=lambda: None), rows(gone=lambda: None), columns=["gone", "x"])
+    assert set(notes) == {"gone"}
+    assert verdict.status in (Status.OK, Status.WARN)
+
+
+def test_one_row_can_be_asked_for_and_says_nothing(tmp_path):
+    verdict, lines, _ = judged(tmp_path, [{"x": 1.0}], [{"x": 5.0}], rows_at_least=0, describe=True)
+    assert verdict.good, "an interval of one row reaches everywhere"
+    assert lines["x"]["interval"][0] == 0
+
+
+@pytest.mark.parametrize("form", ["parquet", "sqlite", "duckdb"])
+def test_an_empty_table_is_nodata_however_few_rows_are_asked_for(tmp_path, form):
+    live, reference = pair(tmp_path, rows(1), rows(5), form)
+    nothing = live.between(START, START) if "time" in live.declared else opened(tmp_path / "live", f"{form}:log.{form}", EVERY_ROW_EXCLUDED)
+    verdict = compare(nothing, reference, rows_at_least=0)
+    assert (verdict.status, verdict.reason) == (Status.NODATA, "0 live and 5 reference rows; 1 of each are needed")
+
+
+EVERY_ROW_EXCLUDED = {"exclude": [{"column": "city", "in": ["a", "b", "c"]}]}
+
+
+def test_new_and_vanished_columns_are_told_and_the_others_compared(tmp_path):
+    verdict, lines, notes = judged(tmp_path, rows(new=lambda: 1.0), rows(old=lambda: 1.0))
+    assert notes == {"new": "missing in the reference", "old": "missing in live"}
+    assert (verdict.status, set(lines)) == (Status.WARN, {"x", "y", "city"})
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "why"),
+    [
+        (lambda: "7", lambda: 7, "text now, integer in the reference"),
+        (lambda: True, lambda: 1, "boolean now, integer in the reference"),
+        (lambda: 7.5, lambda: "7.5", "number now, text in the reference"),
+        (lambda: date(2026, 1, 1), lambda: "2026-01-01", "time now, text in the reference"),
+        (lambda: date(2026, 1, 1), lambda: date(2025, 1, 1), "time columns have no distribution to compare"),
+    ],
+)
+def test_a_type_that_flipped_is_told_and_dates_are_not_compared(tmp_path, now, then, why):
+    verdict, _, notes = judged(tmp_path, rows(flip=now), rows(flip=then), columns=["flip", "x"])
+    assert notes == {"flip": why}
+    assert verdict.status is (Status.OK if "columns" in why else Status.WARN)
+
+
+def test_whole_numbers_that_became_fractions_are_still_numbers(tmp_path):
+    verdict, lines, notes = judged(tmp_path, rows(x=lambda: 7.0), rows(x=lambda: 7), columns=["x"])
+    assert (verdict.good, lines["x"]["effect"], notes) == (True, 0, {})
+
+
+def test_booleans_are_categories_and_decimals_are_numbers(tmp_path):
+    live = rows(flag=lambda: True, price=lambda: Decimal("2.50"))
+    verdict, lines, _ = judged(
+        tmp_path, live, rows(flag=iter([True, False] * 200).__next__, price=lambda: Decimal("1.25")), columns=["flag", "price"]
+    )
+    assert verdict.status is Status.FAIL
+    assert lines["flag"]["effect"] == pytest.approx(0.5)
+    assert lines["flag"]["how"].startswith("chi-square")
+    assert (lines["price"]["effect"], lines["price"]["how"]) == (1, "Kolmogorov-Smirnov")
+
+
+def test_categories_and_columns_may_have_any_name(tmp_path):
+    names = ["東京", "Łódź", "'; DROP TABLE log", "", " ", '"', "🚀", "a,b"]
+    live = [{"näme; \"'": names[place % 8], "x": float(place)} for place in range(800)]
+    reference = [{"näme; \"'": names[place % 8], "x": float(place)} for place in range(1600)]
+    _, lines, _ = judged(tmp_path, live, reference)
+    assert lines["näme; \"'"]["effect"] == 0
+    assert lines["näme; \"'"]["distances"]["cells"] == 8
+
+
+def test_a_million_categories_are_no_category_and_none_of_them_becomes_an_object(tmp_path):
+    (tmp_path / "live").mkdir()
+    table = pa.table({"id": pa.array(np.arange(1_000_000)).cast(pa.string())})
+    pyarrow.parquet.write_table(table, tmp_path / "live" / "log.parquet")
+    live = opened(tmp_path / "live", "parquet:log.parquet", {})
+    assert live.kinds() == {"id": "text"}
+    before = sys.getallocatedblocks()
+    tally = live.tally([Ask("id", top=1000)])["id"]
+    assert sys.getallocatedblocks() - before < 10_000
+    assert (tally.rows, len(tally.by_key), tally.by_key[None]) == (1_000_000, 1001, 999_000)
+    verdict = compare(live, live)
+    assert verdict.status is Status.NODATA
+    assert "id: more than 1000 different values" in verdict.reason
+
+
+def test_columns_of_one_name_in_a_file_are_told_apart(tmp_path):
+    for side in ("live", "reference"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "log.csv").write_text("x,x\n" + "".join(f"{place},{place % 7 if side == 'live' else 3}\n" for place in range(300)))
+    verdict = compare(*(opened(tmp_path / side, "csv:log.csv", {}) for side in ("live", "reference")))
+    assert set(verdict.parts) == {"x", "x_1"}
+    assert verdict.parts["x"].observed == 0
+    assert verdict.reason.startswith("1 of 2 comparisons drifted")
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 1000, 20_000])
+@pytest.mark.parametrize("digits", [0, 1, 9])
+def test_the_distance_between_known_places_is_found_exactly(size, digits):
+    rng = np.random.default_rng(size)
+    for shift, count in ((0, 17), (0.02, 3000), (5, size), (0, size)):
+        one, other = rng.normal(shift, 1, size).round(digits), rng.normal(0, 1, count).round(digits)
+        assert _samples.numbers(ordered(one), ordered(other)).effect == pytest.approx(
+            oracle.ks_2samp(one, other, method="asymp").statistic, abs=1e-12
+        )
+    assert _samples.numbers(ordered(one), ordered(one)).effect == 0
+
+
+def test_progress_is_told_column_by_column_and_may_call_it_off(tmp_path):
+    told = []
+    compare(*pair(tmp_path, rows(), rows(900, seed=2)), None, lambda done, what: told.append((round(done, 2), what)))
+    assert told == [(0, "x"), (0.33, "y"), (0.67, "city")]
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -86,6 +86,19 @@ def test_a_tally_is_the_same_from_every_engine(tmp_path, form):
     assert found["version"].by_key == {"1": 38, None: 0}
 
 
+@pytest.mark.parametrize("top", [1, 3, 100])
+@pytest.mark.parametrize("column", ["word", "flag"])
+def test_the_most_frequent_values_are_the_same_from_every_engine(tmp_path, form, column, top):
+    words = ["b", "é", "a", "'", None, "Z", "\U0001f680", "a", "é", None, "10", "9"]
+    rows = [{"at": START.isoformat(), "probe": 0, "word": word, "flag": place % 3 == 0} for place, word in enumerate(words)]
+    table = opened(tmp_path, write(tmp_path, form, [*rows, {**rows[0], "probe": 1}]), {"exclude": [{"column": "probe", "equals": 1}]})
+    found = table.tally([Ask(column, top=top)])[column]
+    both = table.tally([Ask(column, top=top), Ask("probe")])[column]  # counted row by row
+    assert (found.rows, found.nulls, dict(found.by_key)) == (both.rows, both.nulls, dict(both.by_key))
+    if column == "word":
+        assert (found.nulls, next(iter(found.by_key)), found.by_key["a"]) == (2, "a", 2)
+
+
 def test_a_tally_of_an_empty_window_counts_nothing(tmp_path, form):
     table = opened(tmp_path, write(tmp_path, form, log_rows())).between(START - timedelta(days=9), START - timedelta(days=8))
     assert table.rows() == 0

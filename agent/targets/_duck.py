@@ -73,6 +73,14 @@ class DuckSource:
             for batch in _batches(cursor, f"SELECT {wanted} FROM {self._from} WHERE {sql}", values):  # noqa: S608
                 yield {name: _array(batch.column(place), kind, exact) for place, (name, kind) in enumerate(columns.items())}
 
+    def counted(self, name: str, kind: Kind, where: Where, top: int) -> Iterator[tuple[str | None, int, int]]:
+        """Null first, then the `top` most frequent values as text, each with how many rows have it and how many rows there are."""
+        sql, values = where
+        groups = f"SELECT {_selected(name, kind, False)}::VARCHAR AS key, count(*) AS n FROM {self._from} WHERE {sql} GROUP BY 1"  # noqa: S608
+        asked = f"SELECT key, n, sum(n) OVER ()::BIGINT FROM ({groups}) ORDER BY key IS NULL DESC, n DESC, key LIMIT {top + 1}"  # noqa: S608
+        with self._reading() as cursor:
+            yield from cursor.execute(asked, values).fetchall()
+
 
 def _said(problem: Exception) -> str:
     """The first lines of DuckDB's words, without the row it quotes: rows are no business of a log."""

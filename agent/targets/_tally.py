@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,15 @@ def _count_numbers(ask: Ask, values: Any) -> Tally:
     with np.errstate(invalid="ignore", over="ignore"):
         total = float(known.sum())
     return Tally(len(values), nulls, float(known.min()), float(known.max()), total, tuple(map(int, cells)), keys)
+
+
+def grouped(ask: Ask, found: Iterable[tuple[str | None, int, int]]) -> Tally:
+    """The Tally of the most frequent values as an engine counted them: key, rows with it, rows in all; null first where there is one."""
+    groups = list(found)
+    rows = groups[0][2] if groups else 0
+    nulls = groups[0][1] if groups and groups[0][0] is None else 0
+    keys: dict[str | None, int] = {key: count for key, count, _ in [group for group in groups if group[0] is not None][: ask.top]}
+    return Tally(rows, nulls, by_key={**keys, None: rows - nulls - sum(keys.values())})
 
 
 def _keys(ask: Ask, found: Counter[str | None]) -> dict[str | None, int]:

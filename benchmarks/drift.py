@@ -1,0 +1,156 @@
+"""Two tables of a million rows and 60 columns compared: CPU and memory of drift.compare, beside the loop over scipy that people write.
+
+`python -m benchmarks.drift FOLDER` keeps the tables in FOLDER and finds them there again.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks._running import load, scratch
+
+ROWS, NUMBERS, TEXTS = 1_000_000, 50, 10
+MOVED = {0: (0.5, 1.0), 1: (0.2, 1.0), 2: (0.0, 1.3), 3: (0.02, 1.0), 4: (0.1, 1.0)}  # number -> mean in sd, scale
+SHIFTED = {0: 0.15, 1: 0.02}  # text -> share of rows moved from its commonest value to its rarest
+CATEGORIES = (2, 5, 8, 12, 20, 40, 80, 150, 400, 1000)
+LONG = (2_500_000, 5_000_000, 10_000_000)  # rows of the one-column tables
+SIDES = ("reference", "live")
+
+
+def main(folder):
+    folder.mkdir(exist_ok=True)
+    for name, rows in {"wide": ROWS, **{f"long{rows}": rows for rows in LONG}}.items():
+        child("write", folder, name, rows)
+    wide()
+
+
+def wide(folder):
+    ours, theirs = child("ours", folder, "wide"), child("scipy", folder, "wide")
+    figure(f"CPU of comparing {ROWS:,} x {NUMBERS + TEXTS}", ours["cpu"], "s", f"imports before it {ours['imports']:.2f} s; {load()}", at_most=4.5)
+    figure("its peak memory", ours["peak"], "MB", f"{ours['before']:.0f} of it imports", at_most=250)
+    figure("the loop over scipy / ours", theirs["cpu"] / ours["cpu"], "x", f"{theirs['cpu']:.1f} s, {theirs['peak']:.0f} MB")
+
+
+def child(what, *args):
+    """One part in a process of its own, so that its CPU and memory are nobody else's; what it printed last."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.drift", f"--{what}", *map(str, args)], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def spent():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+# The tables
+
+
+def write(folder, name, rows):
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = int(rows)
+    for side in SIDES:
+        place = Path(folder) / f"{name}-{side}.parquet"
+        if place.exists():
+            continue
+        rng = np.random.default_rng([7, side == "live", rows])
+        wide = name == "wide"
+        columns = {f"n{j:02d}": number(rng, j, rows, side == "live" and wide) for j in range(NUMBERS if wide else 1)}
+        columns |= {f"c{j:02d}": text(rng, j, rows, side == "live") for j in range(TEXTS if wide else 0)}
+        table = pa.table(columns)
+        pq.write_table(table, place.with_suffix(".part"))
+        place.with_suffix(".part").rename(place)
+    return {}
+
+
+def number(rng, j, rows, moved):
+    """Normal, lognormal, exponential, Student's t or uniform, each of mean 0 and sd 1; in every seventh 2 % are missing."""
+    import numpy as np
+
+    draw = (
+        lambda: rng.standard_normal(rows),
+        lambda: (rng.lognormal(0, 0.6, rows) - np.exp(0.18)) / 0.787,
+        lambda: rng.exponential(1.0, rows) - 1.0,
+        lambda: rng.standard_t(4, rows) / np.sqrt(2.0),
+        lambda: (rng.random(rows) - 0.5) * np.sqrt(12),
+    )
+    shift, scale = MOVED.get(j, (0.0, 1.0)) if moved else (0.0, 1.0)
+    values = draw[j % 5]() * scale + shift
+    if j % 7 == 6:
+        values[rng.random(rows) < 0.02] = np.nan
+    return values
+
+
+def text(rng, j, rows, moved):
+    import numpy as np
+    import pyarrow as pa
+
+    shares = 1.0 / np.arange(1, CATEGORIES[j] + 1) ** 0.8
+    shares /= shares.sum()
+    if moved and j in SHIFTED:
+        shares[0] -= SHIFTED[j]
+        shares[-1] += SHIFTED[j]
+    codes = pa.array(rng.choice(CATEGORIES[j], rows, p=shares).astype(np.int32))
+    return pa.DictionaryArray.from_arrays(codes, [f"v{i}" for i in range(CATEGORIES[j])]).cast(pa.string())
+
+
+# The two ways
+
+
+def ours(folder, name):
+    from agent.perform import perform
+    from agent.workers import AHEAD
+
+    for module in AHEAD:
+        __import__(module)
+    imports, before = spent(), peak()
+    verdict = perform({"check": "drift.compare", "locators": {role: locator(folder, name, role) for role in SIDES}})
+    print(verdict.reason, file=sys.stderr)
+    return {"cpu": spent() - imports, "imports": imports, "before": before, "peak": peak()}
+
+
+def locator(folder, name, role):
+    return {"service": "benchmark", "role": role, "url": f"parquet:{name}-{role}.parquet", "folder": folder}
+
+
+def scipy(folder, name):
+    """Read both tables, and call scipy a column at a time."""
+    import numpy as np
+    import pyarrow.parquet as pq
+    from scipy import stats
+
+    imports = spent()
+    one, other = (pq.read_table(Path(folder) / f"{name}-{side}.parquet") for side in SIDES)
+    ps = []
+    for column in one.column_names:
+        now, then = one[column].to_numpy(), other[column].to_numpy()
+        if now.dtype == float:
+            ps.append(stats.ks_2samp(now[~np.isnan(now)], then[~np.isnan(then)], method="asymp").pvalue)
+        else:
+            keys = sorted({*now, *then})
+            counts = [dict(zip(*np.unique(side.astype(str), return_counts=True), strict=True)) for side in (now, then)]
+            ps.append(stats.chi2_contingency([[count.get(key, 0) for key in keys] for count in counts]).pvalue)
+    print(f"{sum(p <= 0.05 for p in stats.false_discovery_control(ps))} of {len(ps)} significant", file=sys.stderr)
+    return {"cpu": spent() - imports, "imports": imports, "peak": peak()}
+
+
+def figure(name, value, unit, note, **limits):
+    print(json.dumps({"figure": name, "value": value, "unit": unit, "note": note, **limits}), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] and sys.argv[1].startswith("--"):
+        print(json.dumps({"write": write, "ours": ours, "scipy": scipy}[sys.argv[1][2:]](*sys.argv[2:])))
+    elif sys.argv[1:]:
+        main(Path(sys.argv[1]))
+    else:
+        with scratch() as made:
+            main(Path(made))

@@ -1,0 +1,44 @@
+"""Which columns of a table, or of two, a check looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from agent import Kind, Table
+from agent.errors import DataError
+
+
+def wanted(live: Table, kinds: Mapping[str, Kind], reference: Mapping[str, Kind], columns: Sequence[str] | None) -> list[str]:
+    """The names that the patterns match, in the tables' order; without patterns what is declared, else all that may have a distribution."""
+    known = list(dict.fromkeys([*kinds, *reference]))
+    if columns is None:
+        return declared(live) or [name for name in known if _has_distribution(name, live, kinds.get(name, reference.get(name)))]
+    for pattern in columns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise DataError(f"columns: '{pattern}' is in neither live nor reference; there is {', '.join(known[:12])}")
+    return [name for name in known if any(fnmatchcase(name, pattern) for pattern in columns)]
+
+
+def declared(live: Table) -> list[str]:
+    """The declared features, prediction and score."""
+    features = live.declared.get("features") or ()
+    if isinstance(features, Mapping):
+        features = features.get("names") or [f"{features.get('prefix', 'p')}{place}" for place in range(int(features["size"]))]
+    return [*features, *answers(live)]
+
+
+def answers(live: Table) -> list[str]:
+    """The declared prediction and score."""
+    return [live.declared[what] for what in ("prediction", "score") if live.declared.get(what)]
+
+
+def is_class(name: str, live: Table, kinds: set[Kind | None]) -> bool:
+    """Whether a column is the prediction and holds class labels, whichever way each side spells them."""
+    return name == live.declared.get("prediction") and kinds <= {"integer", "text", "boolean"}
+
+
+def _has_distribution(name: str, live: Table, kind: Kind | None) -> bool:
+    names = [live.declared.get(what) for what in ("id", "entity", "version", "weight")]
+    names += [rule["column"] for rule in live.declared.get("exclude") or ()]
+    return name not in names and kind in ("number", "integer", "text", "boolean")

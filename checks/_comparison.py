@@ -1,0 +1,140 @@
+"""Which columns of two tables are compared, and how each of them is: the working half of drift.compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from agent import Ask, Columns, Kind, Reading, Tally
+from checks import _distances, _samples
+from checks._columns import is_class
+from checks._distances import Distances
+from checks._picture import Shape, bars, steps
+from checks._samples import Gap
+
+DISTINCT = 1_000  # categories beyond which a text column is a name or prose, and its distribution says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One comparison of one column: its gap, the floor the gap must pass to matter, and what describes it: distances, and counts to draw."""
+
+    name: str
+    gap: Gap
+    floor: float
+    column: str
+    distances: Distances | None = None
+    shape: Shape | None = None
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.gap.effect, self.floor, self.gap.interval, self.gap.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A column that was not compared, and why; `changed` where that is itself a change."""
+
+    name: str
+    why: str
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """The effect each kind of comparison must pass, the fewest values it needs on a side, what is nominal, and whether all distances are wanted."""
+
+    number: float
+    category: float
+    nulls: float
+    rows: int
+    nominal: Sequence[str]
+    describe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two tables, looked at once: what it holds and how many rows."""
+
+    table: Columns
+    kinds: Mapping[str, Kind]
+    rows: int
+
+
+def compared(name: str, live: Side, reference: Side, how: How) -> Iterator[Part | Note]:
+    """What one column's comparison gives: its nulls where there are any, and its values or why they were not compared."""
+    now, then = live.kinds.get(name), reference.kinds.get(name)
+    if now is None or then is None:
+        yield Note(name, f"missing in {'live' if now is None else 'the reference'}", changed=True)
+    elif _by_category(name, live.table, {now, then}, how.nominal):
+        yield from _categories(name, live, reference, how)
+    elif now != then and not {now, then} <= {"number", "integer"}:
+        yield Note(name, f"{now} now, {then} in the reference", changed=True)
+    elif now in ("number", "integer"):
+        yield from _numbers(name, live, reference, how)
+    else:
+        yield Note(name, f"{now} columns have no distribution to compare")
+
+
+def _by_category(name: str, live: Columns, kinds: set[Kind], nominal: Sequence[str]) -> bool:
+    return is_class(name, live, {*kinds}) or kinds in ({"text"}, {"boolean"}) or any(fnmatchcase(name, pattern) for pattern in nominal)
+
+
+def _numbers(name: str, live: Side, reference: Side, how: How) -> Iterator[Part | Note]:
+    (now, nulls), (then, then_nulls) = (_sorted(side.table.column(name), side.rows) for side in (live, reference))
+    yield from _nulls(name, nulls, nulls + len(now), then_nulls, then_nulls + len(then), how)
+    if min(len(now), len(then)) < how.rows:
+        yield _few(name, len(now), len(then))
+    else:
+        gap, near = _samples.numbers(now, then), _distances.of_numbers(now, then, how.describe)
+        yield Part(name, gap, how.number, name, near, steps(now, then))
+
+
+def _sorted(chunks: Iterator[Any], rows: int) -> tuple[Any, int]:
+    """The values in rising order, and how many more were null. One array takes all chunks where there are no more rows than expected."""
+    import numpy as np
+
+    values, at = np.empty(rows), 0
+    for chunk in chunks:
+        if at + len(chunk) > len(values):  # rows came since they were counted
+            values = np.concatenate([values[:at], np.empty(len(values) + len(chunk))])
+        values[at : at + len(chunk)] = chunk
+        at += len(chunk)
+    values = values[:at]
+    values.sort()  # NaN goes last
+    known = at - int(np.isnan(values).sum())
+    return values[:known], at - known
+
+
+def _categories(name: str, live: Side, reference: Side, how: How) -> Iterator[Part | Note]:
+    now, then = (side.table.tally([Ask(name, top=DISTINCT)])[name] for side in (live, reference))
+    yield from _nulls(name, now.nulls, now.rows, then.nulls, then.rows, how)
+    if min(now.rows - now.nulls, then.rows - then.nulls) < how.rows:
+        yield _few(name, now.rows - now.nulls, then.rows - then.nulls)
+    elif now.by_key.get(None) or then.by_key.get(None):
+        yield Note(name, f"more than {DISTINCT} different values: a name or prose, not a category")
+    else:
+        yield _shares(name, _named(now), _named(then), how)
+
+
+def _named(tally: Tally) -> dict[str, int]:
+    return {key: count for key, count in tally.by_key.items() if key is not None}
+
+
+def _shares(name: str, now: Mapping[str, int], then: Mapping[str, int], how: How) -> Part | Note:
+    gap = _samples.categories(now, then)
+    if gap is None:
+        return Note(name, "one value only on both sides" if len({*now, *then}) == 1 else "every value is too rare to test")
+    return Part(name, gap, how.category, name, _distances.of_categories(now, then), bars(now, then))
+
+
+def _nulls(name: str, nulls: int, n: int, then_nulls: int, m: int, how: How) -> Iterator[Part]:
+    if nulls or then_nulls:
+        drawn = bars({"null": nulls, "not null": n - nulls}, {"null": then_nulls, "not null": m - then_nulls})
+        yield Part(f"{name}.nulls", _samples.shares(nulls, n, then_nulls, m), how.nulls, name, shape=drawn)
+
+
+def _few(name: str, now: int, then: int) -> Note:
+    return Note(name, f"{now} live and {then} reference values are too few")
