@@ -83,9 +83,9 @@ def _listed(text: Any) -> list[Any] | None:
 
 
 def length(texts: Any) -> int:
-    """How many entries the lists of a column have, most often; 0 when it holds none, or ever text that is no list."""
-    found = Counter(len(row) if (row := _listed(text)) is not None else 0 for text in texts if text is not None)
-    return found.most_common(1)[0][0] if found and not found[0] else 0
+    """How many entries the lists of a column have, most often; 0 when it holds none, or ever what is no list."""
+    found = Counter(len(row) if (row := _listed(text)) is not None else -1 for text in texts if text is not None)
+    return found.most_common(1)[0][0] if found and not found[-1] else 0
 
 
 @dataclass(frozen=True, slots=True)

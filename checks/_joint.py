@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from agent import Reading, Verdict, Window, error, fail, nodata, ok, to_json, warn
+from agent.errors import DataError
 from checks import _bettor, _discriminant, _mmd
 from checks._discriminant import Apart
 from checks._sides import Left, Sides
@@ -85,6 +86,8 @@ def _left_out(left: Sequence[Left]) -> str:
 
 def bet(both: Sides, window: Window, run_length: float, memory: _bettor.Bets | None, tolerance: float, cluster: int) -> Verdict:
     """The verdict of `drift.embedding` on one more window, with what to remember."""
+    if not 0 <= tolerance < 1:
+        raise DataError(f"tolerance: {tolerance:g} is no share of rows; write one from 0 to below 1")
     seal = both.seal
     afresh = memory is not None and memory.seal != seal
     kept = memory if memory is not None and not afresh else _bettor.Bets(seal)

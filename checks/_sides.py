@@ -48,13 +48,14 @@ def seed(window: Window | None) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
 
-def sides(live: Columns, reference: Columns, sizes: tuple[int, int], names: Sequence[str], nominal: frozenset[str], drawn: int, most: int) -> Sides:
+def sides(
+    live: Columns, reference: Columns, sizes: tuple[int, int], names: Sequence[str], nominal: frozenset[str], drawn: int, most: int, cluster: int = 1
+) -> Sides:
     """Both tables, of `sizes` rows, as matrices of (at most) `most` rows each; live ones are drawn by the seed `drawn`, the reference's always alike.
 
-    How a column is encoded depends on part A of the reference alone. No row is left out for a null in it.
+    How a column is encoded depends on part A of the reference alone. No row is left out for a null in it. Where `cluster` rows may move together,
+    stretches of rows go to one part whole.
     """
-    import numpy as np
-
     kinds = live.kinds(), reference.kinds()
     left = [one for name in names if (one := _unlike(name, *kinds, nominal))]
     names = [name for name in names if name not in {one.name for one in left}]
@@ -64,13 +65,22 @@ def sides(live: Columns, reference: Columns, sizes: tuple[int, int], names: Sequ
     most = _encode.most(sum(lists.get(name, 1) for name in names), most)
     now = _encode.read(live, names, lists, sizes[0], _drawn(sizes[0], most, drawn))
     then = _encode.read(reference, names, lists, sizes[1], _drawn(sizes[1], most, SPLIT))
-    mixed = np.random.default_rng(SPLIT).permutation(min(sizes[1], most)) if names else np.empty(0, dtype=int)
-    a, b = ({name: values[some] for name, values in then.items()} for some in (mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]))
+    a, b = ({name: values[some] for name, values in then.items()} for some in _halves(min(sizes[1], most), cluster))
     encode = _encode.fit(a, nominal)
     left += _said_nothing(encode, names, then)
     if not encode.labels:
         return Sides(None, None, None, (), 0, tuple(left))
     return Sides(encode(now), encode(a), encode(b), encode.labels, len(names), tuple(left))
+
+
+def _halves(rows: int, cluster: int) -> tuple[Any, Any]:
+    """The places of either part, at random; of rows that move together long stretches at once, so that few fall apart."""
+    import numpy as np
+
+    stretch = max(1, min(50 * cluster, rows // 40)) if cluster > 1 else 1
+    order = np.random.default_rng(SPLIT).permutation(-(-rows // stretch))
+    first = np.isin(np.arange(rows) // stretch, order[: len(order) // 2])
+    return np.flatnonzero(first), np.flatnonzero(~first)
 
 
 def _drawn(rows: int, most: int, by: int) -> Any:

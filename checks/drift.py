@@ -253,7 +253,7 @@ def multivariate(
         return nodata(f"{sizes[0]} live and {sizes[1]} reference rows; {needed} of each are needed", Reading(min(sizes), needed))
     drawn = _sides.seed(window)
     both = _sides.sides(rows, reference, sizes, *_as_one(rows, reference, columns, nominal or ()), drawn, _joint.ONCE)
-    return _joint.compared(both, sizes, level, floor, permutations, drawn) if both.labels else _joint.nothing(both.left)
+    return _joint.compared(both, sizes, level, floor, max(0, permutations), drawn) if both.labels else _joint.nothing(both.left)
 
 
 @check(pillar="monitoring", asks="Can a classifier that learns from window to window tell live rows from the reference?", cause="drift")
@@ -283,7 +283,8 @@ def embedding(
         return nodata(
             f"{sizes[0]} live and {sizes[1]} reference rows; {rows_at_least} and {_joint.REFERENCE} are needed", Reading(sizes[0], rows_at_least)
         )
-    both = _sides.sides(rows, reference, sizes, *_as_one(rows, reference, columns, nominal or ()), _sides.seed(window), _joint.OFTEN)
+    drawn = _sides.seed(window)
+    both = _sides.sides(rows, reference, sizes, *_as_one(rows, reference, columns, nominal or ()), drawn, _joint.OFTEN, cluster)
     return _joint.bet(both, window, run_length, memory, tolerance, max(1, cluster)) if both.labels else _joint.nothing(both.left)
 
 

@@ -13,10 +13,11 @@ import pytest
 from scipy import stats as oracle
 from scipy.special import logsumexp
 
-from agent import Status, Window
-from agent.perform import MEMORY_LIMIT
+from agent import Locator, Status, Window
+from agent.errors import DataError
+from agent.perform import MEMORY_LIMIT, perform
 from agent.rebuild import rebuild, verdict_to_json
-from checks import _bettor
+from checks import _bettor, _sides
 from checks._bettor import Bets, Past, Stream
 from checks.drift import embedding
 from tests.logs import START, opened, write
@@ -313,6 +314,45 @@ def test_lists_of_another_length_are_null_rows(tmp_path):
     tables = table(tmp_path / "live", live, lists=True), table(tmp_path / "reference", normal(rng, 600, 4), lists=True)
     found = list(watched(*tables, 5, 200))
     assert found[-1].status is Status.FAIL and "mostly nulls by " in found[-1].reason
+
+
+def test_a_reference_of_one_half_lists_and_some_empty_ones_is_read(tmp_path):
+    rng = np.random.default_rng(1)
+    then = [*normal(rng, 500, 4), *[np.empty(0)] * 30, *normal(rng, 200, 4)]
+    verdict = embedding(table(tmp_path / "live", normal(rng, 300, 4), lists=True), table(tmp_path / "reference", then, lists=True), nth(0, 200), A)
+    assert verdict.reason.startswith("200 rows of the first window are learnt from, 365 of the reference")
+
+
+def test_a_tolerance_that_is_no_share_is_refused(tmp_path):
+    rng = np.random.default_rng(1)
+    tables = table(tmp_path / "live", normal(rng, 200, 4)), table(tmp_path / "reference", normal(rng, 400, 4))
+    for tolerance in (-0.1, 1.0, math.nan):
+        with pytest.raises(DataError, match="no share of rows"):
+            embedding(*tables, nth(0, 200), A, tolerance=tolerance)
+
+
+def test_the_platform_hands_the_memory_back_as_it_was(tmp_path):
+    rng = np.random.default_rng(1)
+    live, reference = (tmp_path / name for name in ("live", "reference"))
+    table(live, normal(rng, 600, 4)), table(reference, normal(rng, 400, 4))
+    options = {"time": {"column": "at", "tz": "UTC"}, **features(4)}
+    locators = {name.name: Locator("s", name.name, "parquet:log.parquet", options, folder=str(name)) for name in (live, reference)}
+    job = {"check": "drift.embedding", "locators": locators, "parameters": {"tolerance": 0.05}, "run_length": 500.0, "memory": None}
+    for place in range(3):
+        window = [moment.isoformat() for moment in (nth(place, 200).start, nth(place, 200).end)]
+        verdict = perform(job | {"window": window})
+        job["memory"] = json.loads(json.dumps(verdict.memory))
+    assert verdict.status is Status.OK and "after 2 windows" in verdict.reason
+    assert verdict.memory["bets"] == 2
+
+
+@pytest.mark.parametrize(("rows", "cluster"), [(0, 1), (1, 1), (401, 1), (5000, 3), (90, 7)])
+def test_the_halves_of_a_reference_share_no_row_and_few_clusters(rows, cluster):
+    a, b = _sides._halves(rows, cluster)
+    assert sorted([*a, *b]) == list(range(rows))
+    assert abs(len(a) - len(b)) <= max(1, rows // 20)
+    torn = {*(a // cluster)} & {*(b // cluster)}
+    assert cluster == 1 or len(torn) <= 41
 
 
 def test_an_empty_past_has_no_rows():
