@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 from agent import Baseline, Columns, Reading, Table, Verdict, Window, check, fail, nodata, ok, to_json, warn
 from agent.stats import benjamini_hochberg
-from checks._columns import answers, is_class, wanted
+from checks import _joint, _sides
+from checks._bettor import Bets
+from checks._columns import answers, declared, is_class, wanted
 from checks._comparison import How, Note, Part, Side, compared
 from checks._evidence import Settings, Sums
 from checks._follow import follow, follow_means, follow_past
@@ -266,3 +269,77 @@ def past(
     """
     kinds = live.kinds()
     return follow_past(live, {name: kinds[name] for name in wanted(live, kinds, kinds, columns) if name in kinds}, window, memory, run_length, season)
+
+
+# All columns as one
+
+
+@check(pillar="monitoring", asks="Do live rows, all columns together, still follow the distribution of the reference?", cause="drift")
+def multivariate(
+    live: Columns,
+    reference: Columns,
+    window: Window | None = None,
+    *,
+    columns: list[str] | None = None,
+    nominal: list[str] | None = None,
+    level: float = 0.01,
+    floor: float = 0.1,
+    permutations: int = 1_000,
+    rows_at_least: int = 200,
+) -> Verdict:
+    """Fails when live and reference differ, p at most `level`, and more than `floor` of the rows would surely have to change to undo it.
+
+    p is twice the smaller of two: of the maximum mean discrepancy between all live rows and half of the reference, under `permutations` of them,
+    and of a classifier made of half of either side and tried on the other. The share is what that classifier tells apart: a lower bound of the total
+    variation distance; the lower end of its 95 % interval must pass `floor`. Columns as in `compare`, and lists of numbers. The window seeds
+    what is drawn: the same window has the same answer. Fewer rows than `rows_at_least` (never below 8) on a side is nodata.
+    """
+    rows = live.between(window.start, window.end) if window else live
+    sizes, needed = (rows.rows(), reference.rows()), max(8, rows_at_least)
+    if min(sizes) < needed:
+        return nodata(f"{sizes[0]} live and {sizes[1]} reference rows; {needed} of each are needed", Reading(min(sizes), needed))
+    drawn = _sides.seed(window)
+    both = _sides.sides(rows, reference, sizes, *_as_one(rows, reference, columns, nominal or ()), drawn, _joint.ONCE)
+    return _joint.compared(both, sizes, level, floor, max(0, permutations), drawn) if both.labels else _joint.nothing(both.left)
+
+
+@check(pillar="monitoring", asks="Can a classifier that learns from window to window tell live rows from the reference?", cause="drift")
+def embedding(
+    live: Columns,
+    reference: Columns,
+    window: Window,
+    run_length: float,
+    memory: Bets | None = None,
+    *,
+    columns: list[str] | None = None,
+    nominal: list[str] | None = None,
+    tolerance: float = 0.02,
+    cluster: int = 1,
+    rows_at_least: int = 20,
+) -> Verdict:
+    """Fails when the evidence that live rows differ from the reference by more than `tolerance` reaches `run_length`.
+
+    For wide rows and lists of numbers. A classifier made of half the reference and of past windows bets on each new one against its rate on the other
+    half. While every window stays within `tolerance` (total variation: the share of rows that would have to change) of what the reference was drawn
+    from, the mean time between false alarms is at least `run_length` windows, with probability 99 % over the reference. Up to `cluster` rows
+    may move together. The first window, and fewer than `rows_at_least` live or 200 reference rows, are nodata; overlapping windows are an error.
+    """
+    rows = live.between(window.start, window.end)
+    sizes = rows.rows(), reference.rows()
+    if sizes[0] < max(1, rows_at_least) or sizes[1] < _joint.REFERENCE:
+        return nodata(
+            f"{sizes[0]} live and {sizes[1]} reference rows; {rows_at_least} and {_joint.REFERENCE} are needed", Reading(sizes[0], rows_at_least)
+        )
+    drawn = _sides.seed(window)
+    both = _sides.sides(rows, reference, sizes, *_as_one(rows, reference, columns, nominal or ()), drawn, _joint.OFTEN, cluster)
+    return _joint.bet(both, window, run_length, memory, tolerance, max(1, cluster)) if both.labels else _joint.nothing(both.left)
+
+
+def _as_one(live: Columns, reference: Columns, columns: Sequence[str] | None, nominal: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+    """The columns that are looked at together, lists among them, and which of them are names whatever they hold."""
+    kinds, then = live.kinds(), reference.kinds()
+    names = wanted(live, kinds, then, columns)
+    if columns is None and not declared(live):
+        names += [name for name in then if then[name] == "list" and name not in names]
+    labels = {name for name in names if is_class(name, live, {kinds.get(name), then.get(name)})}
+    return names, frozenset(labels | {name for name in names if any(fnmatchcase(name, pattern) for pattern in nominal)})
