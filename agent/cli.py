@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from agent.commands import acting, looking, setting_up, telling
+from agent.commands import acting, contracts, looking, setting_up, telling
 from agent.door import EXITS, main
 
-__all__ = ["EXITS", "acting", "looking", "main", "setting_up", "telling"]  # importing a module of commands is what adds them
+__all__ = ["EXITS", "acting", "contracts", "looking", "main", "setting_up", "telling"]  # importing a module of commands is what adds them
 
 if __name__ == "__main__":
     main(prog_name="watchkeeper")

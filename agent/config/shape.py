@@ -206,6 +206,8 @@ class Targets(Shape):
     registry: _Target | None = None
     live: _Table | None = None
     reference: _Table | None = None
+    parents: _Table | None = None
+    inputs: _Table | None = None
     labels: Annotated[LabelsFile, text_as("url")] | None = None
 
 
