@@ -28,9 +28,12 @@ def judged(
     pairs: Sequence[Pair],
     unique: Sequence[Sequence[str]],
     parents: Columns | None,
-    room: int = ROWS,
+    room: int | None = None,
 ) -> Judged:
-    """Every rule over these rows, which are read once. A rule's column must be among `kinds`; those of pairs and sets need not be."""
+    """Every rule over these rows, which are read once. A rule's column must be among `kinds`; those of pairs and sets need not be.
+
+    `room` is how many keys are kept for each rule of uniqueness."""
+    room = ROWS if room is None else room
     several: list[Pair | Sequence[str]] = [*pairs, *unique]
     known, missing = _between(several, kinds, room)
     asked = [*(one for name, rule in rules.items() for one in promises(name, rule, kinds[name], parents, room)), *known]

@@ -97,11 +97,12 @@ def spelled(cells: Any) -> Any:
     import numpy as np
 
     out = np.empty(len(cells), dtype=object)
-    out[:] = [_text(cell) for cell in cells.tolist()]
+    out[:] = [text_of(cell) for cell in cells.tolist()]
     return out
 
 
-def _text(cell: Any) -> str | None:
+def text_of(cell: Any) -> str | None:
+    """One value as text; None for null."""
     if cell is None or cell != cell:
         return None
     if isinstance(cell, bool):
@@ -113,5 +114,5 @@ def _text(cell: Any) -> str | None:
 
 def signed(ids: Iterable[Any]) -> list[str]:
     """Ids as they may be told: the first 12 hex digits of the sha256 of each."""
-    texts = (_text(one) for one in ids)
+    texts = (text_of(one) for one in ids)
     return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12] for text in texts if text is not None]

@@ -147,8 +147,8 @@ def chosen(live: Columns, kinds: Mapping[str, Kind], columns: Mapping[str, Rule]
 
 def leftover(live: Columns, kinds: Mapping[str, Kind], named: Container[str]) -> list[str]:
     """Columns that neither a rule nor the declaration of the table names."""
-    _, json_column = _features(live)
-    leaned_on = [(live.declared.get("time") or {}).get("column"), json_column, f"{json_column}.length"]
+    features, json_column = _features(live)
+    leaned_on = [*features, (live.declared.get("time") or {}).get("column"), json_column, f"{json_column}.length"]
     leaned_on += [rule["column"] for rule in live.declared.get("exclude") or ()]
     return [name for name in kinds if name not in named and name not in leaned_on]
 

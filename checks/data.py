@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
 
-from agent import PROBE_PREFIX, UTC, Ask, Columns, Reading, Verdict, Window, check, error, fail, nodata, ok, skip, spell
+from agent import PROBE_PREFIX, UTC, Ask, Columns, Reading, Verdict, Window, check, error, fail, nodata, ok, skip, spell, warn
 from agent.errors import ConfigError
-from checks import _contract, _infer, _rules
+from checks import _contract, _expectations, _infer, _rules
 from checks._rules import Broken, Pair, several
 from checks._rules import Rule as Rule
 
@@ -110,8 +112,12 @@ def _in_time(live: Columns, window: Window | None, now: datetime, freshness: tim
 def _stale(newest: float | None, now: datetime, looked: timedelta, freshness: timedelta) -> Iterator[Broken]:
     age = now.timestamp() - newest if newest is not None else looked.total_seconds()
     if newest is None or age > freshness.total_seconds():
-        words = f"the newest event is {spell(timedelta(seconds=age))} old" if newest is not None else f"no event in the last {spell(looked)}"
+        words = f"the newest event is {spell(timedelta(seconds=age))} old" if newest is not None else _none(looked)
         yield Broken("freshness", f"{words} (limit {spell(freshness)})", Reading(age, freshness.total_seconds(), unit="s"), 1.0)
+
+
+def _none(looked: timedelta) -> str:
+    return "no row has an event time" if looked > timedelta(days=36525) else f"no event in the last {spell(looked)}"
 
 
 @check(pillar="data", asks="What do the rows look like, as a contract that they keep?")
@@ -131,6 +137,42 @@ def profile(live: Columns, window: Window | None, *, margin: float = 0.1, catego
     text = _infer.contract(found, times, margin)
     reason = f"{several(n, 'row')} of {several(len(found), 'column')} written as a contract"
     return ok(reason, Reading(n, unit="rows"), parts=_infer.parts(found), data={"contract.yaml": text.encode()})
+
+
+@check(pillar="data", asks="Did the newest Great Expectations run pass, and is it new?", cause="data")
+def expectations(now: datetime, *, results: str, freshness: timedelta = timedelta(days=1), stale: Literal["nodata", "fail"] = "nodata") -> Verdict:
+    """Fails when an expectation of the newest result failed; each that did is a part, "<column>.<rule>". Nothing is evaluated here.
+
+    `results` is a file that Great Expectations 1.x wrote, or a folder of them, of which the newest counts: an absolute path, or one that
+    starts where the agent does. A result older than `freshness` is what `stale` says. Failed expectations that are only warnings warn;
+    expectations that raised could not see, and are an error unless another failed.
+    """
+    result = _expectations.read(_expectations.newest(Path(results)))
+    found, age = result.expectations, now - result.at
+    failed = [one for one in found if not one.success and not one.raised]
+    raised = [one for one in found if one.raised]
+    reading = Reading(len(failed), 0, n=len(found), unit="expectations")
+    if age > freshness:
+        say = fail if stale == "fail" else nodata
+        return say(f"the newest result is {spell(age)} old (limit {spell(freshness)}); see why the checkpoint does not run", reading)
+    data = {"expectations.json": _expectations.written(result, [*failed, *raised])}
+    blind = f"; {several(len(raised), 'expectation')} raised: {', '.join(one.name for one in raised[:3])}" if raised else ""
+    if failed:
+        told = "; ".join(one.told for one in failed[:3]) + (f"; and {len(failed) - 3} more" if len(failed) > 3 else "")
+        say = warn if all(one.severity in ("warning", "info") for one in failed) else fail
+        return say(
+            f"{len(failed)} of {several(len(found), 'expectation')} failed: {told}{blind}",
+            reading,
+            parts={one.name: one.reading for one in failed},
+            data=data,
+        )
+    if raised:
+        return error(f"none of {several(len(found), 'expectation')} failed{blind}", reading, data=data)
+    return (
+        ok(f"all of {several(len(found), 'expectation')} passed, {spell(age)} ago", reading)
+        if found
+        else nodata("no expectation was evaluated", reading)
+    )
 
 
 @check(pillar="data", asks="Are the agent's own probes kept out of the data?", cause="data")

@@ -70,7 +70,8 @@ def check(
 ) -> None:
     """Whether all rows of TABLE keep a contract.
 
-    Exit code 0 when they do, 1 when a rule is broken, 2 when the file is wrong, 3 when it cannot be told: no rows, or none that can be read. Which rows break a rule is told by hashes of their ids, never by their values.
+    Exit code 0 when they do, 1 when a rule is broken, 2 when the file is wrong, 3 when it cannot be told: no rows, or none that can be read.
+    Which rows break a rule is told by hashes of their ids, never by their values.
     """
     from agent.config.apart import settings
 
