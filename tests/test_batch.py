@@ -23,7 +23,12 @@ def form(request):
 
 def scored(count=40, at=DAY + timedelta(hours=5), **columns):
     """A run of one row a second, with some columns made by a function of the row's place."""
-    usual = {"scored_at": lambda n: (at + timedelta(seconds=n)).isoformat(), "id": lambda n: f"id{n}", "version": lambda n: "41", "score": lambda n: n / 40}
+    usual = {
+        "scored_at": lambda n: (at + timedelta(seconds=n)).isoformat(),
+        "id": lambda n: f"id{n}",
+        "version": lambda n: "41",
+        "score": lambda n: n / 40,
+    }
     return [{name: made(n) for name, made in (usual | columns).items()} for n in range(count)]
 
 

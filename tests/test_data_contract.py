@@ -329,7 +329,9 @@ def test_dates_and_decimals_are_times_and_numbers(tmp_path):
     from datetime import date
     from decimal import Decimal
 
-    table = pa.table({"day": [date(2026, 1, 1), date(2026, 1, 2)], "until": [date(2026, 1, 3), date(2026, 1, 1)], "paid": [Decimal("1.10"), Decimal("2.20")]})
+    table = pa.table(
+        {"day": [date(2026, 1, 1), date(2026, 1, 2)], "until": [date(2026, 1, 3), date(2026, 1, 1)], "paid": [Decimal("1.10"), Decimal("2.20")]}
+    )
     pa.parquet.write_table(table, tmp_path / "log.parquet")
     rules = {"day": Rule(type="time"), "paid": Rule(type="number", low=0, high=2)}
     verdict = contract(opened(tmp_path, "parquet:log.parquet", {}), None, NOW, columns=rules, pairs=[Pair("until", at_least="day")])
@@ -345,7 +347,7 @@ def test_two_columns_of_one_name_are_told_apart_as_the_reader_does(tmp_path):
 
 def test_columns_and_values_of_any_spelling_are_judged(tmp_path, form):
     names = ["no", "1", "a: b", "*x", "é ü", "日本", "sélect", "it's", 'qu"ote']
-    rows = [{name: n for name in names} for n in range(5)]
+    rows = [dict.fromkeys(names, n) for n in range(5)]
     verdict = judged(tmp_path, rows, form, options={}, columns={name: Rule(high=3) for name in names})
     assert sorted(verdict.parts) == sorted(f"{name}.range" for name in names)
 

@@ -36,7 +36,9 @@ def test_each_failed_expectation_is_a_part_with_its_unexpected_percent(tmp_path,
     os.utime(path, (RAN.timestamp(), RAN.timestamp()))  # a checkpoint's text bears no time: its file does
     verdict = expectations(NOW, results=path)
     assert verdict.status is Status.FAIL
-    assert verdict.reason.startswith("5 of 8 expectations failed: amount.be_between (1 % of 200 unexpected); country.be_in_set (0.503 % of 200 unexpected)")
+    assert verdict.reason.startswith(
+        "5 of 8 expectations failed: amount.be_between (1 % of 200 unexpected); country.be_in_set (0.503 % of 200 unexpected)"
+    )
     assert verdict.reason.endswith("; and 2 more")
     assert verdict.parts == {
         "amount.be_between": Reading(1.0, 0.0, n=200, unit="%"),

@@ -18,7 +18,29 @@ from checks.data import profile
 from tests.logs import FORMATS, LOG, START, log_rows, opened, write
 
 FILE = "a contract", "columns"
-ODD = ["no", "1", "a: b", "*x", "<<", "null", "~", "- x", "#c", "日本", "é", "x" * 60, '"', "'", "\\", "{a}", "$HOME", "${HOME}", "a\tb", "\u2028", " "]
+ODD = [
+    "no",
+    "1",
+    "a: b",
+    "*x",
+    "<<",
+    "null",
+    "~",
+    "- x",
+    "#c",
+    "日本",
+    "é",
+    "x" * 60,
+    '"',
+    "'",
+    "\\",
+    "{a}",
+    "$HOME",
+    "${HOME}",
+    "a\tb",
+    "\u2028",
+    " ",
+]
 
 
 @pytest.fixture(params=FORMATS)
