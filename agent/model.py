@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC as UTC
 from datetime import datetime, timedelta
@@ -335,6 +335,10 @@ class Columns(Table, Protocol):
 
     def column(self, name: str) -> Iterator[Any]:
         """The column as numpy arrays, chunk by chunk (float64 with NaN for null where it is a number; object with None otherwise)."""
+        ...
+
+    def chunks(self, names: Sequence[str], spelled: Container[str] = ()) -> Iterator[Mapping[str, Any]]:
+        """Several columns side by side in one pass, chunk by chunk: the same place in each is the same row. Those in `spelled` come as text."""
         ...
 
     def head(self, names: Sequence[str], limit: int, newest: bool = True) -> Sequence[Mapping[str, Json]]:

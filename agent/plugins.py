@@ -17,7 +17,7 @@ Kind = Literal["check", "runbook", "adapter"]
 KINDS: tuple[Kind, ...] = ("check", "runbook", "adapter")
 Made = TypeVar("Made", bound=Callable[..., Any])
 
-ROLES = ("server", "live", "labels", "reference", "online", "offline", "registry", "router", "trainer", "metrics", "code")
+ROLES = ("server", "live", "labels", "reference", "online", "offline", "parents", "inputs", "registry", "router", "trainer", "metrics", "code")
 PLATFORM = ("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "trigger", "good", "looks", "service", "run_length")
 
 

@@ -1,216 +1,178 @@
-"""Whether live rows keep their contract, and whether the agent's own probes have come back as data."""
+"""Whether live rows keep their contract, what that contract might say, and whether the agent's own probes have come back as data."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
 
-from agent import PROBE_PREFIX, UTC, Ask, Columns, Json, Kind, Reading, Tally, Verdict, Window, check, fail, nodata, ok, skip, spell
-from agent.stats import wilson
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What one column promises. Shares are of the rows in the window; `outside` and `unseen` allow that share beyond the range or the list."""
-
-    type: Kind | None = None
-    required: bool = True
-    nulls: float | None = None
-    low: float | None = None
-    high: float | None = None
-    outside: float = 0.0
-    categories: tuple[str | int | bool, ...] | None = None
-    unseen: float = 0.0
-    length: int | None = None  # of the lists in a JSON column
+from agent import PROBE_PREFIX, UTC, Ask, Columns, Reading, Verdict, Window, check, error, fail, nodata, ok, skip, spell, warn
+from agent.errors import ConfigError
+from checks import _contract, _expectations, _infer, _rules
+from checks._rules import Broken, Pair, several
+from checks._rules import Rule as Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """One rule that does not hold: its name, in words, and the number beside its limit."""
-
-    name: str
-    why: str
-    reading: Reading
-    excess: float  # how far over, to name the worst first: a share beyond its limit, 1 and more where a whole column is wrong
-
-
-@check(pillar="data", asks="Do live rows keep their contract: columns, types, nulls, ranges, categories, freshness, volume?", cause="data")
+@check(pillar="data", asks="Do live rows keep their contract: columns, types, nulls, ranges, categories, keys, freshness, volume?", cause="data")
 def contract(
     live: Columns,
-    window: Window,
+    window: Window | None,
     now: datetime,
+    parents: Columns | None = None,
     *,
     columns: dict[str, Rule] | None = None,
     features: Rule | None = None,
+    pairs: list[Pair] | None = None,
+    unique: list[list[str]] | None = None,
+    closed: bool = False,
     freshness: timedelta | None = None,
     volume: int | None = None,
+    volume_at_most: int | None = None,
     ahead: timedelta = timedelta(minutes=1),
     rows_at_least: int = 1,
 ) -> Verdict:
-    """Fails when a rule is broken in the window; each broken rule is a part, the worst three are named.
+    """Fails when a rule is broken in the window (without one, in the table); each broken rule is a part, the worst three are named.
 
     `columns` maps a column, or a pattern such as "p*", to its Rule; an exact name goes before a pattern. `features` is the Rule of every
     declared feature, and its `length` that of the JSON lists (else as many as are declared). The declared columns must be there and JSON
-    lists must have their length whether or not a rule says so. `freshness` is the oldest the newest event may be, `volume` the fewest rows.
-    No event may lie more than `ahead` in the future. Fewer than `rows_at_least` rows, with nothing broken, is nodata.
+    lists must have their length whether or not a rule says so. `pairs` hold between two columns of each row; `unique` are sets of columns
+    whose values together no two rows share; `closed` allows no column that is neither declared nor named by a rule. `freshness` is the
+    oldest the newest event may be, `volume` the fewest rows and `volume_at_most` the most. No event may lie more than `ahead` in the
+    future. Fewer than `rows_at_least` rows, with nothing broken, is nodata. The rows are read once, and contract.json tells which broke
+    what, by hashed id.
     """
-    rows = live.between(window.start, window.end)
-    kinds = live.kinds()
-    n = rows.rows()
-    broken = [*_in_time(live, window, now, freshness, ahead), *_in_volume(n, volume)]
-    rules, missing = _rules(live, kinds, columns or {}, features)
+    rows = live.between(window.start, window.end) if window else live
+    broken = list(_in_time(live, window, now, freshness, ahead))
+    rules, missing = _rules.chosen(live, live.kinds(), columns or {}, features)
+    between, sets = [_rules.pair(one) for one in pairs or ()], [list(names) for names in unique or ()]
+    found = _contract.judged(rows, rows.kinds(), rules, between, sets, parents)
+    n = found.rows
+    broken += _in_volume(n, volume, volume_at_most)
     if n and n >= rows_at_least:
-        tallies = rows.tally([_ask(name, rule) for name, rule in rules.items()])
-        stored = rows.kinds()
-        broken += [*missing, *(one for name, rule in rules.items() for one in _column(name, rule, stored[name], tallies[name]))]
+        broken += [*missing, *found.broken, *(_surplus(live, rules, between, sets) if closed else ())]
     elif not broken:
-        return nodata(f"{n} rows between {window.start:%H:%M:%S} and {window.end:%H:%M:%S}; {rows_at_least} are needed", Reading(n, rows_at_least))
-    return _verdict(broken, n, len(rules))
+        return nodata(f"{several(n, 'row')}{_span(window)}; {rows_at_least} are needed", Reading(n, rows_at_least))
+    return _verdict(broken, found.unjudged, n, len(rules), isinstance(live.declared.get("id"), str))
 
 
-def _verdict(broken: list[Broken], n: int, columns: int) -> Verdict:
+def _span(window: Window | None) -> str:
+    return f" between {window.start:%H:%M:%S} and {window.end:%H:%M:%S}" if window else ""
+
+
+def _verdict(broken: list[Broken], unjudged: list[str], n: int, columns: int, named: bool) -> Verdict:
     reading = Reading(len(broken), 0, n=n, unit="rules")
-    if not broken:
-        return ok(f"{n} rows keep the contract of {columns} columns", reading)
     worst = sorted(broken, key=lambda one: -one.excess)
-    more = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
-    reason = f"{_several(len(broken), 'rule')} broken in {_several(n, 'row')}: {'; '.join(one.why for one in worst[:3])}{more}"
-    return fail(reason, reading, parts={one.name: one.reading for one in worst})
+    data = {"contract.json": _contract.written(n, columns, worst, unjudged, named)}
+    blind = "".join(f"; could not tell: {why}" for why in unjudged)
+    if broken:
+        more = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
+        reason = f"{several(len(broken), 'rule')} broken in {several(n, 'row')}: {'; '.join(one.why for one in worst[:3])}{more}{blind}"
+        return fail(reason, reading, parts={one.name: one.reading for one in worst}, data=data)
+    if unjudged:
+        return error(f"{unjudged[0]}; look at shorter windows", reading, data=data)
+    return ok(f"{several(n, 'row')} keep{'s' if n == 1 else ''} the contract of {several(columns, 'column')}", reading, data=data)
 
 
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _surplus(live: Columns, rules: Mapping[str, Rule], pairs: Sequence[Pair], unique: Sequence[Sequence[str]]) -> Iterator[Broken]:
+    named = {*rules, *(name for one in pairs for name in (one.column, one.other)), *(name for names in unique for name in names)}
+    new = _rules.leftover(live, live.kinds(), named)
+    if new:
+        told = ", ".join(new[:5]) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
+        yield Broken("columns.new", f"{several(len(new), 'column')} of which the contract knows nothing: {told}", Reading(len(new), 0), 1.0)
 
 
-# Which rule holds for which column
+def _in_volume(n: int, least: int | None, most: int | None) -> Iterator[Broken]:
+    if least is not None and n < least:
+        yield Broken("volume", f"{several(n, 'row')} came, at least {least} should", Reading(n, least, n=n, unit="rows"), 1 - n / least)
+    if most is not None and n > most:
+        yield Broken("volume", f"{several(n, 'row')} came, at most {most} should", Reading(n, most, n=n, unit="rows"), 1 - most / n)
 
 
-def _rules(live: Columns, kinds: Mapping[str, Kind], columns: Mapping[str, Rule], features: Rule | None) -> tuple[dict[str, Rule], list[Broken]]:
-    """Column -> Rule for those that are there; what should be and is not."""
-    asked = {name: Rule() for name in _declared(live)}
-    names, json_column = _features(live)
-    if features:
-        asked |= {name: replace(_rule(features), length=None) for name in names}
-    exact = {name: rule for name, rule in columns.items() if name in kinds or not _is_pattern(name)}
-    patterns = {pattern: rule for pattern, rule in columns.items() if pattern not in exact}
-    for pattern, rule in patterns.items():
-        asked |= {name: _rule(rule) for name in kinds if fnmatchcase(name, pattern)}
-    asked |= {name: _rule(rule) for name, rule in exact.items()}
-    missing = [Broken(name, f"column {name} is missing", Reading(None), 2.0) for name, rule in asked.items() if rule.required and name not in kinds]
-    missing += [
-        Broken(pattern, f"no column matches {pattern}", Reading(None), 2.0)
-        for pattern, rule in patterns.items()
-        if _rule(rule).required and not any(fnmatchcase(name, pattern) for name in kinds)
-    ]
-    if json_column in kinds:
-        length = features and _rule(features).length
-        asked[f"{json_column}.length"] = Rule(length=length or (asked[json_column].length if json_column in asked else None) or len(names))
-    return {name: rule for name, rule in asked.items() if name in kinds}, missing
-
-
-def _rule(given: Rule | Mapping[str, Json]) -> Rule:
-    """A Rule may be written as a plain dict in a notebook."""
-    return given if isinstance(given, Rule) else Rule(**given)
-
-
-def _is_pattern(name: str) -> bool:
-    return any(sign in name for sign in "*?[")
-
-
-def _declared(live: Columns) -> Iterator[str]:
-    for what in ("id", "entity", "version", "prediction", "score", "weight"):
-        if isinstance(name := live.declared.get(what), str):
-            yield name
-    if isinstance(features := live.declared.get("features"), (list, tuple)):
-        yield from features
-
-
-def _features(live: Columns) -> tuple[list[str], str]:
-    """The declared feature names, and the JSON column they come from where there is one."""
-    features = live.declared.get("features")
-    if not isinstance(features, Mapping):
-        return list(features or ()), ""
-    names = features.get("names") or [f"{features.get('prefix', 'p')}{place}" for place in range(int(features.get("size", 0)))]
-    return list(names), str(features["json"])
-
-
-# What one column broke
-
-
-def _ask(name: str, rule: Rule) -> Ask:
-    low = [] if rule.low is None else [math.nextafter(rule.low, -math.inf)]  # a cut counts what is at most it
-    high = [] if rule.high is None else [float(rule.high)]
-    keys = (str(rule.length),) if rule.length is not None else tuple(map(_key, rule.categories or ()))
-    return Ask(name, (*low, *high), keys)
-
-
-def _key(category: str | int | bool) -> str:
-    """As tallies spell it."""
-    return str(category).lower() if isinstance(category, bool) else str(category)
-
-
-def _column(name: str, rule: Rule, kind: Kind, tally: Tally) -> Iterator[Broken]:
-    """The rules of one column that do not hold in these rows."""
-    if rule.nulls is not None:
-        yield from _share(f"{name}.nulls", tally.nulls, tally.rows, rule.nulls, f"{name} is null in")
-    if tally.nulls == tally.rows and rule.length is None:
-        return  # nothing is there whose type or range could be wrong
-    ranged = rule.low is not None or rule.high is not None
-    if not _fits(kind, rule.type or ("number" if ranged else None)):
-        yield Broken(f"{name}.type", f"{name} holds {kind}, not {rule.type or 'number'}", Reading(None, n=tally.rows), 2.0)
-    elif ranged:
-        yield from _range(name, rule, tally)
-    if rule.length is not None:
-        wrong = tally.rows - tally.by_key.get(str(rule.length), 0)
-        yield from _share(name, wrong, tally.rows, 0.0, f"{name.removesuffix('.length')} is no list of {rule.length} in")
-    elif rule.categories is not None:
-        words = f"{name} is none of its {len(rule.categories)} categories in"
-        yield from _share(f"{name}.unseen", tally.by_key.get(None, 0), tally.rows, rule.unseen, words)
-
-
-def _fits(kind: Kind, wanted: Kind | None) -> bool:
-    return wanted is None or kind == wanted or (wanted == "number" and kind in ("integer", "time"))
-
-
-def _range(name: str, rule: Rule, tally: Tally) -> Iterator[Broken]:
-    below = tally.counts[0] if rule.low is not None else 0
-    above = tally.counts[-1] if rule.high is not None else 0
-    span = f"[{'-inf' if rule.low is None else f'{rule.low:g}'}, {'inf' if rule.high is None else f'{rule.high:g}'}]"
-    for one in _share(f"{name}.range", below + above, tally.rows, rule.outside, f"{name} is outside {span} in"):
-        yield replace(one, why=f"{one.why} (lowest {tally.low:g}, highest {tally.high:g})")
-
-
-def _share(name: str, hits: int, n: int, limit: float, words: str) -> Iterator[Broken]:
-    if hits > limit * n:
-        why = f"{words} {hits} of {_several(n, 'row')}" + (f" (limit {limit:.3g})" if limit else "")
-        yield Broken(name, why, Reading(hits / n, limit, wilson(hits, n), n), hits / n - limit)
-
-
-def _in_volume(n: int, volume: int | None) -> Iterator[Broken]:
-    if volume is not None and n < volume:
-        yield Broken("volume", f"{_several(n, 'row')} came, at least {volume} should", Reading(n, volume, n=n, unit="rows"), 1 - n / volume)
-
-
-def _in_time(live: Columns, window: Window, now: datetime, freshness: timedelta | None, ahead: timedelta) -> Iterator[Broken]:
+def _in_time(live: Columns, window: Window | None, now: datetime, freshness: timedelta | None, ahead: timedelta) -> Iterator[Broken]:
+    """Freshness and future times, from the time column alone, read once."""
+    if "time" not in live.declared:
+        if freshness is not None:
+            raise ConfigError("freshness needs to know when the rows happened; declare the table's time")
+        return
+    column, soon = live.declared["time"]["column"], now + ahead
+    begin = datetime.min.replace(tzinfo=UTC) if window is None else min(window.start, now - (freshness or timedelta()))
+    oldest = soon if freshness is None else begin
+    found = live.between(oldest, datetime.max.replace(tzinfo=UTC)).tally([Ask(column, (soon.timestamp() - 5e-7,))])[column]
+    newest, later = found.high, found.counts[-1] if found.counts else 0
+    if freshness is not None and later:  # the newest of all lies in the future: ask for the newest until now
+        newest = live.between(oldest, soon).tally([Ask(column)])[column].high
     if freshness is not None:
-        yield from _stale(live, window, now, freshness, ahead)
-    later = live.between(now + ahead, datetime.max.replace(tzinfo=UTC)).rows()
+        yield from _stale(newest, now, now - oldest, freshness)
     if later:
-        why = f"{_several(later, 'row')} {'has' if later == 1 else 'have'} an event time more than {spell(ahead)} in the future"
+        why = f"{several(later, 'row')} {'has' if later == 1 else 'have'} an event time more than {spell(ahead)} in the future"
         yield Broken("time.future", why, Reading(later, 0, n=later, unit="rows"), 1.0)
 
 
-def _stale(live: Columns, window: Window, now: datetime, freshness: timedelta, ahead: timedelta) -> Iterator[Broken]:
-    start = min(window.start, now - freshness)
-    column = live.declared["time"]["column"]
-    newest = live.between(start, now + ahead).tally([Ask(column)])[column].high
-    age = now.timestamp() - newest if newest is not None else (now - start).total_seconds()
+def _stale(newest: float | None, now: datetime, looked: timedelta, freshness: timedelta) -> Iterator[Broken]:
+    age = now.timestamp() - newest if newest is not None else looked.total_seconds()
     if newest is None or age > freshness.total_seconds():
-        words = f"the newest event is {spell(timedelta(seconds=age))} old" if newest is not None else f"no event in the last {spell(now - start)}"
+        words = f"the newest event is {spell(timedelta(seconds=age))} old" if newest is not None else _none(looked)
         yield Broken("freshness", f"{words} (limit {spell(freshness)})", Reading(age, freshness.total_seconds(), unit="s"), 1.0)
+
+
+def _none(looked: timedelta) -> str:
+    return "no row has an event time" if looked > timedelta(days=36525) else f"no event in the last {spell(looked)}"
+
+
+@check(pillar="data", asks="What do the rows look like, as a contract that they keep?")
+def profile(live: Columns, window: Window | None, *, margin: float = 0.1, categories_at_most: int = 20) -> Verdict:
+    """Always ok where there are rows: contract.yaml holds the parameters of data.contract under which these rows pass, for a person to edit.
+
+    Ranges are wider than what was seen by `margin` of their width on each side; a column with at most `categories_at_most` different values,
+    each of them five times on average, is a list of them.
+    """
+    if not 0 <= margin <= 10 or not 0 <= categories_at_most <= 1000:
+        raise ConfigError("margin lies between 0 and 10, categories_at_most between 0 and 1000")
+    rows = live.between(window.start, window.end) if window else live
+    found, times = _infer.seen(rows, categories_at_most)
+    n = found[0].rows if found else len(times)
+    if not n:
+        return nodata(f"no rows{_span(window)}, so nothing is known of them", Reading(0, 1, unit="rows"))
+    text = _infer.contract(found, times, margin)
+    reason = f"{several(n, 'row')} of {several(len(found), 'column')} written as a contract"
+    return ok(reason, Reading(n, unit="rows"), parts=_infer.parts(found), data={"contract.yaml": text.encode()})
+
+
+@check(pillar="data", asks="Did the newest Great Expectations run pass, and is it new?", cause="data")
+def expectations(now: datetime, *, results: str, freshness: timedelta = timedelta(days=1), stale: Literal["nodata", "fail"] = "nodata") -> Verdict:
+    """Fails when an expectation of the newest result failed; each that did is a part, "<column>.<rule>". Nothing is evaluated here.
+
+    `results` is a file that Great Expectations 1.x wrote, or a folder of them, of which the newest counts: an absolute path, or one that
+    starts where the agent does. A result older than `freshness` is what `stale` says. Failed expectations that are only warnings warn;
+    expectations that raised could not see, and are an error unless another failed.
+    """
+    result = _expectations.read(_expectations.newest(Path(results)))
+    found, age = result.expectations, now - result.at
+    failed = [one for one in found if not one.success and not one.raised]
+    raised = [one for one in found if one.raised]
+    reading = Reading(len(failed), 0, n=len(found), unit="expectations")
+    if age > freshness:
+        say = fail if stale == "fail" else nodata
+        return say(f"the newest result is {spell(age)} old (limit {spell(freshness)}); see why the checkpoint does not run", reading)
+    data = {"expectations.json": _expectations.written(result, [*failed, *raised])}
+    blind = f"; {several(len(raised), 'expectation')} raised: {', '.join(one.name for one in raised[:3])}" if raised else ""
+    if failed:
+        told = "; ".join(one.told for one in failed[:3]) + (f"; and {len(failed) - 3} more" if len(failed) > 3 else "")
+        say = warn if all(one.severity in ("warning", "info") for one in failed) else fail
+        return say(
+            f"{len(failed)} of {several(len(found), 'expectation')} failed: {told}{blind}",
+            reading,
+            parts={one.name: one.reading for one in failed},
+            data=data,
+        )
+    if raised:
+        return error(f"none of {several(len(found), 'expectation')} failed{blind}", reading, data=data)
+    return (
+        ok(f"all of {several(len(found), 'expectation')} passed, {spell(age)} ago", reading)
+        if found
+        else nodata("no expectation was evaluated", reading)
+    )
 
 
 @check(pillar="data", asks="Are the agent's own probes kept out of the data?", cause="data")
@@ -231,9 +193,9 @@ def probe_leak(live: Columns, window: Window, *, flag: str | None = None) -> Ver
     parts = {column: Reading(count, 0, n=n, unit="rows") for column, count in found.items()}
     reading = Reading(leaked, 0, n=n, unit="rows")
     if not leaked:
-        return ok(f"no probe among {_several(n, 'row')}", reading, parts=parts)
+        return ok(f"no probe among {several(n, 'row')}", reading, parts=parts)
     lines = ", ".join(_line(column, column == name) for column, count in found.items() if count)
-    return fail(f"{_several(leaked, 'probe')} among {_several(n, 'row')}; add to live: exclude: [{lines}]", reading, parts=parts)
+    return fail(f"{several(leaked, 'probe')} among {several(n, 'row')}; add to live: exclude: [{lines}]", reading, parts=parts)
 
 
 def _by_id(rows: Columns, name: str | None) -> tuple[str, int]:

@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from agent import Locator
+from agent.targets._sql import quoted
 from agent.targets.duckdb import DuckDb
 from agent.targets.files import Files
 from agent.targets.sqlite import Sqlite
@@ -58,7 +59,7 @@ def write(folder, form, rows, types=None):
     elif form == "sqlite":
         words = {"int64": "INTEGER", "double": "REAL", "string": "TEXT", "bool": "BOOLEAN"}
         with sqlite3.connect(folder / "log.sqlite") as con:
-            con.execute(f"CREATE TABLE log ({', '.join(f'{name} {words[str(table[name].type)]}' for name in names)})")
+            con.execute(f"CREATE TABLE log ({', '.join(f'{quoted(name)} {words[str(table[name].type)]}' for name in names)})")
             con.executemany(f"INSERT INTO log VALUES ({', '.join('?' * len(names))})", [tuple(row.values()) for row in rows])
         con.close()
     else:

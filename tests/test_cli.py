@@ -120,6 +120,15 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert "No such command" in wk("frobnicate", code=2)
 
 
+# Contracts of tables; tests/test_contracts.py has the rest
+
+
+def test_a_contract_is_written_from_a_table_and_held_against_it(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("x\n1\n2\n")
+    wk("contract", "infer", "log.csv", "--out", "contract.yaml", folder=tmp_path)
+    assert "2 rows keep the contract" in wk("contract", "check", "log.csv", "--contract", "contract.yaml", folder=tmp_path)
+
+
 # Setting up
 
 

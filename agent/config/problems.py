@@ -87,6 +87,7 @@ _WANTED = {
     "less_than_equal": "must be at most {le}, not {kind}",
     "less_than": "must be less than {lt}, not {kind}",
     "finite_number": "must be a finite number",
+    "unexpected_keyword_argument": "is no key that is known here",
     "literal_error": "must be {expected}, not {kind}",
     "enum": "must be {expected}, not {kind}",
     "too_short": "needs at least {min_length}, and has {actual_length}",

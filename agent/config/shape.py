@@ -208,6 +208,8 @@ class Targets(Shape):
     reference: _Table | None = None
     offline: _Table | None = None
     online: _Target | None = None
+    parents: _Table | None = None
+    inputs: _Table | None = None
     labels: Annotated[LabelsFile, text_as("url")] | None = None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 from agent.config.problems import Given, Path, Problem, shown, spell_path
-from agent.config.text import Node
+from agent.config.text import CONFIGURATION, Node
 from agent.config.text import read as read_trees
 from agent.errors import ConfigError
 from agent.model import Json
@@ -69,9 +69,9 @@ class Source:
             raise ConfigError([*lines[:PROBLEM_LIMIT], f"... and {more:,} more"] if more > 0 else lines)
 
 
-def read(path: FilePath) -> Source:
+def read(path: FilePath, holds: tuple[str, str] = CONFIGURATION) -> Source:
     """The configuration at `path`, a file or a folder of files; ConfigError when it cannot be read as YAML at all."""
-    files = read_trees(path)
+    files = read_trees(path, holds)
     seal = hashlib.sha256()
     for name, text, _ in files:
         seal.update(f"{name.name}\0{len(text)}\0".encode())

@@ -43,11 +43,14 @@ class Node:
         return None
 
 
-def read(path: Path) -> list[tuple[Path, bytes, Node]]:
+CONFIGURATION = "a configuration", "services"  # what a file is called, and the key it cannot do without
+
+
+def read(path: Path, holds: tuple[str, str] = CONFIGURATION) -> list[tuple[Path, bytes, Node]]:
     """The file, or every *.yaml and *.yml of the folder in order; ConfigError tells what is wrong with each that cannot be parsed."""
     names = list(_files(path))
     texts = [(name, _text(name)) for name in names]
-    trees = [(name, text, text if isinstance(text, Problem) else compose(str(name), text)) for name, text in texts]
+    trees = [(name, text, text if isinstance(text, Problem) else compose(str(name), text, holds)) for name, text in texts]
     problems = [tree for _, _, tree in trees if isinstance(tree, Problem)]
     if problems:
         raise ConfigError([str(problem) for problem in sorted(problems)])
@@ -96,7 +99,7 @@ def _utf8(path: Path, data: bytes) -> bytes | Problem:
     return data
 
 
-def compose(file: str, data: bytes) -> Node | Problem:
+def compose(file: str, data: bytes, holds: tuple[str, str] = CONFIGURATION) -> Node | Problem:
     """The one document of a file. Events are read one by one, for the library's own composer overflows the stack on deep nesting."""
     loader: Any = None
     try:
@@ -113,10 +116,10 @@ def compose(file: str, data: bytes) -> Node | Problem:
         if loader is not None:
             loader.dispose()
     if node is None or (node.kind == "scalar" and not node.text):
-        return Problem(file, 1, 1, "", "is empty; a configuration has at least `services:`")
+        return Problem(file, 1, 1, "", f"is empty; {holds[0]} has at least `{holds[1]}:`")
     if node.kind != "mapping":
         what = "a list" if node.kind == "list" else "a single value"
-        return Problem(file, node.line, node.column, "", f"is {what}; a configuration is a mapping with `services:`")
+        return Problem(file, node.line, node.column, "", f"is {what}; {holds[0]} is a mapping with `{holds[1]}:`")
     return node
 
 

@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from agent import plugins
-from agent.errors import PluginError
+from agent.errors import ConfigError, PluginError
 from agent.model import Locator
 
-TABLES = ("live", "labels", "reference", "offline")  # four roles, one kind of adapter
+TABLES = ("live", "labels", "reference", "offline", "parents", "inputs")  # many roles, one kind of adapter
+SUFFIXES = {
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    ".csv": "csv",
+    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "sqlite"),
+    **dict.fromkeys((".duckdb", ".ddb"), "duckdb"),
+}
+
+
+def at(text: str) -> Locator:
+    """A table as people name it: a URL, or the plain path of a file, a folder or a pattern, whose suffix says what it holds.
+
+    Relative paths start where the command does. ConfigError where neither a scheme nor a suffix tells.
+    """
+    scheme = text.partition(":")[0].partition("+")[0].lower()
+    if "://" in text or f"table:{scheme}" in plugins.listing("adapter"):
+        return Locator("", "live", text)
+    for name in _names(text):
+        if (found := SUFFIXES.get(Path(name).suffix.lower())) is not None:
+            return Locator("", "live", f"{found}:{text}")
+    raise ConfigError(f"{text}: no scheme and no suffix says what this table is; write a URL such as parquet:{text}, or name {', '.join(SUFFIXES)}")
+
+
+def _names(text: str) -> Iterator[str]:
+    """What may carry the suffix: the path, with its `?table=` or without, or the files in the folder."""
+    yield text.partition("?")[0]
+    if Path(text).is_dir():
+        yield from sorted(str(path) for path in Path(text).iterdir())
 
 
 def connect(at: Locator) -> Any:

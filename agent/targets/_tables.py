@@ -6,7 +6,7 @@ rows written as Parquet, CSV, SQLite or DuckDB give the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
@@ -119,6 +119,13 @@ class Rows:
             return None
         return _tally.grouped(ask, counted(ask.column, self._stored()[ask.column].kind, self._where(), ask.top))
 
+    def chunks(self, names: Sequence[str], spelled: Container[str] = ()) -> Iterator[Mapping[str, Any]]:
+        """Several columns side by side, chunk by chunk, each as `column` gives it: the same place in each is the same row.
+
+        Stored columns in `spelled` come as text instead, so that whole numbers beyond 2^53 stay apart.
+        """
+        return self._presented(names, spelled)
+
     def column(self, name: str) -> Iterator[Any]:
         """One column, chunk by chunk: float64 with NaN for null (number, integer, time in POSIX seconds), else objects with None."""
         if name in self._features.places:
@@ -199,12 +206,13 @@ class Rows:
                 self._rough = exactly_utc(quoted(name), start, end) if next(iter(odd), None) is None else self._rough
         return self._rough
 
-    def _chunks(self, names: Sequence[str], exact: bool = False) -> Iterator[dict[str, Any]]:
+    def _chunks(self, names: Sequence[str], exact: bool = False, spelled: Container[str] = ()) -> Iterator[dict[str, Any]]:
         """Stored columns under the condition, cut exactly to the window; AT holds each row's event time where it is needed."""
         columns = self._stored()
         time = self._time["column"] if "time" in self._options and (self._span or exact) else None
         wanted = list(dict.fromkeys([*names, *([time] if time else [])]))
-        for chunk in self._source.scan({name: columns[name].kind for name in wanted}, self._where(), exact):
+        kinds: dict[str, Kind] = {name: "text" if name in spelled and name != time else columns[name].kind for name in wanted}
+        for chunk in self._source.scan(kinds, self._where(), exact):
             yield self._cut(dict(chunk), time, columns)
 
     def _cut(self, chunk: dict[str, Any], time: str | None, columns: Mapping[str, Stored]) -> dict[str, Any]:
@@ -217,10 +225,10 @@ class Rows:
         inside = (chunk[AT] >= start) & (chunk[AT] < end) & (chunk[AT] != NEVER)
         return chunk if inside.all() else {name: values[inside] for name, values in chunk.items()}
 
-    def _presented(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def _presented(self, names: Sequence[str], spelled: Container[str] = ()) -> Iterator[dict[str, Any]]:
         """Chunks of stored and virtual columns alike, as `column` promises them."""
         self._known(names)
-        for chunk in self._chunks(self._behind(names)):
+        for chunk in self._chunks(self._behind(names), spelled=spelled):
             shown = {name: self._as_column(name, chunk) for name in names if self._is_stored(name)}
             yield shown | self._features.parsed(chunk.get(self._features.json), [name for name in names if name not in shown])
 

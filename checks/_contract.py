@@ -1,0 +1,96 @@
+"""The rows of a contract, judged in one pass, and the evidence: which rule is broken, by how many rows, and by which as far as that may be told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agent import Columns, Json, Kind, Reading, to_json
+from checks._keys import ROWS
+from checks._promises import IDS, Chunk, Promise, against, fits, measure, once, promises
+from checks._rules import Broken, Pair, Rule, gone
+
+
+@dataclass
+class Judged:
+    """What one pass over the rows found."""
+
+    rows: int
+    broken: list[Broken]
+    unjudged: list[str]
+
+
+def judged(
+    rows: Columns,
+    kinds: Mapping[str, Kind],
+    rules: Mapping[str, Rule],
+    pairs: Sequence[Pair],
+    unique: Sequence[Sequence[str]],
+    parents: Columns | None,
+    room: int | None = None,
+) -> Judged:
+    """Every rule over these rows, which are read once. A rule's column must be among `kinds`; those of pairs and sets need not be.
+
+    `room` is how many keys are kept for each rule of uniqueness."""
+    room = ROWS if room is None else room
+    several: list[Pair | Sequence[str]] = [*pairs, *unique]
+    known, missing = _between(several, kinds, room)
+    asked = [*(one for name, rule in rules.items() for one in promises(name, rule, kinds[name], parents, room)), *known]
+    flipped = [_empty(name) for name, rule in rules.items() if not fits(kinds[name], rule.wants)]
+    named = found if isinstance(found := rows.declared.get("id"), str) and found in kinds else None
+    together = [name for one in several for name in _names(one) if name in kinds]
+    keys = {named, *(name for name, rule in rules.items() if rule.unique or rule.parent), *together}
+    wanted = list(dict.fromkeys([*rules, *together, *([named] if named else [])])) or [next(iter(kinds))]
+    n = 0
+    for columns in rows.chunks(wanted, {name for name in keys if name and kinds.get(name) == "integer"}):
+        chunk = Chunk(columns)
+        n += chunk.rows
+        for promise in (*asked, *flipped):
+            promise.look(chunk, named)
+    broken = [*missing, *(one for promise in asked for one in promise.broken(n))]
+    broken += [_flipped(one.name, kinds[one.name], rules[one.name].wants, n) for one in flipped if one.hits < n]
+    return Judged(n, broken, [why for promise in asked if (why := promise.unjudged())])
+
+
+def _empty(name: str) -> Promise:
+    return Promise(name, "", lambda chunk: chunk.nulls(name))
+
+
+def _flipped(name: str, kind: Kind, wanted: Kind | None, n: int) -> Broken:
+    return Broken(f"{name}.type", f"{name} holds {kind}, not {wanted}", Reading(None, n=n), 2.0)
+
+
+# Several columns
+
+
+def _names(one: Pair | Sequence[str]) -> Sequence[str]:
+    return (one.column, one.other) if isinstance(one, Pair) else one
+
+
+def _between(asked: Sequence[Pair | Sequence[str]], kinds: Mapping[str, Kind], room: int) -> tuple[list[Promise], list[Broken]]:
+    promises, broken = [], []
+    for one in asked:
+        name = f"{one.column}.{one.how}.{one.other}" if isinstance(one, Pair) else f"{'+'.join(one)}.unique"
+        missing = [column for column in _names(one) if column not in kinds]
+        if missing:
+            broken.append(gone(name, f"{name} needs column {' and '.join(missing)}, which is missing"))
+        elif not isinstance(one, Pair):
+            promises.append(once(one, room))
+        elif (left := measure(kinds[one.column])) != (right := measure(kinds[one.other])) or not left:
+            broken.append(
+                Broken(name, f"{one.column} holds {left or kinds[one.column]}, {one.other} {right or kinds[one.other]}: no order", Reading(None), 2.0)
+            )
+        else:
+            promises.append(Promise(name, f"{one.column} is not {one.how.replace('_', ' ')} {one.other} in", against(one, left), one.outside))
+    return promises, broken
+
+
+# Evidence
+
+
+def written(n: int, columns: int, broken: Sequence[Broken], unjudged: Sequence[str], named: bool) -> bytes:
+    """contract.json: every broken rule with its numbers, how many rows and the hashed ids of the first of them; no value of any row."""
+    told: list[Json] = [{"rule": one.name, "why": one.why, **to_json(one.reading), "rows": one.rows, "ids": list(one.ids)} for one in broken]
+    how = f"sha256 of the id, first 12 hex digits, at most {IDS} a rule" if named else "the table declares no id, so that no row can be named"
+    return json.dumps({"rows": n, "columns": columns, "broken": told, "not_judged": list(unjudged), "ids": how}, indent=1).encode()
