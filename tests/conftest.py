@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.cluster import Cluster
 
 HOUSE = Path(__file__).resolve().parent.parent
 PROGRAMS = {  # service -> (names its program goes by, how to get it)
@@ -15,6 +18,9 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "apt install chromium"),
     "faketime": (("faketime",), "apt install faketime"),
     "mlserver": (("mlserver",), "make peers"),
+    "postgres": (("initdb",), "apt install postgresql"),
+    "spark": (("spark-submit",), "make peers"),
+    "java": (("java",), "apt install openjdk-17-jre-headless"),
 }
 
 
@@ -27,7 +33,8 @@ def peers() -> Path:
 def need(service: str) -> Path:
     """The program of a real service. Not installed: skips with the line that installs it, or fails where CI is set."""
     names, remedy = PROGRAMS[service]
-    places = os.pathsep.join([str(peers() / service / "bin"), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)  # Debian keeps what belongs to one version off the PATH
+    places = os.pathsep.join([str(peers() / service / "bin"), *versions, os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     found = next((program for name in names if (program := shutil.which(name, path=places))), None)
     if found:
         return Path(found)
@@ -59,3 +66,13 @@ def chromium() -> Path:
 def mlserver() -> Path:
     """The `mlserver` program, in its own virtual environment: `mlserver.parent / "python"` can import it."""
     return need("mlserver")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A private PostgreSQL with a database of its own."""
+    cluster = Cluster(need("postgres").parent)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()

@@ -13,11 +13,15 @@ import pyarrow.parquet
 from agent import Locator
 from agent.targets.duckdb import DuckDb
 from agent.targets.files import Files
+from agent.targets.postgres import Postgres
 from agent.targets.sqlite import Sqlite
+from tests.cluster import Cluster
 
 START = datetime(2026, 3, 29, tzinfo=UTC)
-FORMATS = ("parquet", "csv", "jsonl", "sqlite", "duckdb")
-ADAPTERS = {"parquet": Files, "csv": Files, "jsonl": Files, "sqlite": Sqlite, "duckdb": DuckDb}
+FILES = ("parquet", "csv", "jsonl", "sqlite", "duckdb")
+FORMATS = (*FILES, "postgresql")
+ADAPTERS = {"parquet": Files, "csv": Files, "jsonl": Files, "sqlite": Sqlite, "duckdb": DuckDb, "postgresql": Postgres}
+CLUSTER: list[Cluster] = []  # the PostgreSQL that `write` writes to, once a fixture has started it
 LOG = {
     "time": {"column": "at", "tz": "UTC"},
     "id": "request_id",
@@ -47,6 +51,8 @@ def log_rows(count=40):
 def write(folder, form, rows, types=None):
     """The rows as a file of that format; the URL that names it."""
     names = list(rows[0])
+    if form == "postgresql":
+        return in_postgres(rows, types or {})
     (folder / f"log.{form}").unlink(missing_ok=True)
     table = pa.table({name: pa.array([row[name] for row in rows], (types or {}).get(name)) for name in names})
     if form == "parquet":
@@ -66,6 +72,14 @@ def write(folder, form, rows, types=None):
             con.register("rows", table)
             con.execute("CREATE TABLE log AS SELECT * FROM rows")
     return f"{form}:log.{form}"
+
+
+def in_postgres(rows, types):
+    """As COPY takes them; a column is what its values are."""
+    table = pa.table({name: pa.array([row[name] for row in rows], types.get(name)) for name in rows[0]})
+    words = {"int64": "bigint", "double": "double precision", "string": "text", "bool": "boolean"}
+    kinds = {name: words.get(str(table[name].type)) or f"timestamp{'tz' if 'tz=' in str(table[name].type) else ''}" for name in table.column_names}
+    return CLUSTER[0].load("log", kinds, [tuple(row.values()) for row in rows])
 
 
 def opened(folder, url, options=None):

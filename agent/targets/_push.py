@@ -15,7 +15,7 @@ from agent.errors import DataError
 from agent.targets import _counts, _edges
 from agent.targets._counts import Value
 from agent.targets._dialect import Dialect
-from agent.targets._sql import Stored, excluded_values, is_iso_text, reach
+from agent.targets._sql import Stored, exactly_utc, excluded_values, is_iso_text, reach
 from agent.targets._times import FAR, UNITS, zone_of
 from agent.targets._unfold import Features
 
@@ -96,9 +96,16 @@ class Push:
         if stored.kind == "time":
             return self._among_times(name, stored), ""
         if is_iso_text(stored.kind, self._time):
-            early, late = map(self._say.string, reach(*self._span))
-            return f"{name}{self._say.binary} >= {early} AND {name}{self._say.binary} <= {late}", f"time column '{column}' holds text"
+            return self._around_text(f"{name}{self._say.binary}"), f"time column '{column}' holds text"
         return "1 = 1", f"time column '{column}' holds {stored.kind}, and its unit is {unit}"
+
+    def _around_text(self, name: str) -> str:
+        """As far around as zones reach, by the order of text; and to the second where the text says that it is UTC."""
+        assert self._span
+        wide, tight = (map(self._say.string, edges) for edges in (reach(*self._span), exactly_utc(name, *self._span)[1]))
+        (early, late), (first, last) = wide, tight
+        utc = " OR ".join(f"{name} LIKE '____-__-__T__:__:%{zone}'" for zone in ("Z", "+00:00"))
+        return f"{name} >= {early} AND {name} <= {late} AND ({name} >= {first} AND {name} <= {last} OR NOT ({utc}))"
 
     def _among_epochs(self, name: str, stored: Stored, unit: str) -> str:
         assert self._span
