@@ -4,6 +4,7 @@ import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
+import deltalake
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from agent import Locator
+from agent.targets.delta import Delta
 from agent.targets.duckdb import DuckDb
 from agent.targets.files import Files
 from agent.targets.postgres import Postgres
@@ -19,8 +21,8 @@ from tests.cluster import Cluster
 
 START = datetime(2026, 3, 29, tzinfo=UTC)
 FILES = ("parquet", "csv", "jsonl", "sqlite", "duckdb")
-FORMATS = (*FILES, "postgresql")
-ADAPTERS = {"parquet": Files, "csv": Files, "jsonl": Files, "sqlite": Sqlite, "duckdb": DuckDb, "postgresql": Postgres}
+FORMATS = (*FILES, "delta", "postgresql")
+ADAPTERS = {"parquet": Files, "csv": Files, "jsonl": Files, "sqlite": Sqlite, "duckdb": DuckDb, "postgresql": Postgres, "delta": Delta}
 CLUSTER: list[Cluster] = []  # the PostgreSQL that `write` writes to, once a fixture has started it
 LOG = {
     "time": {"column": "at", "tz": "UTC"},
@@ -53,9 +55,12 @@ def write(folder, form, rows, types=None):
     names = list(rows[0])
     if form == "postgresql":
         return in_postgres(rows, types or {})
-    (folder / f"log.{form}").unlink(missing_ok=True)
+    if form != "delta":
+        (folder / f"log.{form}").unlink(missing_ok=True)
     table = pa.table({name: pa.array([row[name] for row in rows], (types or {}).get(name)) for name in names})
-    if form == "parquet":
+    if form == "delta":
+        deltalake.write_deltalake(folder / "log.delta", table, mode="overwrite", schema_mode="overwrite")
+    elif form == "parquet":
         pyarrow.parquet.write_table(table, folder / "log.parquet")
     elif form == "csv":
         pyarrow.csv.write_csv(table, folder / "log.csv")

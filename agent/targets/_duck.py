@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -97,7 +98,8 @@ class CountingDuck(DuckSource):
 
 def _said(problem: Exception) -> str:
     """The first lines of DuckDB's words, without the row it quotes: rows are no business of a log."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip() and not line.startswith(("Original Line", "LINE "))]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(problem))
+    lines = [line.strip() for line in plain.splitlines() if line.strip() and not line.startswith(("Original Line", "LINE "))]
     return "; ".join(lines[:2])[:400]
 
 
