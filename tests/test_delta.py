@@ -80,15 +80,7 @@ def test_deletion_vectors_are_refused_not_read_past(tmp_path):
     size = (tmp_path / "v" / "f.parquet").stat().st_size
     lines = [
         {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}},
-        {
-            "metaData": {
-                "id": "1",
-                "format": {"provider": "parquet", "options": {}},
-                "schemaString": shape,
-                "partitionColumns": [],
-                "configuration": {},
-            }
-        },
+        {"metaData": {"id": "1", "format": {"provider": "parquet", "options": {}}, "schemaString": shape, **bare}},
         {"add": {"path": "f.parquet", "partitionValues": {}, "size": size, "modificationTime": 1, "dataChange": True, "deletionVector": vector}},
     ]
     (tmp_path / "v" / "_delta_log" / f"{0:020}.json").write_text("\n".join(map(json.dumps, lines)))

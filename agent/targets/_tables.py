@@ -75,7 +75,9 @@ class Rows:
         _times.micros(start), _times.micros(end)  # refuses naive times
         if self._span:
             start, end = max(start, self._span[0]), min(end, self._span[1])
-        return Rows(self._source, self._options, (start.astimezone(UTC), end.astimezone(UTC)))
+        window = object.__new__(type(self))
+        Rows.__init__(window, self._source, self._options, (start.astimezone(UTC), end.astimezone(UTC)))
+        return window
 
     def kinds(self) -> Mapping[str, Kind]:
         """Column name -> kind. The declared time is a `time` whatever holds it; JSON features follow as numbers, and `<json>.length`."""
@@ -154,7 +156,8 @@ class Rows:
             for what, name in self._leaned_on():
                 if name not in self._all:
                     self._missing(name, self._all, what)
-            self._columns = self._source.stored(self._where()) if self._span else self._all
+            typed = isinstance(self._source, Counts)  # such an engine types columns, not the values of a window
+            self._columns = self._source.stored(self._where()) if self._span and not typed else self._all
         return self._columns
 
     def _leaned_on(self) -> Iterator[tuple[str, str]]:
