@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.cluster import Cluster
 
 HOUSE = Path(__file__).resolve().parent.parent
 PROGRAMS = {  # service -> (names its program goes by, how to get it)
@@ -17,6 +20,9 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "mlserver": (("mlserver",), "make peers"),
     "feast": (("feast",), "make peers"),
     "redis": (("redis-server",), "apt install redis-server"),
+    "postgres": (("initdb",), "apt install postgresql"),
+    "spark": (("spark-submit",), "make peers"),
+    "java": (("java",), "apt install openjdk-17-jre-headless"),
 }
 
 
@@ -29,7 +35,8 @@ def peers() -> Path:
 def need(service: str) -> Path:
     """The program of a real service. Not installed: skips with the line that installs it, or fails where CI is set."""
     names, remedy = PROGRAMS[service]
-    places = os.pathsep.join([str(peers() / service / "bin"), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)  # Debian keeps what belongs to one version off the PATH
+    places = os.pathsep.join([str(peers() / service / "bin"), *versions, os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     found = next((program for name in names if (program := shutil.which(name, path=places))), None)
     if found:
         return Path(found)
@@ -67,3 +74,12 @@ def mlserver() -> Path:
 def feast() -> Path:
     """The `feast` program, in its own virtual environment: `feast.parent / "python"` can import it."""
     return need("feast")
+
+
+def postgres() -> Iterator[Cluster]:
+    """A private PostgreSQL with a database of its own."""
+    cluster = Cluster(need("postgres").parent)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
+import deltalake
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -12,13 +13,18 @@ import pyarrow.parquet
 
 from agent import Locator
 from agent.targets._sql import quoted
+from agent.targets.delta import Delta
 from agent.targets.duckdb import DuckDb
 from agent.targets.files import Files
+from agent.targets.postgres import Postgres
 from agent.targets.sqlite import Sqlite
+from tests.cluster import Cluster
 
 START = datetime(2026, 3, 29, tzinfo=UTC)
-FORMATS = ("parquet", "csv", "jsonl", "sqlite", "duckdb")
-ADAPTERS = {"parquet": Files, "csv": Files, "jsonl": Files, "sqlite": Sqlite, "duckdb": DuckDb}
+FILES = ("parquet", "csv", "jsonl", "sqlite", "duckdb")
+FORMATS = (*FILES, "delta", "postgresql")
+ADAPTERS = {"parquet": Files, "csv": Files, "jsonl": Files, "sqlite": Sqlite, "duckdb": DuckDb, "postgresql": Postgres, "delta": Delta}
+CLUSTER: list[Cluster] = []  # the PostgreSQL that `write` writes to, once a fixture has started it
 LOG = {
     "time": {"column": "at", "tz": "UTC"},
     "id": "request_id",
@@ -48,9 +54,14 @@ def log_rows(count=40):
 def write(folder, form, rows, types=None):
     """The rows as a file of that format; the URL that names it."""
     names = list(rows[0])
-    (folder / f"log.{form}").unlink(missing_ok=True)
+    if form == "postgresql":
+        return in_postgres(rows, types or {})
+    if form != "delta":
+        (folder / f"log.{form}").unlink(missing_ok=True)
     table = pa.table({name: pa.array([row[name] for row in rows], (types or {}).get(name)) for name in names})
-    if form == "parquet":
+    if form == "delta":
+        deltalake.write_deltalake(folder / "log.delta", table, mode="overwrite", schema_mode="overwrite")
+    elif form == "parquet":
         pyarrow.parquet.write_table(table, folder / "log.parquet")
     elif form == "csv":
         pyarrow.csv.write_csv(table, folder / "log.csv")
@@ -67,6 +78,14 @@ def write(folder, form, rows, types=None):
             con.register("rows", table)
             con.execute("CREATE TABLE log AS SELECT * FROM rows")
     return f"{form}:log.{form}"
+
+
+def in_postgres(rows, types):
+    """As COPY takes them; a column is what its values are."""
+    table = pa.table({name: pa.array([row[name] for row in rows], types.get(name)) for name in rows[0]})
+    words = {"int64": "bigint", "double": "double precision", "string": "text", "bool": "boolean"}
+    kinds = {name: words.get(str(table[name].type)) or f"timestamp{'tz' if 'tz=' in str(table[name].type) else ''}" for name in table.column_names}
+    return CLUSTER[0].load("log", kinds, [tuple(row.values()) for row in rows])
 
 
 def opened(folder, url, options=None):

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from agent import Ask
 from agent.errors import DataError
 from agent.targets._unfold import Kept
-from tests.logs import FORMATS, LOG, START, column, log_rows, opened, write
+from tests.logs import CLUSTER, FILES, FORMATS, LOG, START, column, log_rows, opened, write
 
 
 @pytest.fixture(params=FORMATS)
 def form(request):
+    if request.param == "postgresql" and not CLUSTER:
+        CLUSTER.append(request.getfixturevalue("postgres"))
     return request.param
 
 
@@ -162,7 +164,7 @@ def test_times_with_offsets_and_without_are_read_in_their_zone(tmp_path, form):
     assert column(table.between(noon + timedelta(seconds=3), noon + timedelta(seconds=5)), "x").tolist() == [3, 4]
 
 
-@pytest.mark.parametrize("form", ["parquet", "duckdb"])
+@pytest.mark.parametrize("form", ["parquet", "duckdb", "delta", "postgresql"], indirect=True)
 @pytest.mark.parametrize(("kind", "tz", "hours"), [("zoned", None, 0), ("naive", "UTC", 0), ("naive", "Europe/Berlin", 2)])
 def test_native_times_are_instants_or_wall_clocks(tmp_path, form, kind, tz, hours):
     noon = datetime(2026, 3, 29, 12, tzinfo=UTC)
@@ -220,11 +222,13 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path, form):
         opened(tmp_path, url, {"time": {"column": "att"}}).kinds()
 
 
+@pytest.mark.parametrize("form", FILES)
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path, form):
     with pytest.raises(DataError, match=r"nowhere"):
         opened(tmp_path, f"{form}:nowhere.{form}").rows()
 
 
+@pytest.mark.parametrize("form", FILES)
 def test_an_empty_file_is_not_an_empty_table(tmp_path, form):
     (tmp_path / f"log.{form}").write_bytes(b"")
     with pytest.raises(DataError, match=r"empty|cannot be read"):
@@ -250,7 +254,7 @@ def test_all_null_columns_are_read_as_null(tmp_path, form):
     assert opened(tmp_path, url, {}).tally([Ask("x")])["x"].nulls == 2
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "sqlite", "duckdb"])
+@pytest.mark.parametrize("form", ["parquet", "csv", "sqlite", "duckdb", "delta", "postgresql"], indirect=True)
 def test_nan_counts_as_null_and_infinity_as_a_value(tmp_path, form):
     rows = [{"x": value} for value in (1.0, math.nan, math.inf, -math.inf, None)]
     tally = opened(tmp_path, write(tmp_path, form, rows), {}).tally([Ask("x", cuts=(0.0,))])["x"]
@@ -263,7 +267,7 @@ def test_huge_integers_are_read(tmp_path, form):
     assert table.head(["x"], 1, newest=False) == [{"x": 2**62 + 1}]
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "duckdb", "sqlite"])
+@pytest.mark.parametrize("form", ["parquet", "csv", "duckdb", "sqlite", "delta", "postgresql"], indirect=True)
 def test_booleans_are_booleans_and_excluded_like_ones(tmp_path, form):
     rows = [{"x": bool(place % 2), "y": float(place)} for place in range(6)]
     url = write(tmp_path, form, rows)

@@ -81,7 +81,9 @@ class Links:
         elif scheme not in schemes:
             said = url if isinstance(url, Given) else scheme
             self.source.complain((*path, "url"), f"no adapter speaks {shown(said)} to a {kind}{near(scheme, schemes)}")
-        elif kind != "table":
+        elif kind == "table":  # what it declares is judged by its shape; its adapter judges the URL
+            self.options(kind, Locator(service, role, str(url), folder=str(self.source.folder)), path)
+        else:
             self.mistyped(target, path)
             self.options(kind, Locator(service, role, str(url), options_of(target), folder=str(self.source.folder)), path)
 
@@ -129,6 +131,7 @@ class Links:
             self.binds(services, name, mapping(watch, "bind"), check, path)
             if check is not None:
                 self.roles(check, name, service, watch, path)
+                self.streams(check, services, name, watch, path)
                 self.disjoint(check, watch, path)
                 self.parameters(check, mapping(watch, "with"), path)
 
@@ -158,6 +161,31 @@ class Links:
             if not optional and role not in bind and role not in mapping(service, "targets"):
                 add = f"add services.{name}.targets.{role} or bind it"
                 self.source.complain((*path, "check"), f"{check.name} needs '{role}'; {add}")
+
+    def streams(self, check: Plugin, services: Mapping[str, Json], name: str, watch: Json, path: Path) -> None:
+        """Who reads columns cannot look at a table whose engine only counts."""
+        for need in check.needs:
+            if need.annotation.split(" ")[0] == "Columns":
+                owner, role, target = self.bound(services, name, mapping(watch, "bind").get(need.name), need.name)
+                scheme = Locator(owner, role, str(target.get("url") if isinstance(target, dict) else target)).scheme
+                if not self.can(scheme, "columns"):
+                    said = f"{owner}.{role} ({scheme}) cannot stream columns, which {check.name} needs; export what it reads to Parquet"
+                    self.source.complain((*path, "check"), said)
+
+    def bound(self, services: Mapping[str, Json], name: str, bound: Json, role: str) -> tuple[str, str, Json]:
+        """Whose target a watch looks at in a role: service, role there, and the target as written."""
+        if isinstance(bound, str) and bound.startswith("@"):
+            name, role = split("", bound)
+            bound = None
+        return name, role, bound if bound is not None else mapping(services.get(name), "targets").get(role)
+
+    def can(self, scheme: str, what: str) -> bool:
+        """What the adapter of a table says it can; what cannot be loaded, or says nothing, is told elsewhere."""
+        plugin = self.known.adapters.get(f"table:{scheme}")
+        try:
+            return plugin is None or what in getattr(plugin.load(), "can", {what})
+        except PluginError:
+            return True
 
     def disjoint(self, check: Plugin, watch: Json, path: Path) -> None:
         """What adds up evidence may count no row twice."""

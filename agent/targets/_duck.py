@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from agent import Kind
 from agent.errors import DataError
+from agent.targets._dialect import DUCKDB
+from agent.targets._push import BeyondError
 from agent.targets._sql import Where, quoted
 from agent.targets._tables import Stored
 from agent.targets._times import NEVER
@@ -36,7 +39,7 @@ class DuckSource:
     def __init__(self, place: str, opened: Callable[[], Any], relation: Callable[[Any], str]) -> None:
         self.place = place
         self._opened = opened
-        self._relation = relation
+        self._made = relation
         self._con: Any = None
         self._from = ""
 
@@ -62,7 +65,7 @@ class DuckSource:
     def stored(self, where: Where | None) -> Mapping[str, Stored]:
         with self._reading() as cursor:
             if where is None:  # a new look: files may have come since the last
-                self._from = self._relation(cursor)
+                self._from = self._made(cursor)
             described = cursor.execute(f"DESCRIBE SELECT * FROM {self._from}").fetchall()  # noqa: S608
         return {name: _stored(kind) for name, kind, *_ in described}
 
@@ -82,9 +85,29 @@ class DuckSource:
             yield from cursor.execute(asked, values).fetchall()
 
 
+class CountingDuck(DuckSource):
+    """A relation that DuckDB reads by column, so that it counts values sooner than they could be handed over. Not for text files: each count would
+    parse them anew."""
+
+    dialect = DUCKDB
+
+    def relation(self) -> str:
+        return self._from
+
+    def ask(self, statements: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+        import duckdb
+
+        with self._reading() as cursor:
+            try:
+                return [cursor.execute(statement).fetchall() for statement in statements]
+            except duckdb.OutOfRangeException as problem:
+                raise BeyondError(f"{self.place}: {_said(problem)}") from problem
+
+
 def _said(problem: Exception) -> str:
     """The first lines of DuckDB's words, without the row it quotes: rows are no business of a log."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip() and not line.startswith(("Original Line", "LINE "))]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(problem))
+    lines = [line.strip() for line in plain.splitlines() if line.strip() and not line.startswith(("Original Line", "LINE "))]
     return "; ".join(lines[:2])[:400]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +14,16 @@ from agent.errors import DataError
 from agent.targets._times import UNITS, micros
 
 Where: TypeAlias = tuple[str, list[Any]]  # a condition and its values
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A column as the engine holds it; `naive` is a native time without a zone, `of` what a list holds."""
+
+    kind: Kind
+    naive: bool = False
+    of: Kind = "other"
+
 
 WEST, EAST = timedelta(hours=12, minutes=1), timedelta(hours=14, minutes=1)  # how far wall clocks stand from UTC
 _DAY = timedelta(days=1)
@@ -50,10 +61,15 @@ def excluded(rule: Mapping[str, Json], kind: Kind, place: str) -> Where:
     if "prefix" in rule:
         text = str(rule["prefix"])
         return f"(substr(CAST({name} AS VARCHAR), 1, {len(text)}) = ?) IS NOT TRUE", [text]
+    values = excluded_values(rule, kind, place)
+    return f"({name} IN ({', '.join('?' * len(values))})) IS NOT TRUE", values
+
+
+def excluded_values(rule: Mapping[str, Json], kind: Kind, place: str) -> list[Any]:
+    """What a rule that names whole values compares its column with."""
     if "equals" not in rule and "in" not in rule:
         raise DataError(f"{place}: exclude of column '{rule['column']}' says neither equals, prefix nor in")
-    values = [_typed(value, kind, rule["column"], place) for value in rule.get("in", [rule.get("equals")])]
-    return f"({name} IN ({', '.join('?' * len(values))})) IS NOT TRUE", values
+    return [_typed(value, kind, rule["column"], place) for value in rule.get("in", [rule.get("equals")])]
 
 
 def _typed(value: Json, kind: Kind, column: str, place: str) -> Any:
@@ -105,8 +121,13 @@ def exactly_utc(quoted: str, start: datetime, end: datetime) -> Where:
 
 
 def _around(quoted: str, start: datetime, end: datetime) -> Where:
+    return f"{quoted} >= ? AND {quoted} <= ?", list(reach(start, end))
+
+
+def reach(start: datetime, end: datetime) -> tuple[str, str]:
+    """Between these, by the order of text, lies every ISO time of [start, end), whatever its zone."""
     early, late = _shift(start.astimezone(UTC), -WEST), _shift(end.astimezone(UTC), EAST)
-    return f"{quoted} >= ? AND {quoted} <= ?", [_second(early, " "), _second(late, "T") + "~"]
+    return _second(early, " "), _second(late, "T") + "~"
 
 
 def _utc(quoted: str) -> str:

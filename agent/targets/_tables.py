@@ -7,7 +7,6 @@ rows written as Parquet, CSV, SQLite or DuckDB give the same answers.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
@@ -15,17 +14,10 @@ from agent import BEGINNING, Ask, Json, Kind, Tally
 from agent.errors import DataError
 from agent.targets import _newest, _tally, _times, _unfold
 from agent.targets._newest import Found
+from agent.targets._push import BeyondError, Counts, Push
+from agent.targets._sql import Stored as Stored
 from agent.targets._sql import Where, exactly_utc, excluded, is_iso_text, nearest, quoted, roughly, strays
 from agent.targets._times import NEVER
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A column as the engine holds it; `naive` is a native time without a zone."""
-
-    kind: Kind
-    naive: bool = False
-
 
 AT = ""  # beside the columns of a chunk: each row's event time in microseconds
 
@@ -83,7 +75,9 @@ class Rows:
         _times.micros(start), _times.micros(end)  # refuses naive times
         if self._span:
             start, end = max(start, self._span[0]), min(end, self._span[1])
-        return Rows(self._source, self._options, (start.astimezone(UTC), end.astimezone(UTC)))
+        window = object.__new__(type(self))
+        Rows.__init__(window, self._source, self._options, (start.astimezone(UTC), end.astimezone(UTC)))
+        return window
 
     def kinds(self) -> Mapping[str, Kind]:
         """Column name -> kind. The declared time is a `time` whatever holds it; JSON features follow as numbers, and `<json>.length`."""
@@ -94,6 +88,8 @@ class Rows:
 
     def rows(self) -> int:
         """How many rows; in a window, how many whose event time is in it."""
+        if (push := self._push()) and not push.inexact:
+            return push.rows()
         if self._span:
             return sum(len(chunk[self._time["column"]]) for chunk in self._chunks([self._time["column"]]))
         any_column = next(iter(self._stored()))
@@ -104,10 +100,17 @@ class Rows:
         names = [ask.column for ask in asks]
         if len(set(names)) < len(names):
             raise ValueError("a tally asks each column once; its answer is by column")
+        self._known(names)
+        pushed = self._pushed(asks)
+        streamed = self._streamed([ask for ask in asks if ask.column not in pushed])
+        return {name: pushed[name] if name in pushed else streamed[name] for name in names}
+
+    def _streamed(self, asks: Sequence[Ask]) -> Mapping[str, Tally]:
+        """Counted here, from the columns."""
         found = {ask.column: _tally.count(ask, self._empty(ask.column)) for ask in asks}
         if len(asks) == 1 and (tally := self._grouped(asks[0])):
             return {asks[0].column: tally}
-        for chunk in self._presented(names):
+        for chunk in self._presented(list(found)) if asks else ():
             for ask in asks:
                 found[ask.column] = _tally.merge(found[ask.column], _tally.count(ask, chunk[ask.column]))
         return {ask.column: _tally.finished(ask, found[ask.column]) for ask in asks}
@@ -125,6 +128,15 @@ class Rows:
         Stored columns in `spelled` come as text instead, so that whole numbers beyond 2^53 stay apart.
         """
         return self._presented(names, spelled)
+
+    def _pushed(self, asks: Sequence[Ask]) -> Mapping[str, Tally]:
+        """Counted by the engine, where it counts and SQL can say it exactly; what is not here is streamed."""
+        push = self._push()
+        there = [ask for ask in asks if not push.reason(ask)] if push else []
+        try:
+            return push.tally(there) if push and there else {}
+        except BeyondError:
+            return {}
 
     def column(self, name: str) -> Iterator[Any]:
         """One column, chunk by chunk: float64 with NaN for null (number, integer, time in POSIX seconds), else objects with None."""
@@ -160,7 +172,8 @@ class Rows:
             for what, name in self._leaned_on():
                 if name not in self._all:
                     self._missing(name, self._all, what)
-            self._columns = self._source.stored(self._where()) if self._narrow else self._all
+            typed = isinstance(self._source, Counts)  # such an engine types columns, not the values of a window
+            self._columns = self._source.stored(self._where()) if self._narrow and not typed else self._all
         return self._columns
 
     @property
@@ -187,7 +200,14 @@ class Rows:
             if name not in kinds:
                 self._missing(name, kinds)
 
+    def _push(self) -> Push | None:
+        """This table's questions in SQL, for an engine that answers such."""
+        self._stored()
+        return Push(self._source, self._all or {}, self._options, self._span) if isinstance(self._source, Counts) else None
+
     def _where(self) -> Where:
+        if isinstance(self._source, Counts):
+            return Push(self._source, self._all or {}, self._options, self._span).where, []
         columns = self._all or {}
         parts: list[Where] = []
         if self._span:

@@ -24,12 +24,17 @@ def micros(at: datetime) -> int:
 def read(values: Any, naive: bool, time: Mapping[str, Any], place: str) -> Any:
     """A chunk of the declared time column as int64 microseconds; null and unreadable times are NEVER."""
     if values.dtype == "int64":  # a native time, read as microseconds of its own clock
-        if naive and not time.get("tz"):
-            raise DataError(f"{place}: time column '{time['column']}' holds times without a zone; say which zone it is in with time.tz")
-        return localise(values, time.get("tz")) if naive else values
+        return localise(values, zone_of(time, place)) if naive else values
     if values.dtype == "float64":
         return _from_epoch(values, time, place)
     return _from_text(values, time, place)
+
+
+def zone_of(time: Mapping[str, Any], place: str) -> str:
+    """The zone that times without one are in; DataError where it is not said."""
+    if not time.get("tz"):
+        raise DataError(f"{place}: time column '{time['column']}' holds times without a zone; say which zone it is in with time.tz")
+    return str(time["tz"])
 
 
 def _from_epoch(values: Any, time: Mapping[str, Any], place: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from agent import Locator, adapter
 from agent.errors import DataError
-from agent.targets._duck import OFFLINE, DuckSource
+from agent.targets._duck import OFFLINE, CountingDuck
 from agent.targets._sql import locate, nearest, quoted
 from agent.targets._tables import Rows
 
@@ -34,4 +34,4 @@ class DuckDb(Rows):
                 raise DataError(f"{place}: {wrong}{nearest(table or '', known)}")
             return quoted(name)
 
-        super().__init__(DuckSource(place, opened, relation), at.options)
+        super().__init__(CountingDuck(place, opened, relation), at.options)

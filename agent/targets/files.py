@@ -9,7 +9,7 @@ from typing import Any
 
 from agent import Json, Locator, adapter
 from agent.errors import DataError
-from agent.targets._duck import OFFLINE, DuckSource
+from agent.targets._duck import OFFLINE, CountingDuck, DuckSource
 from agent.targets._sql import path_of
 from agent.targets._tables import Rows
 
@@ -27,7 +27,8 @@ class Files(Rows):
         def relation(con: Any) -> str:
             return _reader(at.scheme, found(Path(at.folder) / pattern, place, at.scheme), at.options)
 
-        super().__init__(DuckSource(place, _memory, relation), at.options)
+        source = CountingDuck if at.scheme == "parquet" else DuckSource
+        super().__init__(source(place, _memory, relation), at.options)
 
 
 def _memory() -> Any:
