@@ -33,7 +33,7 @@ class Watched:
     settle: timedelta
 
     @classmethod
-    def of(cls, service: ServiceConfig, watch: WatchConfig, check: plugins.Plugin) -> Watched:
+    def of(cls, service: ServiceConfig, watch: WatchConfig, check: plugins.Plugin, adapters: Mapping[str, plugins.Plugin]) -> Watched:
         words = frozenset(need.name for need in check.needs)
         locators = {role: at for role, at in {**service.targets, **watch.bind}.items() if role in words}
         exact = bool(check.promises.get("exact") or check.sequential) and watch.confirm.bad is None
@@ -42,12 +42,19 @@ class Watched:
         rule = digest({"check": watch.check, "with": to_json(watch.parameters), "bound": bound})[:16]
         settle = max((_settle(at) for at in locators.values()), default=timedelta())
         cause = str(check.promises.get("cause", ""))
-        return cls(watch.key, service, watch, words, check.heavy, cause, watch.severity, rules, locators, rule, settle)
+        heavy = check.heavy or any(_heavy(at, adapters) for at in locators.values())
+        return cls(watch.key, service, watch, words, heavy, cause, watch.severity, rules, locators, rule, settle)
 
     def window(self, due_at: datetime) -> Window:
         """The event time a look judges: it ends `settle` before the look is due, so that late rows have had their time."""
         end = due_at - self.settle
         return Window(end - self.watch.window, end)
+
+
+def _heavy(at: Locator, adapters: Mapping[str, plugins.Plugin]) -> bool:
+    """Whether its adapter computes here, as a query of a local database does."""
+    found = adapters.get(f"{at.role}:{at.scheme}")
+    return found is not None and found.heavy
 
 
 def _settle(at: Locator) -> timedelta:
@@ -75,9 +82,9 @@ class World:
 
     def use(self, config: Config) -> None:
         """Watch what this configuration says."""
-        checks = plugins.listing("check")
+        checks, adapters = plugins.listing("check"), plugins.listing("adapter")
         self.config = config
-        self.watched = {w.key: w for service, watch in config.watches() for w in (Watched.of(service, watch, checks[watch.check]),)}
+        self.watched = {w.key: w for service, watch in config.watches() for w in (Watched.of(service, watch, checks[watch.check], adapters),)}
 
     def find(self, key: str) -> Watched:
         """The watch named "service/watch"; PluginError suggests the nearest."""

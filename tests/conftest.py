@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 HOUSE = Path(__file__).resolve().parent.parent
 PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "nginx": (("nginx",), "apt install nginx-light"),
+    "prometheus": (("prometheus",), "apt install prometheus"),
     "promtool": (("promtool",), "apt install prometheus"),
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "apt install chromium"),
     "faketime": (("faketime",), "apt install faketime"),
@@ -59,3 +62,12 @@ def chromium() -> Path:
 def mlserver() -> Path:
     """The `mlserver` program, in its own virtual environment: `mlserver.parent / "python"` can import it."""
     return need("mlserver")
+
+
+@pytest.fixture(scope="session")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real Prometheus that has scraped a real exporter; see tests/prometheus.py."""
+    from tests.prometheus import monitored
+
+    with monitored(need("prometheus"), tmp_path_factory.mktemp("prometheus")) as found:
+        yield found
