@@ -83,7 +83,12 @@ def test_every_series_is_a_part_and_the_worst_is_the_reading():
     verdict = judged(Held(0.1, 0.5, 0.9, math.nan), at_most=0.4, unit="s")
     assert verdict.status == "fail"
     assert (verdict.reading.observed, verdict.reading.limit, verdict.reading.n, verdict.reading.unit) == (0.9, 0.4, 3, "s")
-    assert [(name, part.observed) for name, part in verdict.parts.items()] == [("slice=2", 0.9), ("slice=1", 0.5), ("slice=0", 0.1), ("slice=3", None)]
+    assert [(name, part.observed) for name, part in verdict.parts.items()] == [
+        ("slice=2", 0.9),
+        ("slice=1", 0.5),
+        ("slice=0", 0.1),
+        ("slice=3", None),
+    ]
     assert verdict.reason == "2 of 3 series beyond the limit: slice=2 0.9 s (at most 0.4); slice=1 0.5 s (at most 0.4); no number: slice=3 is nan"
 
 
@@ -308,7 +313,7 @@ def test_warnings_of_the_server_are_kept(speaker):
 
 @pytest.mark.parametrize("options", [{"interval": "soon"}, {"interval": [1]}, {"upp": "up"}])
 def test_options_that_could_not_work_are_refused_before_anything_is_sent(options):
-    with pytest.raises(ConfigError, match="fraud.metrics"):
+    with pytest.raises(ConfigError, match=r"fraud\.metrics"):
         connect(Locator("fraud", "metrics", "prometheus+http://127.0.0.1:9", options))
 
 
