@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent import plugins
 from agent.config import Config
 from agent.credential import shown
 from agent.errors import CannotError, DeniedError, TargetError, TrustError, UnreachableError, WatchkeeperError
-from agent.model import Json, Locator
+from agent.model import UTC, Json, Locator, Window
 from agent.targets import TABLES, connect
 from agent.wire import deadline
 
@@ -50,6 +51,13 @@ def _asked(role: str, adapter: Any) -> str:
         return f"{len(adapter.versions())} versions{can}"
     if role in TABLES:
         return f"{len(adapter.kinds())} columns"
+    if role == "metrics":
+        now = datetime.now(UTC)
+        adapter.query(adapter.smallest, Window(now - timedelta(minutes=1), now))
+        return f"answers queries{can}"
+    if role == "report":
+        newest = adapter.newest()
+        return f"newest is {newest.name}, written {newest.written_at:%Y-%m-%d %H:%M} UTC" if newest else "no report yet"
     return f"connected, and not asked anything: no question is known for the role {role}"
 
 

@@ -128,13 +128,14 @@ def _word(problem: WatchkeeperError) -> str:
 def control(world: World, w: Watched) -> str:
     """A sentence saying which control look succeeded just now; empty when none did.
 
-    In turn: the configured control URL, the router, the last known good version's own endpoint, a good look at another service within the interval.
+    In turn: the configured control URL, the router, the metrics store that scrapes the service and others, the last known good version's own
+    endpoint, a good look at another service within the interval.
     """
     with deadline(min(timedelta(seconds=2), w.watch.within)):
         for where, succeeds in _controls(world, w):
             try:
-                if succeeds():
-                    return f"{where} answered"
+                if said := succeeds():
+                    return said if isinstance(said, str) else f"{where} answered"
             except WatchkeeperError:
                 continue
     recent = world.clock() - w.watch.every
@@ -145,12 +146,14 @@ def control(world: World, w: Watched) -> str:
     return ""
 
 
-def _controls(world: World, w: Watched) -> Iterator[tuple[str, Callable[[], bool]]]:
+def _controls(world: World, w: Watched) -> Iterator[tuple[str, Callable[[], bool | str]]]:
     service = w.service
     if service.control is not None:
         yield f"the control URL {service.control}", lambda: _answers(Locator(service.name, "control", str(service.control)))
     if "router" in service.targets:
         yield "the router", lambda: _routes(world, service.targets["router"])
+    if "metrics" in service.targets:
+        yield "the metrics store", lambda: _sighted(world, service.targets["metrics"])
     if "server" in service.targets:
         yield "the last known good version", lambda: _good_answers(world, service.name, service.targets["server"])
 
@@ -166,6 +169,11 @@ def _answers(at: Locator) -> bool:
 def _routes(world: World, at: Locator) -> bool:
     with world.connections(at) as router:
         return bool(router.served())
+
+
+def _sighted(world: World, at: Locator) -> str:
+    with world.connections(at) as metrics:
+        return str(metrics.sighted()) if "control" in metrics.can else ""
 
 
 def _good_answers(world: World, service: str, at: Locator) -> bool:

@@ -269,6 +269,59 @@ class OnlineStore(Protocol):
         ...
 
 
+# What a metrics store offers (numbers somebody else measured: users' latency, error shares, orders a minute)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series' value at the end of a window: its labels, and the number as the store gave it, NaN and the infinities too."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What a query came to: one Sample a series, none when nothing matched; `warnings` are the store's own doubts about it."""
+
+    series: tuple[Sample, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Metrics(Protocol):
+    """Where numbers are kept that somebody else measures. Each method may raise a TargetError or DataError, and waits no longer than its deadline."""
+
+    can: frozenset[str]  # of: "control" (it was told how to see that the world is seen)
+    smallest: str  # the smallest query there is, which shows that it answers
+
+    def query(self, text: str, window: Window) -> Samples:
+        """The query's value at the end of the window, in the store's own language; it may refer to the window (docs/targets.md says how)."""
+        ...
+
+    def sighted(self) -> str:
+        """A sentence saying what shows that this store sees the world right now; empty when nothing does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A report that another tool wrote: its name, its JSON, and when it was written."""
+
+    name: str
+    body: Json
+    written_at: datetime
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """Where another tool leaves its reports."""
+
+    def newest(self) -> Document | None:
+        """The newest report; None when there is none yet. A file cut short, too large or no JSON is a DataError."""
+        ...
+
+
 # Tables (agent/targets/files.py and others; the annotation on a check's parameter says which of the two it needs)
 
 Kind: TypeAlias = Literal["number", "integer", "text", "boolean", "time", "bytes", "list", "other"]

@@ -30,7 +30,7 @@ def check(
     """Mark a function as a check.
 
     `pillar` is data, training, deployment, monitoring or learning; `asks` the question it answers; `cause` what its fail points at
-    (answers, errors, latency, data, drift, owner), which is what chooses a runbook; `exact` that a second look may confirm it at once
+    (answers, errors, latency, data, drift, business, owner), which is what chooses a runbook; `exact` that a second look may confirm it at once
     (statistics wait for k of n intervals instead); `severity` page, or ticket where a fail can wait for the morning; `answers` the
     audit items it is evidence for.
     """
@@ -42,9 +42,12 @@ def runbook(*, asks: str, cures: Sequence[str] = ()) -> Callable[[Made], Made]:
     return _mark("runbook", asks=asks, cures=tuple(cures))
 
 
-def adapter(*, role: str, schemes: Sequence[str]) -> Callable[[Made], Made]:
-    """Mark a class that speaks to one kind of target: built from a Locator, it offers what its `role` asks for."""
-    return _mark("adapter", role=role, schemes=tuple(schemes))
+def adapter(*, role: str, schemes: Sequence[str], heavy: bool = False) -> Callable[[Made], Made]:
+    """Mark a class that speaks to one kind of target: built from a Locator, it offers what its `role` asks for.
+
+    `heavy`: it computes here rather than waits for somebody else, so that whatever uses it runs in a worker and is killed at its deadline.
+    """
+    return _mark("adapter", role=role, schemes=tuple(schemes), heavy=heavy)
 
 
 def _mark(kind: Kind, **promises: Any) -> Callable[[Made], Made]:
@@ -108,8 +111,8 @@ class Plugin:
 
     @property
     def heavy(self) -> bool:
-        """Whether it reads tables or model files, and so runs in a worker."""
-        return any(need.annotation.split(" ")[0] in ("Table", "Columns", "Artefact") for need in self.needs)
+        """Whether it reads tables or model files, or says so itself, and so runs in a worker."""
+        return bool(self.promises.get("heavy")) or any(need.annotation.split(" ")[0] in ("Table", "Columns", "Artefact") for need in self.needs)
 
     @property
     def sequential(self) -> bool:

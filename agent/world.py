@@ -17,6 +17,14 @@ from agent.workers import Pool
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """The plugins a watch is made of."""
+
+    checks: Mapping[str, plugins.Plugin]
+    adapters: Mapping[str, plugins.Plugin]
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """A watch of the configuration with everything about it that does not change from look to look."""
 
@@ -34,7 +42,8 @@ class Watched:
     baseline: Baseline | None = None  # what is pinned as its yardstick, where its check asks for one
 
     @classmethod
-    def of(cls, service: ServiceConfig, watch: WatchConfig, check: plugins.Plugin, pinned: tuple[int, Baseline] | None = None) -> Watched:
+    def of(cls, service: ServiceConfig, watch: WatchConfig, known: Known, pinned: tuple[int, Baseline] | None = None) -> Watched:
+        check = known.checks[watch.check]
         words = frozenset(need.name for need in check.needs)
         locators = {role: at for role, at in {**service.targets, **watch.bind}.items() if role in words}
         exact = bool(check.promises.get("exact") or check.sequential) and watch.confirm.bad is None
@@ -45,12 +54,19 @@ class Watched:
         rule = digest({"check": watch.check, "with": to_json(watch.parameters), "bound": bound, **compared})[:16]
         settle = max((_settle(at) for at in locators.values()), default=timedelta())
         cause = str(check.promises.get("cause", ""))
-        return cls(watch.key, service, watch, words, check.heavy, cause, watch.severity, rules, locators, rule, settle, baseline)
+        heavy = check.heavy or any(_heavy(at, known.adapters) for at in locators.values())
+        return cls(watch.key, service, watch, words, heavy, cause, watch.severity, rules, locators, rule, settle, baseline)
 
     def window(self, due_at: datetime) -> Window:
         """The event time a look judges: it ends `settle` before the look is due, so that late rows have had their time."""
         end = due_at - self.settle
         return Window(end - self.watch.window, end)
+
+
+def _heavy(at: Locator, adapters: Mapping[str, plugins.Plugin]) -> bool:
+    """Whether its adapter computes here, as a query of a local database does."""
+    found = adapters.get(f"{at.role}:{at.scheme}")
+    return found is not None and found.heavy
 
 
 def _settle(at: Locator) -> timedelta:
@@ -79,11 +95,11 @@ class World:
 
     def use(self, config: Config) -> None:
         """Watch what this configuration says."""
-        checks = plugins.listing("check")
+        known = Known(plugins.listing("check"), plugins.listing("adapter"))
         with self.store.read() as ledger:
             pinned = ledger.baselines()
         self.config = config
-        made = (Watched.of(service, watch, checks[watch.check], pinned.get(watch.key)) for service, watch in config.watches())
+        made = (Watched.of(service, watch, known, pinned.get(watch.key)) for service, watch in config.watches())
         self.watched = {w.key: w for w in made}
 
     def find(self, key: str) -> Watched:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.cluster import Cluster
 HOUSE = Path(__file__).resolve().parent.parent
 PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "nginx": (("nginx",), "apt install nginx-light"),
+    "prometheus": (("prometheus",), "apt install prometheus"),
     "promtool": (("promtool",), "apt install prometheus"),
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "apt install chromium"),
     "faketime": (("faketime",), "apt install faketime"),
@@ -76,6 +78,7 @@ def feast() -> Path:
     return need("feast")
 
 
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
     """A private PostgreSQL with a database of its own."""
     cluster = Cluster(need("postgres").parent)
@@ -83,3 +86,12 @@ def postgres() -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real Prometheus that has scraped a real exporter; see tests/prometheus.py."""
+    from tests.prometheus import monitored
+
+    with monitored(need("prometheus"), tmp_path_factory.mktemp("prometheus")) as found:
+        yield found

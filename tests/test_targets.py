@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import pkgutil
 import subprocess
 import sys
@@ -18,15 +19,45 @@ from typing import Any
 import pytest
 
 import tests.servers
-from agent import PROBE_HEADER, PROBE_PREFIX, UTC, Absent, Auth, Done, Failed, Fetched, Locator, OnlineStore, Registry, Router, Server, Signature, Try
-from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, PluginError, ServerError, TargetError, UnreachableError
+from agent import (
+    PROBE_HEADER,
+    PROBE_PREFIX,
+    UTC,
+    Absent,
+    Auth,
+    Done,
+    Failed,
+    Fetched,
+    Locator,
+    Metrics,
+    OnlineStore,
+    Registry,
+    Router,
+    Sample,
+    Server,
+    Signature,
+    Try,
+)
+from agent.errors import (
+    AnswerError,
+    CannotError,
+    ConfigError,
+    DataError,
+    DeadlineError,
+    DeniedError,
+    PluginError,
+    ServerError,
+    TargetError,
+    UnreachableError,
+)
 from agent.plugins import listing
 from agent.targets import connect
 from agent.targets.folder import record
-from tests.servers import feast, folder, hook, oip, plain, pointer
+from tests.servers import business, feast, folder, hook, oip, plain, pointer
 from tests.servers._loopback import Loopback
 
-ROLES = ("server", "router", "registry", "online")
+ROLES = ("server", "router", "registry", "online", "metrics")
+LOCAL = ("folder", "sqlite", "duckdb")  # schemes that name a place on this disk
 ADAPTERS = [name for name in listing("adapter") if name.startswith(ROLES)]
 LOOK, ACT = Auth("bearer", {"token": "may-look"}), Auth("bearer", {"token": "may-act"})
 
@@ -44,14 +75,20 @@ def of(role: str) -> list[str]:
 @contextmanager
 def talk(name: str, tmp_path: Path, **more: Any) -> Iterator[tuple[Any, Any]]:
     """A fresh speaker and the adapter connected to it."""
-    module = speakers()[name]
-    speaker = module.Speaker(tmp_path / "registry") if name == "registry:folder" else module.Speaker()
+    speaker = speaking(name, tmp_path)
     adapter = connect(where(speaker, name.split(":")[0], **more))
     try:
         yield speaker, adapter
     finally:
         adapter.close()
         speaker.stop()
+
+
+def speaking(name: str, tmp_path: Path) -> Any:
+    module = speakers()[name]
+    if module is business:
+        return module.Speaker(tmp_path, name.partition(":")[2])
+    return module.Speaker(tmp_path / "registry") if module is folder else module.Speaker()
 
 
 def where(speaker: Any, role: str, **more: Any) -> Locator:
@@ -73,8 +110,8 @@ def test_an_adapter_is_made_without_any_request(name):
     scheme = name.partition(":")[2]
     module = speakers()[name]
     url = (
-        "folder:nowhere"
-        if scheme == "folder"
+        f"{scheme}:nowhere"
+        if scheme in LOCAL
         else f"{scheme}+http://127.0.0.1:9/m"
         if scheme not in ("http", "https")
         else f"{scheme}://127.0.0.1:9/"
@@ -480,6 +517,44 @@ def test_an_answer_of_another_shape_is_an_error_and_a_time_that_is_left_out_is_n
 def test_a_feast_target_that_could_not_work_is_refused_before_anything_is_sent(options, told):
     with pytest.raises(ConfigError, match=told):
         connect(Locator("fraud", "online", "feast+http://host:6566", options))
+
+
+# Metrics
+
+
+@pytest.mark.parametrize("name", of("metrics"))
+class TestMetrics:
+    def test_it_is_a_store_of_metrics(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, metrics):
+            assert isinstance(metrics, Metrics)
+            assert metrics.can <= {"control"}
+
+    def test_one_number_is_one_series_without_labels(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, metrics):
+            assert metrics.query(speakers()[name].ONE, business.WINDOW).series == (Sample({}, 1.5),)
+
+    def test_a_series_without_a_number_keeps_its_labels_and_is_nan(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, metrics):
+            one, other = metrics.query(speakers()[name].SOME, business.WINDOW).series
+            assert one == Sample({"version": "1"}, 0.25)
+            assert other.labels == {"version": "2"} and math.isnan(other.value)
+
+    def test_nothing_found_is_empty_and_no_error(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, metrics):
+            assert metrics.query(speakers()[name].NONE, business.WINDOW).series == ()
+
+    def test_a_query_it_does_not_take_is_told_in_its_own_words(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, metrics), pytest.raises((AnswerError, DataError), match=r"parse error|syntax error"):
+            metrics.query(speakers()[name].BAD, business.WINDOW)
+
+    def test_the_smallest_query_is_answered(self, name, tmp_path):
+        with talk(name, tmp_path) as (_, metrics):
+            assert metrics.query(metrics.smallest, business.WINDOW).series == (Sample({}, 1.0),)
+
+    def test_it_is_no_control_look_unless_it_is_told_how(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, metrics):
+            assert (metrics.can, metrics.sighted()) == (frozenset(), "")
+            assert not getattr(speaker, "requests", ())
 
 
 # Registries

@@ -42,7 +42,7 @@ class Loopback:
                 server.requests.append((self.command, self.path, dict(self.headers.items()), content))
                 if server.fault == "hang":
                     server.released.wait(30)
-                status, kind, body = FAULTS.get(server.fault) or _json(*_answered(answers, self.command, self.path, content))
+                status, kind, body = FAULTS.get(server.fault) or _json(*_answered(answers, self.command, self.path, content, server.read))
                 self.send_response(status)
                 self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(body)))
@@ -62,6 +62,10 @@ class Loopback:
         self.address = f"http://127.0.0.1:{self._http.server_port}"
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
+    def read(self, content: bytes) -> Any:
+        """A request's body, as `answers` is given it."""
+        return json.loads(content or b"null")
+
     def stop(self) -> None:
         """As when the process ends: nobody listens, and connections that were kept are closed."""
         self.released.set()
@@ -72,10 +76,10 @@ class Loopback:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-def _answered(answers: Answers, method: str, path: str, content: bytes) -> tuple[int, Any]:
+def _answered(answers: Answers, method: str, path: str, content: bytes, read: Callable[[bytes], Any]) -> tuple[int, Any]:
     """What breaks while answering is a 500, as it is with a web framework."""
     try:
-        return answers(method, path, json.loads(content or b"null"))
+        return answers(method, path, read(content))
     except Exception as problem:
         return 500, {"error": repr(problem)}
 
