@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from agent import Ask, Columns, Kind, Reading, Verdict, Window, check, fail, nodata, ok, to_json, warn
+from agent import Ask, Baseline, Columns, Kind, Reading, Verdict, Window, check, fail, nodata, ok, to_json, warn
 from agent.errors import DataError
 from agent.stats import benjamini_hochberg
+from checks import _concept
+from checks._sample import Asked
 from checks._samples import Gap, categories, numbers, reach, shares
 
 DISTINCT = 1_000  # categories beyond which a text column is a name or prose, and its distribution says nothing
@@ -220,3 +223,29 @@ def _file(parts: list[Part], adjusted: Sequence[float], drifted: list[Part], not
         for part, p in zip(parts, adjusted, strict=True)
     ]
     return json.dumps({"comparisons": lines, "not_compared": to_json(notes), "smallest_distance": smallest}, indent=1).encode()
+
+
+# Against the truth, when it has come
+
+
+@check(pillar="monitoring", asks="Do the labels still follow the answers as they did, or has what they mean moved?", cause="drift")
+def concept(
+    live: Columns,
+    labels: Columns,
+    window: Window,
+    run_length: float,
+    reference: Columns | None = None,
+    baseline: Baseline | None = None,
+    memory: _concept.Sums | None = None,
+    now: datetime | None = None,
+    *,
+    loss: _concept.Loss | None = None,
+    tolerance: float = 0.01,
+    label: str | None = None,
+    learn: int = 2_000,
+    coverage_at_least: float = 0.5,
+    positive: str | None = None,
+) -> Verdict:
+    """Fails when the mean loss is surely above the baseline's upper bound plus `tolerance`: once in `run_length` windows at most where it is not."""
+    told = _concept.Settings(loss, tolerance, Asked(positive=positive), label, learn, coverage_at_least)
+    return _concept.look(live, labels, window, run_length, reference, baseline, memory, now, told)
