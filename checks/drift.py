@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
 from agent import Baseline, Columns, Reading, Table, Verdict, Window, check, fail, nodata, ok, to_json, warn
 from agent.stats import benjamini_hochberg
-from checks import _joint, _sides
+from checks import _concept, _joint, _sides
 from checks._bettor import Bets
 from checks._columns import answers, declared, is_class, wanted
 from checks._comparison import How, Note, Part, Side, compared
@@ -21,6 +21,7 @@ from checks._means import Means
 from checks._page import caption, page
 from checks._past import Own
 from checks._picture import column, sheet
+from checks._sample import Asked
 from checks._samples import reach
 
 DRAWN = 12  # drifted columns in the picture that is kept with a finding
@@ -343,3 +344,29 @@ def _as_one(live: Columns, reference: Columns, columns: Sequence[str] | None, no
         names += [name for name in then if then[name] == "list" and name not in names]
     labels = {name for name in names if is_class(name, live, {kinds.get(name), then.get(name)})}
     return names, frozenset(labels | {name for name in names if any(fnmatchcase(name, pattern) for pattern in nominal)})
+
+
+# Against the truth, when it has come
+
+
+@check(pillar="monitoring", asks="Do the labels still follow the answers as they did, or has what they mean moved?", cause="drift")
+def concept(
+    live: Columns,
+    labels: Columns,
+    window: Window,
+    run_length: float,
+    reference: Columns | None = None,
+    baseline: Baseline | None = None,
+    memory: _concept.Sums | None = None,
+    now: datetime | None = None,
+    *,
+    loss: _concept.Loss | None = None,
+    tolerance: float = 0.01,
+    label: str | None = None,
+    learn: int = 2_000,
+    coverage_at_least: float = 0.5,
+    positive: str | None = None,
+) -> Verdict:
+    """Fails when the mean loss is surely above the baseline's upper bound plus `tolerance`: once in `run_length` windows at most where it is not."""
+    told = _concept.Settings(loss, tolerance, Asked(positive=positive), label, learn, coverage_at_least)
+    return _concept.look(live, labels, window, run_length, reference, baseline, memory, now, told)
