@@ -11,6 +11,7 @@ from typing import Any
 
 from agent import Reading, Verdict, Window, fail, ok, spell, to_json
 from agent.stats import difference
+from checks._drawing import evidence, moved
 from checks._evidence import Counted, Layout, Settings, State, Sums
 from checks._sequential import mean_log, named, smallest_shift, unpacked
 
@@ -65,7 +66,7 @@ def shifts(plan: Layout, state: State, seen: Counted) -> list[Shift]:
     """Every column, most evidence first. Counted over the windows since the alarm was raised; before that, over this window alone."""
     import numpy as np
 
-    hits, rows = unpacked(state.memory.after).reshape(2, -1) if state.memory.after else (seen.hits, seen.rows)
+    hits, rows = counts(state.memory, seen)
     best = np.full(len(plan.shares), -np.inf)
     np.maximum.at(best, plan.made.stream, state.sums)
     found = []
@@ -74,6 +75,11 @@ def shifts(plan: Layout, state: State, seen: Counted) -> list[Shift]:
         worst = int(streams[np.argmax(best[streams])])
         found.append(_shift(column.name, column.streams[worst - int(streams[0])], state.by_name[place], plan, worst, hits, rows, len(streams)))
     return sorted(found, key=lambda one: (-one.evidence, one.name))
+
+
+def counts(memory: Sums, seen: Counted) -> tuple[Any, Any]:
+    """Hits and rows of each stream since the alarm was raised; before that, of this window."""
+    return tuple(unpacked(memory.after).reshape(2, -1)) if memory.after else (seen.hits, seen.rows)
 
 
 def _shift(name: str, stream: str, log_evidence: float, plan: Layout, at: int, hits: Any, rows: Any, of: int) -> Shift:
@@ -126,7 +132,7 @@ def verdict(plan: Layout, state: State, seen: Counted, settings: Settings, windo
     words = [by_column.get(name, f"{name} is unlike before") for name in plan.names]
     since = memory.alarmed_at if memory.alarmed_at and memory.alarmed_at < window.end else None
     parts = {one.name: one.reading for one in found[:20]}
-    data = {"drift.json": _file(plan, found, state, settings, window.length)} if memory.alarmed_at else {}
+    data = _files(plan, state, seen, settings, window, found) if memory.alarmed_at else {}
     notes, sight = _notes(memory, seen), f"{_sight(plan, settings, seen)} "
     told = plan.names, state.by_name, words, settings.run_length, parts, memory, seen.tallied.n, notes, window.length, memory.windows
     return alarm(*told, sight=sight, since=since, data=data)
@@ -193,8 +199,17 @@ def _windows(count: int) -> str:
     return f"the {count:,} windows" if count > 1 else "the one window"
 
 
-def _file(plan: Layout, found: list[Shift], state: State, settings: Settings, every: timedelta) -> bytes:
-    chosen = {plan.names[place] for place in named(state.by_name, settings.run_length)}
+def _files(plan: Layout, state: State, seen: Counted, settings: Settings, window: Window, found: list[Shift]) -> dict[str, bytes]:
+    """Every column in numbers; the evidence's way here and what moved in pictures."""
+    chosen = [plan.names[place] for place in named(state.by_name, settings.run_length)] or [one.name for one in found[:1]]
+    hits, rows = counts(state.memory, seen)
+    drawn = moved(plan, hits, rows, chosen, {one.name: one.words.removeprefix(f"{one.name} ") for one in found})
+    more = {"drift.svg": drawn} if drawn else {}
+    numbers = _file(plan, found, chosen, state, settings, window.length)
+    return {"drift.json": numbers, "evidence.svg": evidence(state.memory, settings.run_length), **more}
+
+
+def _file(plan: Layout, found: list[Shift], chosen: Sequence[str], state: State, settings: Settings, every: timedelta) -> bytes:
     lines = [{**to_json(one), "named": one.name in chosen} for one in found]
     more = {"run_length": settings.run_length, "tolerance": settings.tolerance, "tolerance_rare": settings.rare, "windows": state.memory.windows}
     traffic = dict(zip(plan.names[len(plan.columns) :], (math.exp(min(v, 700)) for v in state.by_name[len(plan.columns) :]), strict=True))

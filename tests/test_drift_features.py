@@ -3,6 +3,7 @@
 import json
 import math
 from datetime import timedelta
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -146,6 +147,9 @@ def test_a_real_change_is_found_soon_and_named_with_its_direction(watch, changed
     assert part.interval[0] <= part.observed <= part.interval[1] and part.n >= 1000
     told = json.loads(verdicts[-1].data["drift.json"])
     assert [one["name"] for one in told["columns"] if one["named"]] == [name]
+    for picture, words in (("drift.svg", name), ("evidence.svg", "an alarm at 2,160")):
+        drawn = verdicts[-1].data[picture].decode()
+        assert ElementTree.fromstring(drawn).tag.endswith("svg") and words in drawn and len(drawn) < 20_000
 
 
 def test_it_goes_on_failing_while_the_shift_lasts_measures_the_rows_after_the_alarm_and_ends_with_it(watch):
