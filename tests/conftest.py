@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import logs
 from tests.cluster import Cluster
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -95,3 +96,11 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     with monitored(need("prometheus"), tmp_path_factory.mktemp("prometheus")) as found:
         yield found
+
+
+@pytest.fixture(params=logs.FORMATS)
+def form(request: pytest.FixtureRequest) -> str:
+    """Every format and engine a table is read from in turn; `tests.logs.write` writes the same rows in each."""
+    if request.param == "postgresql" and not logs.CLUSTER:
+        logs.CLUSTER.append(request.getfixturevalue("postgres"))
+    return str(request.param)

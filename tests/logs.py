@@ -1,5 +1,6 @@
 """Prediction logs for tests: the same rows written in every format a table adapter reads."""
 
+import hashlib
 import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -55,7 +56,7 @@ def write(folder, form, rows, types=None):
     """The rows as a file of that format; the URL that names it."""
     names = list(rows[0])
     if form == "postgresql":
-        return in_postgres(rows, types or {})
+        return in_postgres(folder, rows, types or {})
     if form != "delta":
         (folder / f"log.{form}").unlink(missing_ok=True)
     table = pa.table({name: pa.array([row[name] for row in rows], (types or {}).get(name)) for name in names})
@@ -80,12 +81,12 @@ def write(folder, form, rows, types=None):
     return f"{form}:log.{form}"
 
 
-def in_postgres(rows, types):
+def in_postgres(folder, rows, types):
     """As COPY takes them; a column is what its values are."""
     table = pa.table({name: pa.array([row[name] for row in rows], types.get(name)) for name in rows[0]})
     words = {"int64": "bigint", "double": "double precision", "string": "text", "bool": "boolean"}
     kinds = {name: words.get(str(table[name].type)) or f"timestamp{'tz' if 'tz=' in str(table[name].type) else ''}" for name in table.column_names}
-    return CLUSTER[0].load("log", kinds, [tuple(row.values()) for row in rows])
+    return CLUSTER[0].load(f"log_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}", kinds, [tuple(row.values()) for row in rows])
 
 
 def opened(folder, url, options=None):

@@ -9,16 +9,11 @@ from agent import Locator, Reading, Status, Window
 from agent.errors import ConfigError
 from agent.perform import perform
 from checks.batch import completed
-from tests.logs import FORMATS, opened, write
+from tests.logs import opened, write
 
 DAY = datetime(2026, 3, 10, tzinfo=UTC)
 OUT = {"time": {"column": "scored_at", "tz": "UTC"}, "id": "id", "version": "version"}
 IN = {"time": {"column": "at", "tz": "UTC"}}
-
-
-@pytest.fixture(params=FORMATS)
-def form(request):
-    return request.param
 
 
 def scored(count=40, at=DAY + timedelta(hours=5), **columns):

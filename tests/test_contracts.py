@@ -14,7 +14,7 @@ from agent.cli import main
 from agent.errors import ConfigError
 from agent.targets import at
 from tests.conftest import HOUSE
-from tests.logs import FORMATS, log_rows, write
+from tests.logs import FILES, log_rows, write
 
 TIME = ("--time", "at", "--tz", "UTC")
 NOW = ("--now", "2026-03-29T00:00:41Z")
@@ -148,7 +148,7 @@ def test_parents_are_a_table_of_their_own(desk):
 # Tables by plain paths
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", FILES)
 def test_the_suffix_of_a_path_says_what_a_table_is(tmp_path, monkeypatch, form):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, form, log_rows())

@@ -12,7 +12,7 @@ from agent import Locator, Reading, Status, Window
 from agent.errors import DataError
 from agent.perform import perform
 from checks.data import Rule, contract, probe_leak
-from tests.logs import FORMATS, LOG, START, log_rows, opened, write
+from tests.logs import LOG, START, log_rows, opened, write
 
 WINDOW = Window(START, START + timedelta(seconds=40))
 NOW = WINDOW.end + timedelta(seconds=1)
@@ -21,11 +21,6 @@ RULES = {
     "score": Rule(type="number", nulls=0.2, low=0, high=1),
     "version": Rule(categories=("1",)),
 }
-
-
-@pytest.fixture(params=FORMATS)
-def form(request):
-    return request.param
 
 
 def judged(folder, rows, form="sqlite", options=None, window=WINDOW, now=NOW, types=None, **rules):

@@ -17,15 +17,10 @@ from agent.targets.sqlite import SqliteSource
 from checks import _contract, _keys
 from checks._rules import Pair, Rule
 from checks.data import contract
-from tests.logs import FORMATS, LOG, START, log_rows, opened, write
+from tests.logs import FILES, LOG, START, log_rows, opened, write
 
 NOW = START + timedelta(seconds=41)
 PLAIN = {"id": "id"}
-
-
-@pytest.fixture(params=FORMATS)
-def form(request):
-    return request.param
 
 
 def orders(count=40, **columns):
@@ -123,7 +118,7 @@ def test_whole_number_ids_beyond_floats_are_hashed_as_they_are(tmp_path, form):
     assert one["ids"] == [short(str(2**60 + 2))]
 
 
-@pytest.mark.parametrize("other", FORMATS)
+@pytest.mark.parametrize("other", FILES)
 def test_every_value_stands_in_the_table_of_parents_however_each_stores_it(tmp_path, other):
     (tmp_path / "parents").mkdir()
     parents = opened(tmp_path / "parents", write(tmp_path / "parents", other, [{"key": n} for n in range(6)]), {})

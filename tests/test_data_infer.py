@@ -15,7 +15,7 @@ from agent.config.apart import settings as read_settings
 from agent.perform import perform
 from checks import _infer
 from checks.data import profile
-from tests.logs import FORMATS, LOG, START, log_rows, opened, write
+from tests.logs import LOG, START, log_rows, opened, write
 
 FILE = "a contract", "columns"
 ODD = [
@@ -41,11 +41,6 @@ ODD = [
     "\u2028",
     " ",
 ]
-
-
-@pytest.fixture(params=FORMATS)
-def form(request):
-    return request.param
 
 
 def inferred(folder, url, options, **settings):
@@ -112,7 +107,6 @@ def tables(draw):
     return [{name: made[name][n] for name in names} for n in range(rows)], {name: KINDS[kind][1] for name, kind in kinds.items()}
 
 
-@pytest.mark.parametrize("form", FORMATS)
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(table=tables(), margin=st.sampled_from([0.0, 0.1, 3.0]))
 def test_a_table_keeps_the_contract_made_from_it(tmp_path, form, table, margin):

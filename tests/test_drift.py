@@ -18,7 +18,7 @@ from agent.errors import DataError
 from agent.stats import benjamini_hochberg
 from checks import _samples
 from checks.drift import compare
-from tests.logs import FORMATS, LOG, START, log_rows, opened, write
+from tests.logs import LOG, START, log_rows, opened, write
 
 samples = st.lists(st.one_of(st.integers(-5, 5).map(float), st.floats(-1e6, 1e6)), min_size=1, max_size=60)
 tables = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 200), min_size=1)
@@ -153,7 +153,6 @@ def pair(folder, live, reference, form="parquet", options=None):
     )
 
 
-@pytest.mark.parametrize("form", FORMATS)
 def test_two_tables_of_one_distribution_are_calm(tmp_path, form):
     verdict = compare(*pair(tmp_path, rows(), rows(900, seed=2), form))
     assert verdict.status is Status.OK
@@ -163,7 +162,6 @@ def test_two_tables_of_one_distribution_are_calm(tmp_path, form):
         assert None not in (part.observed, part.limit, part.interval, part.n)
 
 
-@pytest.mark.parametrize("form", FORMATS)
 def test_a_moved_column_is_named_with_its_distance_interval_and_limit(tmp_path, form):
     rng = np.random.default_rng(3)
     moved = rows(x=lambda: float(rng.normal(2)), city=lambda: "c" if rng.random() < 0.8 else "a")
@@ -384,7 +382,6 @@ def test_progress_is_told_column_by_column_and_may_call_it_off(tmp_path):
     assert told == [(0, "x"), (0.33, "y"), (0.67, "city")]
 
 
-@pytest.mark.parametrize("form", FORMATS)
 def test_json_features_of_a_window_are_compared_with_plain_columns(tmp_path, form):
     live = log_rows(2000)
     reference = [{"p0": float(place), "p1": place / 2, "p2": 1.5, "prediction": str(place % 3), "score": place / 2000} for place in range(500, 1500)]

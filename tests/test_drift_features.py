@@ -15,7 +15,7 @@ from agent.errors import DataError
 from agent.perform import perform
 from agent.rebuild import baseline_to_json
 from checks import _evidence, _profile
-from tests.logs import FORMATS, START, opened, write
+from tests.logs import START, opened, write
 
 HOUR = timedelta(hours=1)
 LOG = {"time": {"column": "at", "tz": "UTC"}, "id": "id", "features": ["amount", "age", "country"], "prediction": "label", "score": "score"}
@@ -301,7 +301,6 @@ def test_rows_that_move_together_are_recognised_in_a_reference_with_times(tmp_pa
     assert _profile.profile(table, {"amount": "number"}, (), 3.0, HOUR.total_seconds()).columns[0].designs == (3.0, 3.0)
 
 
-@pytest.mark.parametrize("form", FORMATS)
 def test_every_engine_gives_the_same_counts(tmp_path, form):
     rows = [
         {

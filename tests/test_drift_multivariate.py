@@ -17,7 +17,7 @@ from agent import Status, Window
 from agent.errors import DataError
 from checks import _discriminant, _encode, _mmd
 from checks.drift import multivariate
-from tests.logs import FORMATS, LOG, START, log_rows, opened, write
+from tests.logs import LOG, START, log_rows, opened, write
 
 
 def normal(rng, rows, columns):
@@ -221,7 +221,6 @@ def test_the_same_window_has_the_same_answer_and_another_window_other_permutatio
     )
 
 
-@pytest.mark.parametrize("form", FORMATS)
 def test_mixed_columns_with_nulls_are_one_in_every_format(tmp_path, form):
     rng = np.random.default_rng(4)
 

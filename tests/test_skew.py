@@ -22,7 +22,7 @@ from agent.targets import connect
 from checks import _join, _skew, skew
 from checks._skew import Near, hint
 from tests.conftest import HOUSE
-from tests.logs import FORMATS, opened, write
+from tests.logs import opened, write
 from tests.servers import feast
 
 NOW = datetime(2026, 3, 29, 12, tzinfo=UTC)
@@ -74,7 +74,6 @@ def by_feature(verdict):
 # The same on both paths
 
 
-@pytest.mark.parametrize("form", FORMATS)
 def test_equal_values_are_well_whatever_holds_the_offline_rows(tmp_path, form):
     with both(tmp_path, form=form) as (online, offline):
         verdict = skew.features(online, offline, NOW)
@@ -616,7 +615,6 @@ def test_features_in_one_json_column_are_compared_with_columns(tmp_path):
     assert skew.logged(*sides(tmp_path, live, trained, mine=mine)).reason == "2 features are served as trained on (100 shared ids)"
 
 
-@pytest.mark.parametrize("form", FORMATS)
 def test_both_sides_may_be_in_any_format(tmp_path, form):
     assert skew.logged(*sides(tmp_path, served_rows(60), served_rows(60), form=form)).status is Status.OK
 

@@ -18,14 +18,7 @@ from hypothesis import strategies as st
 from agent import Ask
 from agent.errors import DataError
 from agent.targets._unfold import Kept
-from tests.logs import CLUSTER, FILES, FORMATS, LOG, START, column, log_rows, opened, write
-
-
-@pytest.fixture(params=FORMATS)
-def form(request):
-    if request.param == "postgresql" and not CLUSTER:
-        CLUSTER.append(request.getfixturevalue("postgres"))
-    return request.param
+from tests.logs import FILES, LOG, START, column, log_rows, opened, write
 
 
 def test_excluded_rows_are_in_no_read(tmp_path, form):
