@@ -102,7 +102,11 @@ def squares(x: Any, y: Any) -> Any:
     """Squared distances between rows."""
     import numpy as np
 
-    return np.maximum((x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)[None, :] - 2 * (x @ y.T), 0)
+    away = x @ y.T
+    away *= -2
+    away += (x * x).sum(axis=1)[:, None]
+    away += (y * y).sum(axis=1)
+    return np.maximum(away, 0, out=away)
 
 
 def moments(where: Space, x: Any) -> Moments:

@@ -37,7 +37,7 @@ def compared(both: Sides, sizes: tuple[int, int], level: float, floor: float, pe
     found = {"p": p, "kernel": to_json(test), "classifier": to_json(apart), "columns": both.labels, "left_out": to_json(both.left), "moved": moved}
     more: dict[str, Any] = {"parts": _parts(moved, len(both.live)), "data": {"multivariate.json": json.dumps(found, indent=1).encode()}}
     tests = f"p = {p:.2g}: kernel {test.p:.2g} by {test.how}, classifier {apart.p:.2g}"
-    about = f"{sizes[0]} rows against {sizes[1]}, {both.columns} columns; {tests}"
+    about = f"{sizes[0]} rows against {sizes[1]}, {both.columns} column{'' if both.columns == 1 else 's'}; {tests}"
     if p <= level and apart.interval[0] > floor:
         return fail(
             f"{_share(apart)} of the rows would have to change (limit {floor:.0%}; {about}){_mostly(moved)}{_left_out(both.left)}", reading, **more

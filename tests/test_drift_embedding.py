@@ -136,22 +136,22 @@ WIDE = {"d": 30, "n": 60, "of_a": 150, "of_b": 1500, "tolerance": 0.0}
 
 @pytest.mark.parametrize("case", [FEW, WIDE], ids=["few reference rows", "wide rows"])
 def test_a_classifier_that_bets_keeps_the_promise(case):
-    rng, runs = np.random.default_rng(3), 16
+    rng, runs = np.random.default_rng(3), 12
     assert sum(alarmed(rng, **case) for _ in range(runs)) <= at_most(30 / A + _bettor.DOUBT, runs)
 
 
 def test_the_promise_breaks_where_the_reference_is_taken_to_be_exact(monkeypatch):
     monkeypatch.setattr(_bettor, "bound", lambda hits, n, *_: hits / n)
-    assert sum(alarmed(np.random.default_rng(3), **FEW) for _ in range(25)) > at_most(30 / A + _bettor.DOUBT, 25)
+    assert sum(alarmed(np.random.default_rng(3), **FEW) for _ in range(16)) > at_most(30 / A + _bettor.DOUBT, 16)
 
 
 def test_the_promise_breaks_where_rules_have_seen_the_window_they_bet_on():
-    assert sum(alarmed(np.random.default_rng(3), **WIDE, play=peeking) for _ in range(25)) > at_most(30 / A + _bettor.DOUBT, 25)
+    assert sum(alarmed(np.random.default_rng(3), **WIDE, play=peeking) for _ in range(16)) > at_most(30 / A + _bettor.DOUBT, 16)
 
 
 def test_the_promise_breaks_where_rules_are_bounded_by_the_rows_that_taught_them():
     case = WIDE | {"of_b": 0, "n": 400, "of_a": 400}
-    assert sum(alarmed(np.random.default_rng(3), **case) for _ in range(25)) > at_most(30 / A + _bettor.DOUBT, 25)
+    assert sum(alarmed(np.random.default_rng(3), **case) for _ in range(16)) > at_most(30 / A + _bettor.DOUBT, 16)
 
 
 # How soon
@@ -245,10 +245,10 @@ def test_embeddings_that_move_are_found_however_they_are_stored(tmp_path, form, 
 
 def test_768_columns_are_no_trouble(tmp_path):
     rng = np.random.default_rng(1)
-    live = normal(rng, 600, 768)
-    live[200:] += rng.standard_normal((400, 1)).astype(np.float32) * 0.6  # no mean moves; all columns move together
-    tables = table(tmp_path / "live", live, lists=True), table(tmp_path / "reference", normal(rng, 700, 768), lists=True)
-    assert [one.status for one in watched(*tables, 3, 200)] == ["nodata", "ok", "fail"]
+    live = normal(rng, 450, 768)
+    live[150:] += rng.standard_normal((300, 1)).astype(np.float32) * 0.6  # no mean moves; all columns move together
+    tables = table(tmp_path / "live", live, lists=True), table(tmp_path / "reference", normal(rng, 500, 768), lists=True)
+    assert [one.status for one in watched(*tables, 3, 150)] == ["nodata", "ok", "fail"]
 
 
 def test_an_alarm_ends_when_rows_are_as_before_and_evidence_starts_again_from_nothing():

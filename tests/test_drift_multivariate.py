@@ -51,10 +51,10 @@ def test_its_p_value_is_that_of_a_plain_loop_over_the_same_permutations():
     again = np.random.default_rng(5)
     width = _discriminant.median_distance(both, again)
     labels = _mmd.labels(15, 35, 60, again)
-    values = [naive(both[column == 1], both[column == 0], width) for column in labels.T]
+    values = [naive(both[column == 1], both[column == 0], width) for column in labels]
     assert found.p == (1 + sum(one >= values[0] - _mmd.SLACK for one in values[1:])) / 61
     assert found.by_chance == pytest.approx(np.quantile(values[1:], 0.95), abs=1e-6)
-    assert (labels.sum(axis=0) == 15).all() and (labels[:15, 0] == 1).all()
+    assert (labels.sum(axis=1) == 15).all() and (labels[0, :15] == 1).all()
 
 
 def test_the_bandwidth_is_the_median_distance_as_scipy_has_it():
@@ -110,7 +110,7 @@ def test_the_sides_may_change_places_and_rows_their_order(n, m, d, seed):
     mirrored = 1 - labels
     order = rng.permutation(n + m)
     assert _mmd.exact(k, mirrored) == pytest.approx(_mmd.exact(k, labels), abs=1e-6)
-    assert _mmd.exact(k[order][:, order], labels[order]) == pytest.approx(_mmd.exact(k, labels), abs=1e-6)
+    assert _mmd.exact(k[order][:, order], labels[:, order]) == pytest.approx(_mmd.exact(k, labels), abs=1e-6)
 
 
 # The features and the classifier
@@ -193,7 +193,7 @@ def test_a_correlation_that_comes_with_the_same_margins_is_found_and_named(tmp_p
     assert "by 256 random frequencies" in verdict.reason
 
 
-@pytest.mark.parametrize("rows", [1_500, 30_000])
+@pytest.mark.parametrize("rows", [1_500, 20_000])
 def test_a_certain_but_small_shift_never_fails_however_many_rows(tmp_path, rows):
     rng = np.random.default_rng(3)
     verdict = multivariate(*pair(tmp_path, matrix(normal(rng, rows, 4) + np.float32(0.06)), matrix(normal(rng, rows, 4))))
