@@ -128,12 +128,12 @@ def _left_out(notes: Sequence[Note]) -> str:
 
 
 def _files(verdict: Verdict, result: Result, draw_all: bool) -> dict[str, bytes]:
-    drifted = {part.name for part in result.drifted}
-    lines = [_line(part, p, part.name in drifted) for part, p in zip(result.parts, result.adjusted, strict=True)]
+    many = len(result.drifted)  # they come first
+    lines = [_line(part, p, place < many) for place, (part, p) in enumerate(zip(result.parts, result.adjusted, strict=True))]
     told = {"comparisons": lines, "not_compared": to_json(result.notes), "smallest_distance": result.smallest}
     captions = {line["name"]: caption(line) for line in lines}
     drawn = [column(part.name, captions[part.name], part.shape) for part in result.drifted[:DRAWN]]
-    shapes = {part.name: part.shape for part in result.parts if part.distances or part.name in drifted}  # nulls only where they drifted
+    shapes = {part.name: part.shape for place, part in enumerate(result.parts) if part.distances or place < many}  # nulls only where they drifted
     files = {"compare.json": json.dumps(told, indent=1).encode()}
     files |= {"compare.svg": sheet(drawn).encode()} if drawn else {}
     return files | ({"compare.html": page(verdict.status.value, verdict.reason, told, shapes).encode()} if draw_all else {})

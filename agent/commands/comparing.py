@@ -23,7 +23,7 @@ SUFFIXES = {
 SHARE = click.FloatRange(0, 1)
 
 
-def table(_: click.Context, __: click.Parameter, value: str) -> str:
+def table(value: str) -> str:
     """A table's URL as it is, or of a bare path by its suffix; files that are not there are bad arguments."""
     if re.match(r"[a-z][a-z0-9+]+:", value) and not Path(value).exists():
         return value
@@ -56,8 +56,8 @@ def instant(_: click.Context, __: click.Parameter, value: str | None) -> Any:
 
 
 @command("watchkeeper drift train.parquet live.csv --html drift.html")
-@click.argument("reference", callback=table)
-@click.argument("current", callback=table)
+@click.argument("reference")
+@click.argument("current")
 @click.option("--columns", multiple=True, metavar="NAME", help="Only this column, or those that match a pattern such as 'p*'; may be given again.")
 @click.option("--nominal", multiple=True, metavar="NAME", help="Whole numbers that are names, to be compared as categories; may be given again.")
 @click.option("--false-discovery", type=SHARE, default=0.05, show_default=True, help="The share of false calls among all calls that is accepted.")
@@ -85,6 +85,7 @@ def drift(
 
     if (since or until) and not time:
         raise click.UsageError("--since and --until need --time: which column says when")
+    reference, current = table(reference), table(current)
     job = {
         "check": CHECK,
         "locators": _locators(reference, current, time),
