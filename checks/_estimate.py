@@ -18,7 +18,7 @@ from checks._labels import coded
 from checks._metrics import Estimate, Z
 from checks._sample import Sample, UndefinedError, probabilities
 
-CELLS = 1_000  # different scores beyond which the calibrator looks at quantiles
+CELLS = 500  # different scores beyond which the calibrator looks at quantiles
 DRAWS = 200
 ROWS = 20_000  # of a reference that a loss is learned from
 WIDE = 256  # random features
@@ -42,15 +42,13 @@ class Steps:
 
         return np.interp(score, self.scores, pool(self.hits if hits is None else hits, self.weights))
 
-    def redrawn(self, random: Any) -> Any:
-        """The hits as another reference of the same size might have had them, were the fit the truth."""
-        import numpy as np
-
-        return random.binomial(np.round(self.weights).astype(np.int64), np.clip(pool(self.hits, self.weights, 0.5), 0, 1))
+    def fitted(self) -> Any:
+        """The fit at each cell, none of it certain: what another reference would be drawn from."""
+        return pool(self.hits, self.weights, 0.5)
 
 
 def steps(score: Any, came: Any) -> Steps:
-    """The cells of a reference: every different score, or a thousand quantiles of them."""
+    """The cells of a reference: every different score, or quantiles of them."""
     import numpy as np
 
     values, place = np.unique(score, return_inverse=True)
@@ -136,9 +134,10 @@ def expected(metric: str, window: Sample, reference: Sample) -> Estimate:
             "needs the probability of every class, name a column a class by `scores`; with the predicted class's alone there is accuracy"
         )
     value = _weighed(metric, window, model.chances(window), model.kind)
-    drawn = []
+    drawn, fits = [], [one.fitted() for one in model.steps]
     for _ in range(DRAWS):
-        chances = model.chances(window, [one.redrawn(random) for one in model.steps])
+        redrawn = [random.binomial(one.weights.astype(np.int64), fit) for one, fit in zip(model.steps, fits, strict=True)]
+        chances = model.chances(window, redrawn)
         try:
             drawn.append(_drawn(metric, window, chances, model.kind, random))
         except UndefinedError:
