@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
-from agent import Baseline, Columns, Reading, Verdict, Window, check, fail, nodata, ok, skip, to_json, warn
-from checks import _labels, _limits, _metrics
-from checks._labels import Joined
+from agent import Baseline, Columns, Json, Reading, Verdict, Window, check, fail, nodata, ok, skip, to_json, warn
+from agent.errors import DataError
+from checks import _calibration, _estimate, _labels, _limits, _measured, _metrics
+from checks._calibration import Binning, Reliability
+from checks._labels import Coded, Joined
 from checks._limits import Judged
-from checks._metrics import Estimate
-from checks._sample import Asked, Sample, ScoreOf, Task, UndefinedError, sample
+from checks._sample import Asked, Sample, ScoreOf, Task, UndefinedError, reference_columns, sample
 
 Metric = Literal[
     "accuracy",
@@ -35,7 +36,7 @@ Metric = Literal[
     "bias",
     "pinball",
 ]
-SHOWN = 20  # classes that are parts of their own
+HOLDS = "this holds only while P(y|x) is as in the reference: concept drift is invisible to it"
 
 
 @check(pillar="monitoring", asks="Are the answers as good as they should be, by the labels that are due?", cause="answers")
@@ -76,14 +77,14 @@ def accuracy(
     judged = metric or ("mae" if rows.task == "regression" else "accuracy")
     if rows.n < rows_at_least:
         return _few(due, rows, rows_at_least)
-    ruler = _Ruler(judged, at_least, at_most, worse_by, tau, rows_at_least)
+    ruler = _measured.Ruler(judged, at_least, at_most, worse_by, tau, rows_at_least)
     yard = _yardstick(live, labels, reference, baseline, label, asked) if worse_by is not None else None
     try:
         overall = ruler.judge(judged, rows, yard[1] if yard else None)
     except UndefinedError as problem:
         return nodata(f"{judged} of {rows.n} rows {problem}", parts={"coverage": due.coverage})
-    sliced, small = _sliced(ruler, due, rows, yard, slices or ())
-    return _told(overall, sliced, small, due, rows, coverage_at_least, _others(rows, tau, judged))
+    sliced, small = _measured.sliced_by(ruler, due, rows, yard, slices or ())
+    return _measured.told(overall, sliced, small, due, rows, coverage_at_least, _measured.others_of(rows, tau, judged))
 
 
 # What is due, and what it is compared with
@@ -137,135 +138,162 @@ def _yardstick(
     return joined, sample(joined, _labels.names_of(reference, live), asked)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ruler:
-    """What is measured, and what it may be."""
-
-    metric: str
-    at_least: float | None
-    at_most: float | None
-    worse_by: float | None
-    tau: float
-    rows_at_least: int
-
-    def judge(self, name: str, rows: Sample, yard: Sample | None) -> Judged:
-        found = _metrics.estimate(self.metric, rows, self.tau)
-        than = _metrics.estimate(self.metric, yard, self.tau) if yard is not None and yard.n >= self.rows_at_least else None
-        return _limits.judge(name, found, _limits.limits(self.metric, self.at_least, self.at_most, self.worse_by, than))
+# Calibration
 
 
-def _sliced(
-    ruler: _Ruler, joined: Joined, rows: Sample, yard: tuple[Joined, Sample] | None, wanted: Sequence[str | Mapping[str, Sequence[float]]]
-) -> tuple[list[Judged], list[str]]:
-    """Each slice judged (against the same slice of the yardstick, where there is one), and those that cannot be, with why."""
-    than = dict(_limits.slices(yard[0], wanted)) if yard and wanted else {}
-    found, small = [], []
-    for name, keep in _limits.slices(joined, wanted):
-        part = rows.pick(keep[rows.at])
-        if part.n < ruler.rows_at_least:
-            small += [f"{name} ({part.n})"] if part.n else []
-            continue
-        beside = yard[1].pick(than[name][yard[1].at]) if yard and name in than else None
-        if ruler.worse_by is not None and (beside is None or beside.n < ruler.rows_at_least):
-            small.append(f"{name} ({beside.n if beside else 0} of the yardstick)")
-            continue
-        try:
-            found.append(ruler.judge(name, part, beside))
-        except UndefinedError as problem:
-            small.append(f"{name} ({problem})")
-    return found, small
-
-
-def _others(rows: Sample, tau: float, judged: str) -> dict[str, Estimate]:
-    """Every other metric that these rows have, and each class's own."""
-    found = {}
-    for name in _metrics.METRICS:
-        try:
-            found[name] = _metrics.estimate(name, rows, tau)
-        except UndefinedError:
-            continue
-    found.pop(judged, None)
-    return found | (_by_class(rows) if rows.task != "regression" else {})
-
-
-def _by_class(rows: Sample) -> dict[str, Estimate]:
-    found: dict[str, Estimate] = {}
-    if (rows.answer < 0).any():
-        return found
-    cells = _metrics.table(rows)
-    for place in sorted(range(len(cells)), key=lambda place: -cells[place].sum())[:SHOWN]:
-        for metric in _metrics.BY_CLASS:
-            try:
-                found[f"{metric}.{rows.classes[place][:80]}"] = _metrics.by_class(metric, cells, place, rows)
-            except UndefinedError:
-                continue
-    return found
-
-
-# In words
-
-
-def _told(
-    overall: Judged, sliced: list[Judged], small: list[str], joined: Joined, rows: Sample, coverage_at_least: float, others: Mapping[str, Estimate]
+@check(pillar="monitoring", asks="Do the probabilities that the answers come with come true?", cause="answers")
+def calibration(
+    live: Columns,
+    labels: Columns,
+    window: Window,
+    now: datetime | None = None,
+    *,
+    limit: float = 0.05,
+    bins: int = 15,
+    binning: Binning = "mass",
+    task: Task | None = None,
+    positive: str | int | bool | None = None,
+    score_of: ScoreOf | None = None,
+    scores: dict[str, str] | None = None,
+    rows_at_least: int = 300,
+    coverage_at_least: float = 0.5,
 ) -> Verdict:
-    bad = _limits.surely(sliced)
-    notes = _notes(joined, rows, small)
+    """Fails when the expected calibration error is surely above `limit`: the lower end of its 95 % interval. Warns when only the number is.
+
+    The error is the mean distance between what was said and what came true, over `bins` of equal mass (or equal `width`), less what chance
+    adds to it. Of two classes it is about the probability of the positive one, else about that of the predicted class.
+    """
+    due = _due(live, labels, window, now, rows_at_least)
+    if isinstance(due, Verdict):
+        return due
+    if not 1 <= bins <= 1000:
+        raise DataError(f"bins is {bins}; 1 to 1000 can be made")
+    rows = sample(due, live.declared, _asked(task, positive, score_of, scores, None))
+    if rows.task == "regression":
+        return nodata("labels and predictions are numbers, and only probabilities of classes can be calibrated; set `task` if they are classes")
+    try:
+        said, came, weight, unscored = _calibration.pairs(rows)
+    except UndefinedError as problem:
+        return nodata(f"calibration {problem}", parts={"coverage": due.coverage})
+    if len(said) < rows_at_least:
+        return _few(due, replace(rows, truth=rows.truth[: len(said)], left_out=rows.left_out + unscored), rows_at_least)
+    found = _calibration.measure(said, came, weight, bins, binning)
+    notes = [*due.notes(), *([f"{unscored} labelled rows have no score"] if unscored else [])]
+    return _calibrated(found, limit, due, notes, coverage_at_least)
+
+
+def _calibrated(found: Reliability, limit: float, joined: Joined, notes: list[str], coverage_at_least: float) -> Verdict:
+    ece, mce = found.ece, found.mce
+    reading = Reading(ece.value, limit, (ece.low, ece.high), ece.n)
     thin = (joined.coverage.observed or 0) < coverage_at_least
     if thin:
-        notes.insert(0, f"only {joined.coverage.observed:.0%} of {joined.predictions} predictions have a label, which may not be like the others")
+        notes.insert(0, _measured.thin_words(joined))
+    worst = max(found.bins, key=lambda cell: abs(cell.gap))
+    said = (
+        f"probabilities are off by {ece.value:.3g} on average ({ece.low:.3g} to {ece.high:.3g}, limit {limit:g}, {ece.n} rows), "
+        f"most where {worst.said:.2f} was said and {worst.came:.2f} came true"
+    )
     more: dict[str, Any] = {
-        "parts": {
-            overall.name: overall.reading,
-            "coverage": joined.coverage,
-            **{f"slice.{one.name}": one.reading for one in sorted(sliced, key=lambda one: (one not in bad, not one.beyond, one.p))},
-            **{name: Reading(one.value, None, (one.low, one.high), one.n) for name, one in others.items()},
-        },
-        "data": {"quality.json": _file(overall, sliced, bad, small, joined, rows, others)},
+        "parts": {"ece": reading, "mce": Reading(mce.value, None, (mce.low, mce.high), mce.n), "coverage": joined.coverage},
+        "data": {"reliability.json": json.dumps({**to_json(found), "gaps": [cell.gap for cell in found.bins]}, indent=1).encode()},
     }
+    status = fail if ece.low > limit and not thin else warn if ece.value > limit or thin or (joined.conflicts and not joined.latest) else ok
+    return status(said + "".join(f"; {note}" for note in notes), reading, **more)
+
+
+# Without labels
+
+
+@check(pillar="monitoring", asks="How good are the answers likely to be, before any label has come?", cause="drift")
+def estimated(
+    live: Columns,
+    reference: Columns,
+    window: Window,
+    labels: Columns | None = None,
+    *,
+    metric: Metric | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    worse_by: float | None = None,
+    task: Task | None = None,
+    positive: str | int | bool | None = None,
+    score_of: ScoreOf | None = None,
+    scores: dict[str, str] | None = None,
+    tau: float = 0.5,
+    label: str | None = None,
+    rows_at_least: int = 100,
+) -> Verdict:
+    """Fails when the metric to be expected of the window is surely beyond a limit, while the truth follows the inputs as in the reference.
+
+    Classes: scores are calibrated on the labelled reference (isotonic regression), and the metric is what they then promise. Numbers: the loss
+    is learned from the reference by inputs and prediction. `worse_by` compares with the reference's own metric. The interval is where the
+    realised metric will lie (95 %). Concept drift is invisible to this: drift.concept and quality.accuracy see it, once labels come.
+    """
+    asked = _asked(task, positive, score_of, scores, metric)
+    names = _labels.names_of(reference, live)
+    reference_columns(reference, names)
+    known = _labels.truth_of(reference, labels, label)
+    yard = sample(known, names, asked)
+    judged = metric or ("mae" if yard.task == "regression" else "accuracy")
+    now = _unlabelled(live.between(window.start, window.end), live.declared, yard, asked)
+    if min(now.n, yard.n) < rows_at_least:
+        said = f"{now.n} answers in the window and {yard.n} labelled rows in the reference; {rows_at_least} of each are needed"
+        return nodata(said, Reading(min(now.n, yard.n), rows_at_least))
+    try:
+        if yard.task == "regression":
+            found, notes = _by_loss(judged, tau, yard, known, now, live, window)
+        else:
+            found, notes = _by_score(judged, _estimate.known_scores(yard), _estimate.known_scores(now))
+        than = _metrics.estimate(judged, yard, tau) if worse_by is not None else None
+    except UndefinedError as problem:
+        return nodata(f"estimated {judged} {problem}")
+    return _guess(_limits.judge(judged, found, _limits.limits(judged, at_least, at_most, worse_by, than)), notes, yard)
+
+
+def _unlabelled(rows: Columns, declared: Mapping[str, Json], yard: Sample, asked: Asked) -> Sample:
+    """The window's answers as a Sample whose truth is only a placeholder: each answer itself, or some class."""
+    import numpy as np
+
+    if declared.get("prediction"):
+        truth = _labels.coded(rows, declared["prediction"])
+    else:
+        truth = Coded(np.zeros(rows.rows()), (yard.classes[0] if yard.classes else "0",))
+    joined = Joined(rows, np.arange(len(truth.values)), truth, len(truth.values))
+    named = yard.classes[yard.positive] if yard.positive >= 0 else None
+    return sample(joined, declared, replace(asked, task=yard.task, positive=named))
+
+
+def _by_score(metric: str, yard: Sample, now: Sample) -> tuple[_metrics.Estimate, list[str]]:
+    if not yard.n or not now.n:
+        raise UndefinedError("needs scores, and no row of " + ("the reference" if not yard.n else "the window") + " has one")
+    if yard.matrix is not None and yard.classes != now.classes:
+        raise UndefinedError("cannot be told: the reference and the window have other classes; name every class in `scores`")
+    told, then = (one.score if one.positive >= 0 and one.score is not None else one.hit for one in (now, yard))
+    beyond = float(((told < then.min()) | (told > then.max())).mean())
+    return _estimate.expected(metric, now, yard), [f"{beyond:.1%} of the scores lie beyond all of the reference's"] if beyond > 0.001 else []
+
+
+def _by_loss(metric: str, tau: float, yard: Sample, known: Joined, now: Sample, live: Columns, window: Window) -> tuple[_metrics.Estimate, list[str]]:
+    import numpy as np
+
+    if metric in ("mape", "r2"):
+        raise UndefinedError("is made from labels that are not there; use mae, rmse, bias or pinball")
+    names = _estimate.feature_names(live)
+    _estimate.of_features(names, known.rows, live)
+    words: dict[str, tuple[str, ...]] = {}
+    then = _estimate.matrix(known.rows, names, words)[known.places][yard.at]
+    inputs = _estimate.matrix(live.between(window.start, window.end), names, words)[now.at]
+    if len(then) > _estimate.ROWS:
+        some = np.sort(np.random.default_rng(0).choice(len(then), _estimate.ROWS, replace=False))
+        yard, then = yard.pick(some), then[some]
+    notes = [] if names else ["no features are declared, so the prediction alone tells the loss"]
+    return _estimate.predicted(metric, tau, yard, then, inputs, now.answer), notes
+
+
+def _guess(overall: Judged, notes: list[str], yard: Sample) -> Verdict:
     aside = "".join(f"; {note}" for note in notes)
-    said = _words(overall)
+    said = f"estimated {_measured.words(overall)} without labels, from {yard.n} labelled rows of the reference{aside}; {HOLDS}"
+    data = {"estimated.json": json.dumps({"judged": to_json(overall), "reference": yard.n}, indent=1).encode()}
     if not overall.limited:
-        return skip(f"{said}, and no limit is set: give at_least, at_most or worse_by{aside}", overall.reading, **more)
-    if overall.sure or bad:
-        named = ", ".join(_words(one) for one in bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
-        told = "; in ".join(part for part in (said, named) if part)
-        return (warn if thin else fail)(f"{told}{aside}", overall.reading, **more)
-    beyond = [one for one in sliced if one.beyond]
-    if overall.beyond or beyond:
-        unsure = "" if overall.beyond else f"; in {_words(beyond[0])}"
-        return warn(f"{said}{unsure}: beyond the limit, and chance may be why{aside}", overall.reading, **more)
-    wary = thin or (joined.conflicts and not joined.latest)
-    return (warn if wary else ok)(f"{said}{aside}", overall.reading, **more)
-
-
-def _words(one: Judged) -> str:
-    low, high = one.reading.interval or (0.0, 0.0)
-    limit = "" if one.reading.limit is None else f", limit {one.reading.limit:.4g}"
-    return f"{one.name} {one.found.value:.4g} ({low:.4g} to {high:.4g}{limit}, {one.found.n} rows)"
-
-
-def _notes(joined: Joined, rows: Sample, small: Sequence[str]) -> list[str]:
-    notes = joined.notes()
-    if rows.left_out:
-        notes.append(f"{rows.left_out} labelled rows have no answer or no usable label")
-    if small:
-        notes.append(f"too small to judge: {', '.join(small[:3])}" + (f" and {len(small) - 3} more" if len(small) > 3 else ""))
-    return notes
-
-
-def _file(
-    overall: Judged, sliced: list[Judged], bad: list[Judged], small: list[str], joined: Joined, rows: Sample, others: Mapping[str, Estimate]
-) -> bytes:
-    counts = {name: getattr(joined, name) for name in ("predictions", "labelled", "repeated", "again", "conflicts", "early", "read")}
-    told = {
-        "task": rows.task,
-        "classes": rows.classes,
-        "counts": counts | {"used": rows.n, "left_out": rows.left_out},
-        "judged": to_json(overall),
-        "slices": [{**to_json(one), "failed": one in bad} for one in sliced],
-        "not_judged": small,
-        "metrics": to_json(others),
-    }
-    if rows.task != "regression" and not (rows.answer < 0).any():
-        told["table"] = _metrics.table(rows).tolist()
-    return json.dumps(told, indent=1).encode()
+        return skip(f"{said}; no limit is set: give at_least, at_most or worse_by", overall.reading, data=data)
+    return (fail if overall.sure else warn if overall.beyond else ok)(said, overall.reading, data=data)
