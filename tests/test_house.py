@@ -40,7 +40,25 @@ FLOORS = (
         "logs",
     ),
     ("incidents", "world", "changes", "judge", "look", "observe", "permit", "actions", "planning", "respond", "watch", "standing", "audit", "verbs"),
-    ("slots", "scheduler", "replay", "limits", "backtest", "series", "cases", "rehearse", "web", "daemon", "reach", "hands", "show", "replayed", "door", "commands", "cli"),
+    (
+        "slots",
+        "scheduler",
+        "replay",
+        "limits",
+        "backtest",
+        "series",
+        "cases",
+        "rehearse",
+        "web",
+        "daemon",
+        "reach",
+        "hands",
+        "show",
+        "replayed",
+        "door",
+        "commands",
+        "cli",
+    ),
 )
 ORDER = [name for floor in FLOORS for name in floor]
 PLUGIN_PACKAGES = ("checks", "loadtests", "runbooks")

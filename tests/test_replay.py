@@ -396,7 +396,8 @@ def pool():
 def test_whatever_the_log_holds_every_slot_is_judged_once_and_the_counts_add_up(pool, rows, limit):
     with tempfile.TemporaryDirectory() as folder:
         text = "services: {f: {targets: {live: {url: 'parquet:log.parquet', time: {column: at, unit: s}}}, watches: ["
-        text += f"{{check: data.contract, every: 1h, with: {{columns: {{amount: {{nulls: {limit}}}}}}}}}, {{check: data.contract, name: b, every: 2h}}]}}}}"
+        text += f"{{check: data.contract, every: 1h, with: {{columns: {{amount: {{nulls: {limit}}}}}}}}}, "
+        text += "{check: data.contract, name: b, every: 2h}]}}"
         path = Path(folder) / "watchkeeper.yaml"
         path.write_text(text)
         base = int(START.timestamp())
