@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import resource
+import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from agent import plugins
 from agent.config import Config
 from agent.errors import ConfigError, WatchkeeperError
 from agent.limits import JUDGED, Nearness
 from agent.look import grows
 from agent.model import Ask, Finding, Incident, Json, Locator, Run, Status, spell, to_json
 from agent.perform import fresh
-from agent.replay import Seen, replay, scratch, slots, unreplayable
+from agent.replay import FOLDER, Seen, over, replay, scratch, slots, unreplayable
 from agent.store import Ledger
 from agent.world import Watched, World
 
@@ -72,15 +75,31 @@ def backtest(config: Config, keys: Sequence[str], since: datetime, until: dateti
 
     Nothing is written but a temporary folder (and `keep`), nothing sent, no server asked. ConfigError when it would never end.
     """
-    began = _cpu()
-    with scratch(config, keep) as world:
+    began, tell = _cpu(), tell or (lambda done, what: None)
+    with tempfile.TemporaryDirectory(prefix=FOLDER) as folder, scratch(over(config, list(_pressed(config, keys, Path(folder), tell))), keep) as world:
         past = plan(world, keys, since, until)
         evidence: dict[tuple[int, str], list[Finding]] = {}
-        stopped = _run(world, past, until, tell or (lambda done, what: None), evidence)
+        stopped = _run(world, past, until, tell, evidence)
         with world.store.read() as ledger:
             told = {"since": since, "until": until, "stopped_at": stopped, **_summed(world, ledger, past, evidence)}
     made: Json = to_json({**told, "cpu_seconds": round(_cpu() - began, 3)})
     return made
+
+
+def _pressed(config: Config, keys: Sequence[str], folder: Path, tell: Tell) -> Iterator[tuple[Locator, Locator]]:
+    """Tables that would be read whole for each of thousands of windows, and what stands in for them: the same rows, copied once to where a window is
+    cheap. One that cannot be copied is read where it is."""
+    checks = plugins.listing("check")
+    looked = [w for one, watch in config.watches() if watch.key in keys for w in (Watched.of(one, watch, checks[watch.check]),)]
+    done: list[Locator] = []
+    for at in (at for w in looked if not unreplayable(w) for at in w.locators.values()):
+        if at in done:
+            continue
+        done.append(at)
+        with suppress(WatchkeeperError), fresh(at) as table:
+            tell(0.0, f"reading {at.service}.{at.role}")
+            if hasattr(table, "pressed") and (url := table.pressed(folder, f"{at.role}-{len(done)}")):
+                yield at, replace(at, url=url, folder=str(folder))
 
 
 def _run(world: World, past: Past, until: datetime, tell: Tell, evidence: dict[tuple[int, str], list[Finding]]) -> datetime | None:

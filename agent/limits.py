@@ -20,8 +20,8 @@ class Side:
     failed: int = 0
     above: list[int] = field(default_factory=lambda: [0] * len(FACTORS))
     below: list[int] = field(default_factory=lambda: [0] * len(FACTORS))
-    by_good: int = 0  # windows that were good say more: positive where they lay below the limit
-    by_bad: int = 0
+    by_good: int = 0  # positive where windows that were good lay below the limit
+    by_bad: int = 0  # positive where windows that failed lay above it
 
     def add(self, reading: Reading, status: Status) -> None:
         """Count a window in which it was read; a limit of 0 has no multiples."""
@@ -39,9 +39,10 @@ class Side:
         else:
             self.by_good += step
 
-    def side(self, of_whole: str = "") -> str:
-        """Which side fails; empty where the readings cannot tell. Where every window failed, a part is taken to fail as the whole does."""
-        vote = self.by_good or {"above": 1, "below": -1}.get(of_whole, self.by_bad)
+    @property
+    def side(self) -> str:
+        """Which side fails; empty where the readings cannot tell. A window that failed says more than one that was good: a check may ask for more."""
+        vote = self.by_bad or self.by_good
         return "above" if vote > 0 else "below" if vote < 0 else ""
 
     def counts(self, side: str) -> list[int]:
@@ -81,10 +82,10 @@ class Nearness:
 
     def told(self) -> Iterator[Json]:
         """The watch's own reading, and its worst part: the one that would have failed most often."""
-        whole = self.whole.side()
+        whole = self.whole.side
         if whole:
             yield self.whole.told(whole)
-        sides = {name: side for name, one in self.parts.items() if (side := one.side(whole))}
+        sides = {name: side for name, one in self.parts.items() if (side := whole or one.side)}  # of a window that failed, most parts may be good
         if sides:
             name = max(sides, key=lambda name: (*self.parts[name].counts(sides[name])[2::-1], name))
             yield self.parts[name].told(sides[name], name)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from pathlib import Path
 
 from agent import series
 from agent.cases import Case, Cases, Expected, Given, Open, stops, targets
-from agent.config import Config, ServiceConfig
 from agent.model import Json, Locator, spell
-from agent.replay import FOLDER, replay, scratch, unreplayable
+from agent.replay import FOLDER, over, replay, scratch, unreplayable
 from agent.store import Ledger
 from agent.workers import Pool
 from agent.world import World
@@ -38,7 +37,7 @@ def rehearse(cases: Cases, pool: Pool) -> Iterator[Json]:
 
 def _run(cases: Cases, case: Case, pool: Pool) -> list[Missed]:
     with tempfile.TemporaryDirectory(prefix=FOLDER) as folder:
-        config = _tuned(cases.config, list(_tables(cases, case, Path(folder))))
+        config = over(cases.config, list(_tables(cases, case, Path(folder))), splay=False)
         with scratch(config, pool=pool) as world:
             return list(_compared(world, case))
 
@@ -76,19 +75,6 @@ def _rows(given: Given, at: Locator, case: Case) -> list[dict[str, Json]]:
     if given.rows is not None:
         return series.dated(given.rows, at.options, begin)
     return series.rows(given.series or {}, at.options, begin, given.every)
-
-
-def _tuned(config: Config, instead: Sequence[tuple[Locator, Locator]]) -> Config:
-    """The configuration over these tables, its slots not spread out: `every: 1h` looks at 1h, 2h, ..."""
-
-    def there(at: Locator) -> Locator:
-        return next((new for old, new in instead if old == at), at)
-
-    def service(one: ServiceConfig) -> ServiceConfig:
-        watches = tuple(replace(w, splay=False, bind={role: there(at) for role, at in w.bind.items()}) for w in one.watches)
-        return replace(one, targets={role: there(at) for role, at in one.targets.items()}, watches=watches)
-
-    return replace(config, services={name: service(one) for name, one in config.services.items()})
 
 
 # What came of it

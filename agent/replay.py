@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent import plugins
-from agent.config import Config
+from agent.config import Config, ServiceConfig
 from agent.errors import StoreError
 from agent.judge import ALL, escalate
 from agent.look import look
-from agent.model import Finding, Status, Verdict
+from agent.model import Finding, Locator, Status, Verdict
 from agent.observe import fold, found
 from agent.slots import EPOCH, MICROSECOND, Job, Slots, moment
 from agent.store import Ledger, Store
@@ -94,6 +94,19 @@ def unreplayable(w: Watched) -> str:
     if "window" not in w.words or not w.locators:
         return "it looks at the present: it reads no window of rows"
     return ""
+
+
+def over(config: Config, instead: Sequence[tuple[Locator, Locator]], splay: bool = True) -> Config:
+    """The configuration looking at other tables in place of these; without `splay`, `every: 1h` looks on the hour."""
+
+    def there(at: Locator) -> Locator:
+        return next((new for old, new in instead if old == at), at)
+
+    def service(one: ServiceConfig) -> ServiceConfig:
+        watches = tuple(replace(w, splay=w.splay and splay, bind={role: there(at) for role, at in w.bind.items()}) for w in one.watches)
+        return replace(one, targets={role: there(at) for role, at in one.targets.items()}, watches=watches)
+
+    return replace(config, services={name: service(one) for name, one in config.services.items()})
 
 
 # When

@@ -106,7 +106,8 @@ def test_the_example_of_every_command_is_one(words: tuple[str, ...], command: cl
 
 @pytest.mark.parametrize(("words", "command"), list(leaves()))
 def test_every_command_has_a_test(words: tuple[str, ...], command: click.Command) -> None:
-    text = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("test_cli.py", "test_audit.py"))
+    names = ("test_cli.py", "test_audit.py", "test_replay.py", "test_cases.py")
+    text = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)
     assert ", ".join(f'"{word}"' for word in words) in text
 
 

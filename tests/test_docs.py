@@ -95,13 +95,14 @@ assert WHOLE, "no page shows a whole configuration"
 
 @pytest.mark.parametrize(("page", "line", "text"), WHOLE)
 def test_every_whole_configuration_in_the_docs_is_accepted(page: Path, line: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent.cases import read
     from agent.config import load
 
     for name in re.findall(r"(?<!\$)\$\{([A-Z_][A-Z0-9_]*)\}", text):
         monkeypatch.setenv(name, "example-of-it")
     written = tmp_path / "watchkeeper.yaml"
     written.write_text(text, encoding="utf-8")
-    load(written)
+    (read if re.search(r"^tests:", text, re.MULTILINE) else load)(written)
 
 
 def test_the_configuration_of_the_readme_watches_a_real_server_as_it_stands(tmp_path: Path) -> None:

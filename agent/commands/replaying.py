@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def backtest(call: Call, service: str | None, since: datetime, until: datetime |
 
     span = _between(since, until)
     config = call.config()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: tell what was seen, and leave nothing behind
     with show.progress(not call.json) as tell:
         told = made.backtest(config, _keys(config, service, names), *span, tell, keep)
     call.say(told, replayed.backtest)

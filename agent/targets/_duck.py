@@ -69,6 +69,17 @@ class DuckSource:
             described = cursor.execute(f"DESCRIBE SELECT * FROM {self._from}").fetchall()  # noqa: S608
         return {name: _stored(kind) for name, kind, *_ in described}
 
+    def types(self) -> list[str]:
+        """What DuckDB calls the type of each column."""
+        with self._reading() as cursor:
+            self._from = self._relation(cursor)
+            return [str(kind) for _, kind, *_ in cursor.execute(f"DESCRIBE SELECT * FROM {self._from}").fetchall()]  # noqa: S608
+
+    def copy(self, to: str) -> None:
+        """Write all rows, in their order, to what DuckDB's COPY takes."""
+        with self._reading() as cursor:
+            cursor.execute(f"COPY (SELECT * FROM {self._from}) TO {to}")  # noqa: S608
+
     def scan(self, columns: Mapping[str, Kind], where: Where, exact: bool = False) -> Iterator[Mapping[str, Any]]:
         sql, values = where
         wanted = ", ".join(f"{_selected(name, kind, exact)} AS {quoted(name)}" for name, kind in columns.items())

@@ -13,6 +13,7 @@ from agent.targets._duck import OFFLINE, CountingDuck, DuckSource
 from agent.targets._sql import path_of
 from agent.targets._tables import Rows
 
+KEPT = ("BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR")  # types that Parquet gives back as they were, alone or in lists
 READERS = {"parquet": "read_parquet", "csv": "read_csv", "jsonl": "read_json"}
 
 
@@ -27,8 +28,20 @@ class Files(Rows):
         def relation(con: Any) -> str:
             return _reader(at.scheme, found(Path(at.folder) / pattern, place, at.scheme), at.options)
 
-        source = CountingDuck if at.scheme == "parquet" else DuckSource
-        super().__init__(source(place, _memory, relation), at.options)
+        self._text = at.scheme != "parquet"
+        self._duck = (DuckSource if self._text else CountingDuck)(place, _memory, relation)
+        super().__init__(self._duck, at.options)
+
+    def pressed(self, folder: Path, name: str) -> str | None:
+        """Write the same rows to Parquet in a folder, where a window costs what it holds, and give its URL: text is parsed whole for every look.
+
+        None where they are Parquet already, or hold what Parquet would give back as something else.
+        """
+        kinds = self._duck.types() if self._text else ["?"]
+        if any(kind.removesuffix("[]") not in KEPT for kind in kinds):
+            return None
+        self._duck.copy(f"{_text(str(folder / name))} (FORMAT parquet, ROW_GROUP_SIZE 20000)")
+        return f"parquet:{name}"
 
 
 def _memory() -> Any:
