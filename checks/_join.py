@@ -197,8 +197,8 @@ def _low(text: str, seed: int) -> int:
 
 
 def drawn(found: Sequence[Any], count: int, seed: int) -> list[Any]:
-    """At most `count` of them, the same for one seed, in their order."""
+    """At most `count` of them, the same for one seed, in their order; none for a count below 1."""
     if len(found) <= count:
         return list(found)
-    places = Random(seed).sample(range(len(found)), count)  # noqa: S311 - a sample, not a secret
+    places = Random(seed).sample(range(len(found)), max(count, 0))  # noqa: S311 - a sample, not a secret
     return [found[place] for place in sorted(places)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,11 @@ def read(value: Json, kind: Kind) -> Json:
 
 def _number(value: Json) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _finite(value: Json) -> bool:
+    """Whether it is a number that a float can be: whole numbers may be larger than any."""
+    return _number(value) and abs(value) <= sys.float_info.max
 
 
 def _close(expected: float, given: float, near: Near) -> bool:
@@ -175,8 +181,7 @@ def hint(pairs: Sequence[tuple[Json, Json]], given: str, expected: str) -> str:
         return ""
     if all(isinstance(one, str) and isinstance(other, str) for one, other in pairs):
         return _textual(pairs, given)
-    numbers = [(float(one), float(other)) for one, other in pairs if _number(one) and _number(other)]
-    numbers = [pair for pair in numbers if all(map(math.isfinite, pair))]
+    numbers = [(float(one), float(other)) for one, other in pairs if _finite(one) and _finite(other)]
     if len(numbers) < MOST * len(pairs) or len({one for one, _ in numbers}) < 3:
         return ""
     return _numeric(numbers, given, expected)

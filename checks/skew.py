@@ -44,7 +44,7 @@ def features(
     than `max_age` (the store's time to live) do not count. What is newer online than offline and differs cannot be judged.
     `keys` defaults to offline's declared entity, `columns` to its declared features, else to what both sides have.
     """
-    names = keys or _entity(offline)
+    names = list(dict.fromkeys(keys or _entity(offline)))
     rows = offline.between(SINCE if max_age is None else now - max_age, now)
     kinds = rows.kinds()
     entities = _recent(rows, kinds, live, window, names, sample, int((window.end if window else now).timestamp()))

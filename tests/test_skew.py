@@ -323,6 +323,18 @@ def test_fewer_entities_than_asked_for_are_no_data(tmp_path):
     assert (few.status, few.reason) == (Status.NODATA, "7 recent entities; 30 are needed")
     assert (none.status, none.reason) == (Status.NODATA, "0 recent entities; 30 are needed")
     assert enough.status is Status.OK
+    with both(tmp_path) as (online, offline):
+        assert [skew.features(online, offline, NOW, sample=size).status for size in (0, -1, 1)] == [Status.NODATA] * 3
+
+
+def test_whole_numbers_beyond_any_float_are_another_value(tmp_path):
+    with both(tmp_path, online=lambda driver: {"trips": 10**400 + driver}) as (online, offline):
+        assert by_feature(skew.features(online, offline, NOW))["trips"]["wrong"] == {"value": 100}
+
+
+def test_a_key_named_twice_is_one_key(tmp_path):
+    with both(tmp_path) as (online, offline):
+        assert skew.features(online, offline, NOW, keys=["driver", "driver"]).status is Status.OK
 
 
 def test_a_wrong_feature_name_is_told_with_the_nearest_one(tmp_path):
