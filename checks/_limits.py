@@ -60,7 +60,7 @@ def limits(metric: str, at_least: float | None, at_most: float | None, worse_by:
         if metric == "bias":
             raise DataError("bias has no better side, so it cannot be worse_by; give at_least and at_most")
         if yard is None:
-            raise DataError("worse_by needs a yardstick: bind a reference that holds the truth, or pin a baseline")
+            raise DataError("worse_by needs a yardstick of at least rows_at_least labelled rows: bind a reference with the truth, or pin a baseline")
         below = metric not in LOWER_IS_BETTER
         found.append(Limit(yard.value - worse_by if below else yard.value + worse_by, below, yard))
     return found

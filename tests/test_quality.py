@@ -58,7 +58,7 @@ def test_worse_by_counts_the_yardsticks_own_uncertainty(tmp_path):
     small, large = verdicts
     assert small.reading.limit == large.reading.limit == pytest.approx(0.85)
     assert (small.status, large.status) == (Status.WARN, Status.FAIL)
-    with pytest.raises(DataError, match="worse_by needs a yardstick"):
+    with pytest.raises(DataError, match="worse_by needs a yardstick of at least rows_at_least labelled rows"):
         accuracy(live, labels, window(0), worse_by=0.05)
 
 

@@ -207,7 +207,7 @@ def test_the_interval_of_the_calibration_error_covers_the_true_one(bend, n):
         values.append((found.ece.value - sum(gaps), plain - sum(gaps)))
     assert missed <= missed_at_most(runs)
     left, added = np.mean(values, axis=0)
-    assert abs(left) < 0.7 * added  # most of what chance adds is taken off
+    assert abs(left) < (0.7 * added if bend == 1.0 else 0.01)  # most of what chance adds is taken off
 
 
 def test_equal_scores_share_a_bin_and_constant_ones_have_one():
