@@ -69,7 +69,8 @@ def _shaped(source: Source, known: Known) -> File | None:
 def _complain(source: Source, error: Mapping[str, Any]) -> None:
     path = tuple(step for step in error["loc"] if not (isinstance(step, str) and step.startswith("<")))
     if error["type"] == "extra_forbidden":
-        word = str(path[-1])
+        word = str(error["loc"][-1])  # which may itself begin with "<"
+        path = path if path[-1:] == (word,) else (*path, word)
         source.complain(path, f"unknown key{near(word, keys_at(path[:-1]))}", at_key=True)
     elif error["type"] == "missing":
         source.complain(path, f"needs `{path[-1]}`")
