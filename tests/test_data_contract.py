@@ -173,6 +173,12 @@ def test_what_a_pair_or_a_set_needs_and_is_not_there_is_a_broken_rule(tmp_path):
     assert "code holds text, began number: no order" in verdict.reason
 
 
+def test_a_pair_with_a_column_of_nothing_keeps_its_order_in_every_format(tmp_path, form):
+    rows = orders(ended=lambda n: None)
+    table = opened(tmp_path, write(tmp_path, form, rows, {"ended": pa.float64()}), PLAIN)
+    assert contract(table, None, NOW, pairs=[Pair("ended", at_least="began")]).good
+
+
 def test_a_text_rule_on_numbers_breaks_the_type_and_nothing_else(tmp_path, form):
     verdict = judged(tmp_path, orders(code=lambda n: n), form, columns={"code": Rule(pattern="AB", longest=3)})
     assert list(verdict.parts) == ["code.type"]

@@ -180,6 +180,17 @@ def test_columns_of_nothing_and_of_one_value(tmp_path):
     assert found["many"] == {"type": "integer", "nulls": 0, "low": 0, "high": 32, "unique": True}
 
 
+def test_categories_of_any_spelling_and_numbers_with_nulls_are_kept(tmp_path, form):
+    words = ["${HOME}", "$$", "no", "1", "a: b", "*x", "日本", "it's"]
+    rows = [{"word": words[n % 8], "code": None if n % 3 == 0 else n % 2, "huge": 2**60 + n % 2, "flag": n % 2 == 0} for n in range(48)]
+    url = write(tmp_path, form, rows)
+    found = yaml.safe_load(inferred(tmp_path, url, {}))["columns"]
+    assert sorted(text.replace("$$", "$") for text in found["word"]["categories"]) == sorted(words)
+    assert found["code"]["categories"] == [0, 1]
+    assert "categories" not in found["huge"]
+    assert kept(tmp_path, url, {}).good, kept(tmp_path, url, {}).reason
+
+
 def test_a_name_that_cannot_be_a_key_is_left_out_and_said(tmp_path):
     rows = [{"x" * 500: 1, "y": 1}]
     text = inferred(tmp_path, write(tmp_path, "parquet", rows), {})
