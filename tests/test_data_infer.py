@@ -113,7 +113,7 @@ def tables(draw):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(table=tables(), margin=st.sampled_from([0.0, 0.1, 3.0]))
 def test_a_table_keeps_the_contract_made_from_it(tmp_path, form, table, margin):
     rows, types = table
@@ -243,7 +243,7 @@ def test_bounds_are_a_tenth_wider_in_few_digits(low, high, whole, wanted):
     assert _infer.bounds(low, high, 0.1, whole) == pytest.approx(wanted)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.text(max_size=30))
 def test_any_text_is_read_back_as_it_is_by_any_reader_of_yaml(text):
     text = text.encode("utf-8", "ignore").decode()
