@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from agent import Columns, Json, Kind, Reading, to_json
 from checks._keys import ROWS
-from checks._promises import IDS, Chunk, Promise, against, fits, measure, once, promises
+from checks._promises import IDS, Chunk, Promise, against, both_known, fits, measure, once, promises
 from checks._rules import Broken, Pair, Rule, gone
 
 
@@ -78,9 +78,8 @@ def _between(asked: Sequence[Pair | Sequence[str]], kinds: Mapping[str, Kind], r
         elif not isinstance(one, Pair):
             promises.append(once(one, room))
         elif (left := measure(kinds[one.column])) != (right := measure(kinds[one.other])) or not left:
-            broken.append(
-                Broken(name, f"{one.column} holds {left or kinds[one.column]}, {one.other} {right or kinds[one.other]}: no order", Reading(None), 2.0)
-            )
+            words = f"{one.column} holds {left or kinds[one.column]}, {one.other} {right or kinds[one.other]}: no order between them in"
+            promises.append(Promise(name, words, both_known(one)))
         else:
             promises.append(Promise(name, f"{one.column} is not {one.how.replace('_', ' ')} {one.other} in", against(one, left), one.outside))
     return promises, broken

@@ -54,7 +54,10 @@ def newest(path: Path) -> Path:
     found = [one for one, _ in zip(path.rglob("*.json"), range(FILES), strict=False)]
     if not found:
         raise DataError(f"the folder {path} holds no *.json; point `results` at the validation store of Great Expectations")
-    return max(found, key=lambda one: (one.stat().st_mtime_ns, str(one)))
+    try:
+        return max(found, key=lambda one: (one.stat().st_mtime_ns, str(one)))
+    except OSError as problem:
+        raise DataError(f"{path}: a result went away while it was looked for ({problem.strerror}); the next look sees the others") from problem
 
 
 def read(path: Path) -> Result:

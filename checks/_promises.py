@@ -226,6 +226,11 @@ def measure(kind: Kind) -> str:
     return "number" if kind in ("number", "integer") else kind if kind in ("time", "text", "boolean") else ""
 
 
+def both_known(one: Pair) -> Callable[[Chunk], Any]:
+    """Rows in which two columns that cannot be compared should have been: none where one is all null, and so of no kind."""
+    return lambda chunk: ~(chunk.nulls(one.column) | chunk.nulls(one.other))
+
+
 def against(one: Pair, measure: str) -> Callable[[Chunk], Any]:
     keeps: Callable[[Any, Any], Any] = {
         "at_least": operator.ge,

@@ -13,6 +13,8 @@ from checks import _contract, _expectations, _infer, _rules
 from checks._rules import Broken, Pair, several
 from checks._rules import Rule as Rule
 
+AHEAD = timedelta(minutes=5)  # how far two machines' clocks may stand apart
+
 
 @check(pillar="data", asks="Do live rows keep their contract: columns, types, nulls, ranges, categories, keys, freshness, volume?", cause="data")
 def contract(
@@ -152,6 +154,8 @@ def expectations(now: datetime, *, results: str, freshness: timedelta = timedelt
     failed = [one for one in found if not one.success and not one.raised]
     raised = [one for one in found if one.raised]
     reading = Reading(len(failed), 0, n=len(found), unit="expectations")
+    if age < -AHEAD:
+        return error(f"the newest result says that it ran {spell(-age)} in the future; set the clock that is wrong", reading)
     if age > freshness:
         say = fail if stale == "fail" else nodata
         return say(f"the newest result is {spell(age)} old (limit {spell(freshness)}); see why the checkpoint does not run", reading)
@@ -169,7 +173,7 @@ def expectations(now: datetime, *, results: str, freshness: timedelta = timedelt
     if raised:
         return error(f"none of {several(len(found), 'expectation')} failed{blind}", reading, data=data)
     return (
-        ok(f"all of {several(len(found), 'expectation')} passed, {spell(age)} ago", reading)
+        ok(f"all of {several(len(found), 'expectation')} passed, {spell(max(age, timedelta(0)))} ago", reading)
         if found
         else nodata("no expectation was evaluated", reading)
     )

@@ -55,6 +55,11 @@ BAD = [  # name, text, lines
         "zzz: 1\nservices: {}\n",
         ["$:1:1 zzz: unknown key; there is budget, freeze, heartbeat, listen, notify, retention, services, store, team, token, workers"],
     ),
+    (
+        "a_key_that_begins_with_an_angle",
+        "<<x: ml\nservices: {}\n",
+        ["$:1:1 <<x: unknown key; there is budget, freeze, heartbeat, listen, notify, retention, services, store, team, token, workers"],
+    ),
     ("services_missing", "team: ml\n", ["$:1:1: needs `services`"]),
     ("services_as_a_list", "services: []\n", ["$:1:11 services: must be a mapping, not a list"]),
     ("a_service_that_is_nothing", SERVICE + "", ["$:2:9 services.fraud: must be a mapping, not nothing"]),

@@ -168,6 +168,12 @@ def test_what_a_pair_or_a_set_needs_and_is_not_there_is_a_broken_rule(tmp_path):
     assert "code holds text, began number: no order" in verdict.reason
 
 
+def test_a_pair_with_a_column_of_nothing_keeps_its_order_in_every_format(tmp_path, form):
+    rows = orders(ended=lambda n: None)
+    table = opened(tmp_path, write(tmp_path, form, rows, {"ended": pa.float64()}), PLAIN)
+    assert contract(table, None, NOW, pairs=[Pair("ended", at_least="began")]).good
+
+
 def test_a_text_rule_on_numbers_breaks_the_type_and_nothing_else(tmp_path, form):
     verdict = judged(tmp_path, orders(code=lambda n: n), form, columns={"code": Rule(pattern="AB", longest=3)})
     assert list(verdict.parts) == ["code.type"]
@@ -227,6 +233,39 @@ def test_a_wrong_rule_in_a_job_names_the_check(tmp_path):
     job = {"check": "data.contract", "locators": {"live": at}, "parameters": {"columns": {"code": {"pattern": "["}}}, "now": NOW}
     with pytest.raises(PluginError, match="does not compile"):
         perform(job)
+
+
+# Several columns side by side
+
+
+def test_columns_side_by_side_are_of_one_row_and_are_what_each_is_alone(tmp_path, form):
+    table = opened(tmp_path, write(tmp_path, form, log_rows()))
+    names = ["at", "request_id", "score", "p1", "inputs.length", "prediction"]
+    chunks = list(table.chunks(names, {"prediction", "at", "p1"}))
+    both = {name: np.concatenate([chunk[name] for chunk in chunks]).tolist() for name in names}
+    for name in names[:-1]:
+        alone = np.concatenate(list(table.column(name))).tolist()
+        assert [value for value in both[name] if value == value] == [value for value in alone if value == value]
+    rows = [row for row in log_rows() if row["request_id"] in both["request_id"]]
+    assert [(row["request_id"], str(row["prediction"]), json.loads(row["inputs"])[1]) for row in rows] == list(
+        zip(both["request_id"], both["prediction"], both["p1"], strict=True)
+    )
+
+
+def test_a_watch_may_bind_its_table_of_parents(tmp_path):
+    from agent.config import load
+
+    write(tmp_path, "parquet", orders())
+    (tmp_path / "customers.csv").write_text("id\n0\n1\n")
+    (tmp_path / "watchkeeper.yaml").write_text(
+        "services:\n  shop:\n    targets:\n      live: {url: 'parquet:log.parquet', id: id}\n"
+        "    watches:\n      - check: data.contract\n        with: {columns: {customer: {parent: id}}}\n"
+        "        bind: {parents: 'csv:customers.csv'}\n"
+    )
+    service = load(tmp_path / "watchkeeper.yaml").services["shop"]
+    (watch,) = service.watches
+    job = {"check": watch.check, "locators": {**service.targets, **watch.bind}, "parameters": watch.parameters, "now": NOW}
+    assert perform(job).parts["customer.parent"].observed == pytest.approx(28 / 40)
 
 
 # One pass

@@ -109,6 +109,13 @@ def test_an_old_result_is_no_data_or_a_failure_as_it_is_set():
     assert expectations(later, results=str(RESULTS / "good.json"), freshness=timedelta(days=4)).good
 
 
+def test_a_result_from_the_future_cannot_be_trusted_to_grow_old():
+    verdict = expectations(RAN - timedelta(hours=2), results=str(RESULTS / "good.json"))
+    assert verdict.status is Status.ERROR
+    assert "in the future" in verdict.reason
+    assert expectations(RAN - timedelta(minutes=1), results=str(RESULTS / "good.json")).good
+
+
 def test_of_a_folder_the_file_written_last_counts(tmp_path):
     for place, name in enumerate(("good.json", "bad.json")):
         (tmp_path / f"run{place}").mkdir()

@@ -77,7 +77,8 @@ def complain(source: Source, error: Mapping[str, Any], keys: Callable[[Place], C
     """Note what pydantic says of a value at its place; `keys` are those that may stand at a path."""
     path = tuple(step for step in error["loc"] if not (isinstance(step, str) and step.startswith("<")))
     if error["type"] == "extra_forbidden":
-        word = str(path[-1])
+        word = str(error["loc"][-1])  # which may itself begin with "<"
+        path = path if path[-1:] == (word,) else (*path, word)
         source.complain(path, f"unknown key{near(word, keys(path[:-1]))}", at_key=True)
     elif error["type"] == "missing":
         source.complain(path, f"needs `{path[-1]}`")
