@@ -411,6 +411,10 @@ def test_whatever_the_log_holds_every_slot_is_judged_once_and_the_counts_add_up(
             assert Counter(one.finding.watch for one in seen) == {key: slots(world.find(key), *span)[2] for key, *span in spans}
             assert len(world.store.see(lambda ledger: ledger.findings(limit=1000))) == len(seen)
             assert world.store.verify() == []
+        found = backtest(config, keys(config), START, START + 8 * HOUR, pool=pool)
+        assert len(found["watches"]) + len(found["left_out"]) == 2
+        assert all(sum(one["counts"].values()) == one["windows"] == one["of"] for one in found["watches"])
+        assert found["windows"] == sum(one["windows"] for one in found["watches"]) >= found["judged"]
 
 
 # How near the limits were
