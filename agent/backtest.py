@@ -17,14 +17,16 @@ from agent.config import Config
 from agent.errors import ConfigError, WatchkeeperError
 from agent.limits import JUDGED, Nearness
 from agent.look import grows
-from agent.model import Ask, Finding, Incident, Json, Locator, Run, Status, spell, to_json
+from agent.model import BEGINNING, Ask, Finding, Incident, Json, Locator, Run, Status, spell, to_json
 from agent.perform import fresh
 from agent.replay import FOLDER, Seen, over, replay, scratch, slots, unreplayable
 from agent.store import Ledger
+from agent.workers import Pool
 from agent.world import Watched, World
 
 Tell = Callable[[float, str], None]
 Extent = tuple[datetime, datetime]  # of the first row and of the last
+LAST = datetime(9000, 1, 1, tzinfo=UTC)
 MOST = 500_000  # windows of one backtest
 EVIDENCE = 3  # failing findings that are shown for each watch of an incident
 TRUE_OF_ALL = (
@@ -70,13 +72,21 @@ class Past:
         return [(key, one.since, one.until) for key, one in self.watches.items()]
 
 
-def backtest(config: Config, keys: Sequence[str], since: datetime, until: datetime, tell: Tell | None = None, keep: Path | None = None) -> Json:
+def backtest(
+    config: Config,
+    keys: Sequence[str],
+    since: datetime,
+    until: datetime,
+    tell: Tell | None = None,
+    keep: Path | None = None,
+    pool: Pool | None = None,
+) -> Json:
     """Replay these watches from `since` to `until` and sum up, as JSON. Interrupted, it sums up what was done until then.
 
     Nothing is written but a temporary folder (and `keep`), nothing sent, no server asked. ConfigError when it would never end.
     """
     began, tell = _cpu(), tell or (lambda done, what: None)
-    with tempfile.TemporaryDirectory(prefix=FOLDER) as folder, scratch(over(config, list(_pressed(config, keys, Path(folder), tell))), keep) as world:
+    with tempfile.TemporaryDirectory(prefix=FOLDER) as folder, scratch(_quick(config, keys, Path(folder), tell), keep, pool) as world:
         past = plan(world, keys, since, until)
         evidence: dict[tuple[int, str], list[Finding]] = {}
         stopped = _run(world, past, until, tell, evidence)
@@ -86,9 +96,13 @@ def backtest(config: Config, keys: Sequence[str], since: datetime, until: dateti
     return made
 
 
+def _quick(config: Config, keys: Sequence[str], folder: Path, tell: Tell) -> Config:
+    """The configuration over tables in which a window costs what it holds."""
+    return over(config, list(_pressed(config, keys, folder, tell)))
+
+
 def _pressed(config: Config, keys: Sequence[str], folder: Path, tell: Tell) -> Iterator[tuple[Locator, Locator]]:
-    """Tables that would be read whole for each of thousands of windows, and what stands in for them: the same rows, copied once to where a window is
-    cheap. One that cannot be copied is read where it is."""
+    """Tables that would be read whole for each of thousands of windows, and the copies that stand in for them; what cannot be copied stays."""
     checks = plugins.listing("check")
     looked = [w for one, watch in config.watches() if watch.key in keys for w in (Watched.of(one, watch, checks[watch.check]),)]
     done: list[Locator] = []
@@ -185,11 +199,12 @@ def _extent(at: Locator, name: str) -> Extent | str:
 
 
 def _moment(seconds: float) -> datetime:
-    """A POSIX time; what is beyond the calendar is at its end."""
+    """A POSIX time; what is near the ends of the calendar, or beyond them, is so far off that it matters to no window."""
     try:
-        return datetime.fromtimestamp(seconds, UTC)
+        at = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
-        return datetime.max.replace(tzinfo=UTC) - timedelta(days=366) if seconds > 0 else datetime.min.replace(tzinfo=UTC)
+        at = LAST if seconds > 0 else BEGINNING
+    return min(max(at, BEGINNING), LAST)
 
 
 def _short(name: str, extent: Extent, since: datetime, until: datetime) -> Iterator[str]:
