@@ -4,7 +4,6 @@ import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
-import deltalake
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -59,6 +58,8 @@ def write(folder, form, rows, types=None):
         (folder / f"log.{form}").unlink(missing_ok=True)
     table = pa.table({name: pa.array([row[name] for row in rows], (types or {}).get(name)) for name in names})
     if form == "delta":
+        import deltalake
+
         deltalake.write_deltalake(folder / "log.delta", table, mode="overwrite", schema_mode="overwrite")
     elif form == "parquet":
         pyarrow.parquet.write_table(table, folder / "log.parquet")

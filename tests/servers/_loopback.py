@@ -75,9 +75,17 @@ class Loopback:
 def _answered(answers: Answers, method: str, path: str, content: bytes) -> tuple[int, Any]:
     """What breaks while answering is a 500, as it is with a web framework."""
     try:
-        return answers(method, path, json.loads(content or b"null"))
+        return answers(method, path, _body(content))
     except Exception as problem:
         return 500, {"error": repr(problem)}
+
+
+def _body(content: bytes) -> Any:
+    """JSON, else text: not every protocol posts JSON."""
+    try:
+        return json.loads(content or b"null")
+    except ValueError:
+        return content.decode()
 
 
 def _json(status: int, body: Any) -> tuple[int, str, bytes]:
