@@ -14,6 +14,7 @@ from typing import Any
 
 SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=40", "autovacuum=off")
 OWNER = "keeper"
+RUNNING: list[Cluster] = []  # the one of these tests, once a fixture has started it
 
 
 class Cluster:

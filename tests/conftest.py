@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import RUNNING, Cluster
 
 HOUSE = Path(__file__).resolve().parent.parent
 PROGRAMS = {  # service -> (names its program goes by, how to get it)
@@ -72,7 +72,16 @@ def mlserver() -> Path:
 def postgres() -> Iterator[Cluster]:
     """A private PostgreSQL with a database of its own."""
     cluster = Cluster(need("postgres").parent)
+    RUNNING.append(cluster)
     try:
         yield cluster
     finally:
+        RUNNING.remove(cluster)
         cluster.stop()
+
+
+@pytest.fixture(autouse=True)
+def _running_for_its_form(request: pytest.FixtureRequest) -> None:
+    """A test of every format that comes to PostgreSQL has one to write to."""
+    if hasattr(request.node, "callspec") and request.node.callspec.params.get("form") == "postgresql":
+        request.getfixturevalue("postgres")

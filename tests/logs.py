@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
+from zlib import crc32
 
 import duckdb
 import numpy as np
@@ -16,13 +17,12 @@ from agent.targets.duckdb import DuckDb
 from agent.targets.files import Files
 from agent.targets.postgres import Postgres
 from agent.targets.sqlite import Sqlite
-from tests.cluster import Cluster
+from tests.cluster import RUNNING
 
 START = datetime(2026, 3, 29, tzinfo=UTC)
 FILES = ("parquet", "csv", "jsonl", "sqlite", "duckdb")
 FORMATS = (*FILES, "delta", "postgresql")
 ADAPTERS = {"parquet": Files, "csv": Files, "jsonl": Files, "sqlite": Sqlite, "duckdb": DuckDb, "postgresql": Postgres, "delta": Delta}
-CLUSTER: list[Cluster] = []  # the PostgreSQL that `write` writes to, once a fixture has started it
 LOG = {
     "time": {"column": "at", "tz": "UTC"},
     "id": "request_id",
@@ -53,7 +53,7 @@ def write(folder, form, rows, types=None):
     """The rows as a file of that format; the URL that names it."""
     names = list(rows[0])
     if form == "postgresql":
-        return in_postgres(rows, types or {})
+        return in_postgres(folder, rows, types or {})
     if form != "delta":
         (folder / f"log.{form}").unlink(missing_ok=True)
     table = pa.table({name: pa.array([row[name] for row in rows], (types or {}).get(name)) for name in names})
@@ -80,12 +80,12 @@ def write(folder, form, rows, types=None):
     return f"{form}:log.{form}"
 
 
-def in_postgres(rows, types):
+def in_postgres(folder, rows, types):
     """As COPY takes them; a column is what its values are."""
     table = pa.table({name: pa.array([row[name] for row in rows], types.get(name)) for name in rows[0]})
     words = {"int64": "bigint", "double": "double precision", "string": "text", "bool": "boolean"}
     kinds = {name: words.get(str(table[name].type)) or f"timestamp{'tz' if 'tz=' in str(table[name].type) else ''}" for name in table.column_names}
-    return CLUSTER[0].load("log", kinds, [tuple(row.values()) for row in rows])
+    return RUNNING[0].load(f"log_{crc32(str(folder).encode())}", kinds, [tuple(row.values()) for row in rows])
 
 
 def opened(folder, url, options=None):
