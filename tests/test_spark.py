@@ -21,6 +21,9 @@ from tests.logs import START
 from tests.test_push import same
 
 
+pytestmark = pytest.mark.timeout(400)  # a JVM starts within the first of them
+
+
 @pytest.fixture(scope="module")
 def spark():
     """Asks the one Spark of these tests: a question in, its answer out."""
