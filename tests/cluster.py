@@ -14,6 +14,7 @@ from typing import Any
 
 SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=40", "autovacuum=off")
 OWNER = "keeper"
+RUNNING: list[Cluster] = []  # the one of these tests, once a fixture has started it
 
 
 class Cluster:
@@ -27,9 +28,13 @@ class Cluster:
         self._run("initdb", "-D", str(self.folder / "data"), "-U", OWNER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         rules = f"local all all trust\nhost all {OWNER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
         (self.folder / "data" / "pg_hba.conf").write_text(rules)
-        self.process = self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> None:
         """Started, and answering."""
         import psycopg
 
@@ -39,7 +44,7 @@ class Cluster:
             self.process = subprocess.Popen(command, user=self.user, stdout=log, stderr=log)
         for _ in range(600):
             with suppress(psycopg.OperationalError), self.connected():
-                return self.process
+                return
             assert self.process.poll() is None, (self.folder / "log").read_text()
             time.sleep(0.05)
         raise AssertionError((self.folder / "log").read_text())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import logs
-from tests.cluster import Cluster
+from tests.cluster import RUNNING, Cluster
 
 HOUSE = Path(__file__).resolve().parent.parent
 PROGRAMS = {  # service -> (names its program goes by, how to get it)
@@ -83,9 +83,11 @@ def feast() -> Path:
 def postgres() -> Iterator[Cluster]:
     """A private PostgreSQL with a database of its own."""
     cluster = Cluster(need("postgres").parent)
+    RUNNING.append(cluster)
     try:
         yield cluster
     finally:
+        RUNNING.remove(cluster)
         cluster.stop()
 
 
@@ -101,6 +103,6 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(params=logs.FORMATS)
 def form(request: pytest.FixtureRequest) -> str:
     """Every format and engine a table is read from in turn; `tests.logs.write` writes the same rows in each."""
-    if request.param == "postgresql" and not logs.CLUSTER:
-        logs.CLUSTER.append(request.getfixturevalue("postgres"))
+    if request.param == "postgresql":
+        request.getfixturevalue("postgres")
     return str(request.param)

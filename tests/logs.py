@@ -1,11 +1,10 @@
 """Prediction logs for tests: the same rows written in every format a table adapter reads."""
 
-import hashlib
 import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
+from zlib import crc32
 
-import deltalake
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -19,13 +18,12 @@ from agent.targets.duckdb import DuckDb
 from agent.targets.files import Files
 from agent.targets.postgres import Postgres
 from agent.targets.sqlite import Sqlite
-from tests.cluster import Cluster
+from tests.cluster import RUNNING
 
 START = datetime(2026, 3, 29, tzinfo=UTC)
 FILES = ("parquet", "csv", "jsonl", "sqlite", "duckdb")
 FORMATS = (*FILES, "delta", "postgresql")
 ADAPTERS = {"parquet": Files, "csv": Files, "jsonl": Files, "sqlite": Sqlite, "duckdb": DuckDb, "postgresql": Postgres, "delta": Delta}
-CLUSTER: list[Cluster] = []  # the PostgreSQL that `write` writes to, once a fixture has started it
 LOG = {
     "time": {"column": "at", "tz": "UTC"},
     "id": "request_id",
@@ -61,6 +59,8 @@ def write(folder, form, rows, types=None):
         (folder / f"log.{form}").unlink(missing_ok=True)
     table = pa.table({name: pa.array([row[name] for row in rows], (types or {}).get(name)) for name in names})
     if form == "delta":
+        import deltalake
+
         deltalake.write_deltalake(folder / "log.delta", table, mode="overwrite", schema_mode="overwrite")
     elif form == "parquet":
         pyarrow.parquet.write_table(table, folder / "log.parquet")
@@ -86,7 +86,7 @@ def in_postgres(folder, rows, types):
     table = pa.table({name: pa.array([row[name] for row in rows], types.get(name)) for name in rows[0]})
     words = {"int64": "bigint", "double": "double precision", "string": "text", "bool": "boolean"}
     kinds = {name: words.get(str(table[name].type)) or f"timestamp{'tz' if 'tz=' in str(table[name].type) else ''}" for name in table.column_names}
-    return CLUSTER[0].load(f"log_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}", kinds, [tuple(row.values()) for row in rows])
+    return RUNNING[0].load(f"log_{crc32(str(folder).encode())}", kinds, [tuple(row.values()) for row in rows])
 
 
 def opened(folder, url, options=None):

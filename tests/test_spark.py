@@ -20,6 +20,8 @@ from tests.conftest import HOUSE, need
 from tests.logs import START
 from tests.test_push import same
 
+pytestmark = pytest.mark.timeout(400)  # a JVM starts within the first of them
+
 
 @pytest.fixture(scope="module")
 def spark():

@@ -65,29 +65,25 @@ def _singles(ask: Ask, value: Value, place: int, say: Dialect) -> list[str]:
     v = f"v{place}"
     if value.form != "number":
         return [f"count({v})"]
-    cells = [] if say.grouped else [f"count(CASE WHEN {v} <= {say.number(cut)} THEN 1 END)" for cut in ask.cuts]
+    cells = [f"count(CASE WHEN {v} <= {say.number(cut)} THEN 1 END)" for cut in ask.cuts]
     return [f"count({v})", f"min({v})", f"max({v})", f"sum({v})", *cells]
 
 
 def _tall(ask: Ask, value: Value, place: int, say: Dialect, seen: str, many: int) -> Iterator[str]:
-    """SELECTs of (place, what is counted, text, number, count): cells of a grouping engine, keys, the most frequent."""
+    """A SELECT of (place, text, number, count) where keys or the most frequent are asked for."""
     v = f"v{place}"
-    if say.grouped and ask.cuts and value.form == "number":
-        cell = " ".join(f"WHEN {v} <= {say.number(cut)} THEN {n}" for n, cut in enumerate(ask.cuts))
-        by_cell = f"SELECT CASE {cell} ELSE {len(ask.cuts)} END AS cell, count(*) AS n FROM {seen} WHERE {v} IS NOT NULL GROUP BY 1"
-        yield f"SELECT {place}, 1, {say.as_text('NULL')}, {say.as_double('cell')}, n FROM ({by_cell}) AS cells"
     if not (ask.keys or ask.top) or value.form == "present":
         return
     cells = _key_cells(value, v, say)
     by_value = f"SELECT {v}, count(*) AS n FROM {seen} WHERE {v} IS NOT NULL"
     if not ask.top:
         keys = [key for key in (_as_held(key, value) for key in ask.keys) if key is not None]
-        yield f"SELECT {place}, 2, {cells}, n FROM ({by_value} AND {say.is_in(v, keys)} GROUP BY {v}) AS kept"
+        yield f"SELECT {place}, {cells}, n FROM ({by_value} AND {say.is_in(v, keys)} GROUP BY {v}) AS kept"
     elif value.form == "text":
-        yield f"(SELECT {place}, 2, {cells}, n FROM ({by_value} GROUP BY {v}) AS found ORDER BY n DESC, {v}{say.binary} LIMIT {ask.top})"
+        yield f"(SELECT {place}, {cells}, n FROM ({by_value} GROUP BY {v}) AS found ORDER BY n DESC, {v}{say.binary} LIMIT {ask.top})"
     else:
         ranked = f"SELECT {v}, n, rank() OVER (ORDER BY n DESC) AS place FROM ({by_value} GROUP BY {v}) AS found"
-        yield f"(SELECT {place}, 2, {cells}, n FROM ({ranked}) AS ranked WHERE place <= {ask.top} LIMIT {many + 1})"
+        yield f"(SELECT {place}, {cells}, n FROM ({ranked}) AS ranked WHERE place <= {ask.top} LIMIT {many + 1})"
 
 
 def _key_cells(value: Value, v: str, say: Dialect) -> str:
@@ -126,7 +122,7 @@ def read(asked: Asked, answers: Sequence[Sequence[Sequence[Any]]], say: Dialect,
     for place, (ask, value) in enumerate(asked):
         tally = _single(ask, value, rows, [next(singles) for _ in _singles(ask, value, place, say)])
         if len(tall.get(place, ())) <= many:
-            found[ask.column] = _keyed(ask, _celled(ask, tally, value, tall.get(place, ())), tall.get(place, ()))
+            found[ask.column] = _keyed(ask, tally, tall.get(place, ()))
     return found
 
 
@@ -136,16 +132,8 @@ def _single(ask: Ask, value: Value, rows: int, cells: Sequence[Any]) -> Tally:
         return Tally(rows, rows - known)
     low, high, total = (None if not known else float(cell) for cell in cells[1:4])
     upto = [0, *map(int, cells[4:]), known]
-    counts = tuple(b - a for a, b in pairwise(upto)) if ask.cuts and len(upto) > 2 else ()
+    counts = tuple(b - a for a, b in pairwise(upto)) if ask.cuts else ()
     return Tally(rows, rows - known, low, high, total, counts)
-
-
-def _celled(ask: Ask, tally: Tally, value: Value, tall: Sequence[Sequence[Any]]) -> Tally:
-    """The counts of a grouping engine, which answers them by cell."""
-    if not ask.cuts or value.form != "number" or tally.counts:
-        return tally
-    found = {int(cell): int(n) for part, _, cell, n in tall if part == 1}
-    return replace(tally, counts=tuple(found.get(cell, 0) for cell in range(len(ask.cuts) + 1)))
 
 
 def _keyed(ask: Ask, tally: Tally, tall: Sequence[Sequence[Any]]) -> Tally:
@@ -153,9 +141,8 @@ def _keyed(ask: Ask, tally: Tally, tall: Sequence[Sequence[Any]]) -> Tally:
     if not (ask.keys or ask.top):
         return tally
     found: Counter[str | None] = Counter()
-    for part, text, number, n in tall:
-        if part == 2:
-            found[str(text) if number is None else _tally.spelled(float(number))] += int(n)
+    for text, number, n in tall:
+        found[str(text) if number is None else _tally.spelled(float(number))] += int(n)
     kept: dict[str | None, int] = {key: found[key] for key in ask.keys}
     if ask.top:
         kept = dict(_tally.finished(ask, replace(tally, by_key=found)).by_key)

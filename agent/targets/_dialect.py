@@ -42,7 +42,6 @@ class Dialect:
     binary: str = ""  # the order of text by code point, where it is not the only one
     takes_nul: bool = True
     local: bool = False  # whether the rows need not travel anyway: numbers are then put between cuts sooner here
-    grouped: bool = False  # whether cells are cheaper counted by a GROUP BY for each column than by many counts in one scan
 
     def name(self, column: str) -> str:
         """A name as SQL writes it, whatever is in it."""
@@ -121,13 +120,12 @@ SPARK = Dialect(
     length="CASE WHEN {0} IS NOT NULL THEN size({0}) END",
     quote="`",
     text_literal=_backslashed,
-    grouped=True,
 )
 TRINO = Dialect(
     double="double",
     text="varchar",
     known="CASE WHEN NOT is_nan({0}) THEN {0} END",
-    micros="CAST(floor(to_unixtime({0}) * 1000000) AS bigint)",
+    micros="CAST(round(to_unixtime({0}) * 1000000) AS bigint)",
     instant="TIMESTAMP '{} UTC'",
     wall="TIMESTAMP '{}'",
     element="element_at({0}, {1} + 1)",
