@@ -34,6 +34,7 @@ docs: setup-dev
 # Servers nobody here wrote, each in an environment of its own outside the repository; the tests that speak to them skip at a desk without it.
 peers: python
 	@"$(PYTHON)" .ci/venv.py peer mlserver
+	@"$(PYTHON)" .ci/venv.py peer river
 
 # The pins anew, from the newest of everything: read the difference, run the tests, commit it.
 constraints: python
