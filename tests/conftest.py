@@ -20,6 +20,7 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "promtool": (("promtool",), "apt install prometheus"),
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "apt install chromium"),
     "faketime": (("faketime",), "apt install faketime"),
+    "river": (("river",), "make peers"),
     "mlserver": (("mlserver",), "make peers"),
     "feast": (("feast",), "make peers"),
     "redis": (("redis-server",), "apt install redis-server"),
