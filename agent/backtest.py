@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent import plugins
 from agent.config import Config
 from agent.errors import ConfigError, WatchkeeperError
 from agent.limits import JUDGED, Nearness
@@ -22,7 +21,7 @@ from agent.perform import fresh
 from agent.replay import FOLDER, Seen, over, replay, scratch, slots, unreplayable
 from agent.store import Ledger
 from agent.workers import Pool
-from agent.world import Watched, World
+from agent.world import Known, Watched, World
 
 Tell = Callable[[float, str], None]
 Extent = tuple[datetime, datetime]  # of the first row and of the last
@@ -103,8 +102,8 @@ def _quick(config: Config, keys: Sequence[str], folder: Path, tell: Tell) -> Con
 
 def _pressed(config: Config, keys: Sequence[str], folder: Path, tell: Tell) -> Iterator[tuple[Locator, Locator]]:
     """Tables that would be read whole for each of thousands of windows, and the copies that stand in for them; what cannot be copied stays."""
-    checks = plugins.listing("check")
-    looked = [w for one, watch in config.watches() if watch.key in keys for w in (Watched.of(one, watch, checks[watch.check]),)]
+    known = Known.now()
+    looked = [w for one, watch in config.watches() if watch.key in keys for w in (Watched.of(one, watch, known),)]
     done: list[Locator] = []
     for at in (at for w in looked if not unreplayable(w) for at in w.locators.values()):
         if at in done:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from agent.config import Config, ServiceConfig
 from agent.errors import StoreError
 from agent.judge import ALL, escalate
 from agent.look import look
-from agent.model import Finding, Locator, Status, Verdict
+from agent.model import Baseline, Finding, Locator, Status, Verdict
 from agent.observe import fold, found
 from agent.slots import EPOCH, MICROSECOND, Job, Slots, moment
 from agent.store import Ledger, Store
@@ -64,6 +64,7 @@ def scratch(config: Config, keep: Path | None = None, pool: Pool | None = None) 
         raise StoreError(f"{keep} exists already; name a file that does not")
     with tempfile.TemporaryDirectory(prefix=FOLDER) as folder:
         store, own = Store.open(Path(folder) / "scratch.db").start(), pool or Pool(config.workers)
+        store.write(lambda ledger: [ledger.pin(watch, one.window, one.by, one.why, one.at) for watch, one in _pinned(config)])
         world = World(config, store, own, clock=_now.get, replays=True)
         try:
             yield world
@@ -75,6 +76,15 @@ def scratch(config: Config, keep: Path | None = None, pool: Pool | None = None) 
                 own.close()
             world.connections.close()
             store.close()
+
+
+def _pinned(config: Config) -> list[tuple[str, Baseline]]:
+    """The yardsticks that people pinned in the real store, which is only read."""
+    path = Path(config.store)
+    if not path.exists():
+        return []
+    with closing(Store.open(path)) as real, real.read() as ledger:
+        return [(watch, one) for watch, (_, one) in ledger.baselines().items()]
 
 
 def _harmless(ledger: Ledger) -> None:

@@ -23,6 +23,11 @@ class Known:
     checks: Mapping[str, plugins.Plugin]
     adapters: Mapping[str, plugins.Plugin]
 
+    @classmethod
+    def now(cls) -> Known:
+        """As they are listed now."""
+        return cls(plugins.listing("check"), plugins.listing("adapter"))
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -95,7 +100,7 @@ class World:
 
     def use(self, config: Config) -> None:
         """Watch what this configuration says."""
-        known = Known(plugins.listing("check"), plugins.listing("adapter"))
+        known = Known.now()
         with self.store.read() as ledger:
             pinned = ledger.baselines()
         self.config = config

@@ -32,6 +32,8 @@ def follow(
     cluster: float | None = None,
 ) -> Verdict:
     """The Verdict on the columns of `kinds`: those live has, or should have, with the kind it stores them as."""
+    if baseline and window.end <= baseline.end_at:
+        return nodata(f"these rows lie before the end of what was pinned ({baseline.end_at:%Y-%m-%d %H:%M}Z), and are not tested")
     if memory is None:
         made = _yardstick(live, kinds, window, reference, baseline, nominal, cluster)
         if isinstance(made, Verdict):

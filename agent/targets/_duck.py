@@ -72,7 +72,7 @@ class DuckSource:
     def types(self) -> list[str]:
         """What DuckDB calls the type of each column."""
         with self._reading() as cursor:
-            self._from = self._relation(cursor)
+            self._from = self._made(cursor)
             return [str(kind) for _, kind, *_ in cursor.execute(f"DESCRIBE SELECT * FROM {self._from}").fetchall()]  # noqa: S608
 
     def copy(self, to: str) -> None:
