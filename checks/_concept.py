@@ -20,6 +20,7 @@ from agent.stats import clopper_pearson, wilson
 from checks import _labels
 from checks._labels import Joined
 from checks._sample import Asked, Sample, UndefinedError, probabilities, sample
+from checks._windows import unjudged
 
 Loss = Literal["error", "brier", "absolute"]
 BETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
@@ -72,9 +73,7 @@ def look(
     sums = memory or Sums()
     if early := _labels.not_due(span, labels, now):
         return nodata(early, memory=memory)
-    if sums.end_at is not None and span.start < sums.end_at:
-        counted = f"overlaps what was counted up to {sums.end_at:%Y-%m-%d %H:%M:%S}"
-        raise DataError(f"{_labels.spelled_span(span)} {counted}; no row may count twice, so `window` is at most `every`")
+    span = unjudged(span, sums.end_at)
     if baseline is not None and span.start < (pinned := _labels.pinned(baseline, labels)).end:
         return nodata(f"{_labels.spelled_span(span)} is part of the pinned baseline, which ends at {pinned.end:%Y-%m-%d %H:%M:%S}", memory=memory)
     late = _late(live, labels, sums)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent import Reading, Verdict, Window, error, fail, nodata, ok, to_json, warn
+from agent import Reading, Verdict, Window, fail, nodata, ok, to_json, warn
 from agent.errors import DataError
 from checks import _bettor, _discriminant, _mmd
 from checks._discriminant import Apart
@@ -91,9 +91,6 @@ def bet(both: Sides, window: Window, run_length: float, memory: _bettor.Bets | N
     seal = both.seal
     afresh = memory is not None and memory.seal != seal
     kept = memory if memory is not None and not afresh else _bettor.Bets(seal)
-    if kept.end_at is not None and window.start < kept.end_at:
-        said = f"the window begins {window.start:%H:%M:%S}, before the end of one already counted, {kept.end_at:%H:%M:%S}"
-        return error(f"{said}; windows must not overlap: make `window` at most `every`")
     reference = _bettor.known(both.a, both.b)
     after, streams = _bettor.play(kept, reference, both.live, tolerance, run_length, cluster)
     note = "; started afresh: the reference or its columns changed" if afresh else ""

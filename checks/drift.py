@@ -23,6 +23,7 @@ from checks._past import Own
 from checks._picture import column, sheet
 from checks._sample import Asked
 from checks._samples import reach
+from checks._windows import unjudged
 
 DRAWN = 12  # drifted columns in the picture that is kept with a finding
 
@@ -323,8 +324,9 @@ def embedding(
     For wide rows and lists of numbers. A classifier made of half the reference and of past windows bets on each new one against its rate on the other
     half. While every window stays within `tolerance` (total variation: the share of rows that would have to change) of what the reference was drawn
     from, the mean time between false alarms is at least `run_length` windows, with probability 99 % over the reference. Up to `cluster` rows
-    may move together. The first window, and fewer than `rows_at_least` live or 200 reference rows, are nodata; overlapping windows are an error.
+    may move together. The first window, and fewer than `rows_at_least` live or 200 reference rows, are nodata.
     """
+    window = unjudged(window, memory.end_at if memory else None)
     rows = live.between(window.start, window.end)
     sizes = rows.rows(), reference.rows()
     if sizes[0] < max(1, rows_at_least) or sizes[1] < _joint.REFERENCE:

@@ -177,13 +177,15 @@ def test_windows_are_those_whose_labels_are_due_each_once(tmp_path):
     assert after.status is Status.NODATA and after.memory.end_at == START + 6 * HOUR
 
 
-def test_a_window_that_overlaps_the_last_is_an_error(tmp_path):
+def test_of_a_window_that_overlaps_the_last_only_what_is_new_counts(tmp_path):
     prediction, truth = answers(500, 0.1)
     live, labels = logged(tmp_path, hours(5), prediction, truth)
     _, memory = folded(live, labels, 2, reference=reference(tmp_path))
     half = Window(window(1).start + timedelta(minutes=30), window(2).end)
-    with pytest.raises(DataError, match="overlaps what was counted up to 2026-03-02 02:00:00; no row may count twice"):
-        concept(live, labels, half, 2160.0, reference(tmp_path), memory=memory)
+    seen = concept(live, labels, half, 2160.0, reference(tmp_path), memory=memory)
+    assert seen.reading.n == 100 and (seen.memory.start_at, seen.memory.end_at) == (window(2).start, window(2).end)
+    with pytest.raises(DataError, match="no row may count twice"):
+        concept(live, labels, window(1), 2160.0, reference(tmp_path), memory=memory)
 
 
 def test_a_window_that_is_not_due_says_when_and_changes_nothing(tmp_path):

@@ -263,14 +263,14 @@ def test_an_alarm_ends_when_rows_are_as_before_and_evidence_starts_again_from_no
     assert said[:5] == [False] * 5 and said[7:15] == [True] * 8 and not any(said[18:])
 
 
-def test_overlapping_windows_are_an_error_and_leave_memory_alone(tmp_path):
+def test_of_an_overlapping_window_only_what_is_new_counts_and_nothing_counts_twice(tmp_path):
     rng = np.random.default_rng(1)
     tables = table(tmp_path / "live", normal(rng, 400, 4)), table(tmp_path / "reference", normal(rng, 400, 4))
     first = embedding(*tables, nth(0, 200), A)
     late = Window(nth(0, 200).start + timedelta(seconds=50), nth(1, 200).end)
-    verdict = embedding(*tables, late, A, first.memory)
-    assert (verdict.status, verdict.memory) == (Status.ERROR, None)
-    assert "windows must not overlap" in verdict.reason
+    assert embedding(*tables, late, A, first.memory).reading.n == 200
+    with pytest.raises(DataError, match="no row may count twice"):
+        embedding(*tables, nth(0, 200), A, first.memory)
 
 
 def test_another_reference_starts_afresh_and_says_so(tmp_path):
