@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,22 @@ import click
 from agent.door import Call, command
 
 CHECK = "drift.compare"  # by its name, as a configuration would say it: whoever owns it
-SUFFIXES = {
-    **dict.fromkeys((".parquet", ".pq"), "parquet"),
-    ".csv": "csv",
-    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
-    **dict.fromkeys((".sqlite", ".sqlite3", ".db"), "sqlite"),
-    **dict.fromkeys((".duckdb", ".ddb"), "duckdb"),
-}
 SHARE = click.FloatRange(0, 1)
 
 
 def table(value: str) -> str:
     """A table's URL as it is, or of a bare path by its suffix; files that are not there are bad arguments."""
-    if re.match(r"[a-z][a-z0-9+]+:", value) and not Path(value).exists():
-        return value
-    name, _mark, _query = value.partition("?")
-    suffixes = Path(name).suffixes
-    scheme = SUFFIXES.get(next((suffix.lower() for suffix in reversed(suffixes) if suffix.lower() not in (".gz", ".zst")), ""))
-    if scheme is None:
-        known = ", ".join(SUFFIXES)
-        raise click.BadParameter(f"{value!r} does not say what it is: end it in one of {known}, or write a URL such as parquet:{value}/*.parquet")
-    if not Path(name).exists() and not _matches(name):
-        raise click.BadParameter(f"there is no file {name}")
-    return f"{scheme}:{value}"
+    from agent.errors import ConfigError
+    from agent.targets import at
+
+    try:
+        url = at(value).url
+    except ConfigError as problem:
+        raise click.BadParameter(str(problem)) from problem
+    path = value.partition("?")[0]
+    if url != value and not Path(path).exists() and not _matches(path):
+        raise click.BadParameter(f"there is no file {path}")
+    return url
 
 
 def _matches(pattern: str) -> bool:

@@ -19,6 +19,7 @@ SUFFIXES = {
     **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "sqlite"),
     **dict.fromkeys((".duckdb", ".ddb"), "duckdb"),
 }
+PACKED = (".gz", ".zst")
 
 
 def at(text: str) -> Locator:
@@ -30,7 +31,8 @@ def at(text: str) -> Locator:
     if "://" in text or f"table:{scheme}" in plugins.listing("adapter"):
         return Locator("", "live", text)
     for name in _names(text):
-        if (found := SUFFIXES.get(Path(name).suffix.lower())) is not None:
+        suffixes = (suffix.lower() for suffix in reversed(Path(name).suffixes))
+        if (found := SUFFIXES.get(next((suffix for suffix in suffixes if suffix not in PACKED), ""))) is not None:
             return Locator("", "live", f"{found}:{text}")
     raise ConfigError(f"{text}: no scheme and no suffix says what this table is; write a URL such as parquet:{text}, or name {', '.join(SUFFIXES)}")
 

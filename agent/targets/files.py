@@ -77,7 +77,7 @@ def _reader(scheme: str, files: list[str], options: Mapping[str, Json]) -> str:
 
 def _types(files: list[str], options: Mapping[str, Json]) -> str:
     """Names are text even when they look like numbers: version 1 stays 1, id 007 stays 007. Times are read by us, not guessed."""
-    declared = [options.get(what) for what in ("id", "entity", "version")]
+    declared = [options.get(what) for what in ("id", "entity", "version", "key")]
     if options.get("time", {}).get("unit", "iso") == "iso":
         declared.append(options.get("time", {}).get("column"))
     with Path(files[0]).open(encoding="utf-8", errors="replace") as first:
