@@ -94,7 +94,7 @@ def test_no_drift_is_0_a_changed_table_1_and_nothing_to_compare_3(desk):
     [
         (("train/log.parquet", "nothing.parquet"), "there is no file nothing.parquet"),
         (("train/log.parquet", "live/none*.parquet"), "there is no file live/none*.parquet"),
-        (("train/log.parquet", "live"), "no scheme and no suffix says what this table is"),
+        (("train/log.parquet", "elsewhere"), "no scheme and no suffix says what this table is"),
         (("train/log.parquet", "nosuch:live"), "no scheme and no suffix says what this table is"),
         (("train/log.parquet", "live/log.parquet", "--floor-number", "2"), "2.0 is not in the range"),
         (("train/log.parquet", "live/log.parquet", "--since", "2026-01-01"), "--since and --until need --time"),
