@@ -63,7 +63,9 @@ def _incident(one: Mapping[str, Json]) -> Iterator[Any]:
         yield f"  {plain(member['watch'])}: bad from {when(member['since_at'])}{end}"
         for finding in member["evidence"]:
             yield Text.assemble(
-                f"    {when(finding['at'])}  ", word(finding["status"]), f"  {plain(finding['reason'])}{_reading(finding['reading'])}"
+                f"    {when(finding['at'])}  ",
+                word(finding["status"]),
+                f"  {plain(finding['reason'].partition(chr(10))[0])}{_reading(finding['reading'])}",
             )
     yield f"  told: {', '.join(_letters(one['told'])) or 'nobody'}"
     if one["proposed"]:
