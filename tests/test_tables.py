@@ -393,3 +393,16 @@ def test_a_log_of_mixed_offsets_is_still_found_in_its_window(tmp_path):
     rows[50]["at"] = (START + timedelta(seconds=50)).astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
     table = opened(tmp_path, write(tmp_path, "sqlite", rows), {"time": {"column": "at", "tz": "UTC"}})
     assert column(table.between(START + timedelta(seconds=49), START + timedelta(seconds=52)), "x").tolist() == [49, 50, 51]
+
+
+@pytest.mark.parametrize("cuts", [1, 9, 64, 65, 300])
+def test_values_are_counted_between_cuts_alike_however_many_there_are(cuts):
+    from agent.targets._tally import count
+
+    random = np.random.default_rng(cuts)
+    values = np.concatenate([random.integers(-9, 9, 500).astype(float), random.normal(size=500), [np.nan, np.inf, -np.inf]])
+    asked = tuple(sorted({*random.integers(-9, 9, cuts).astype(float), *random.normal(size=cuts)})[:cuts])
+    found = count(Ask("x", asked), values)
+    known = values[~np.isnan(values)]
+    below = [int((known <= cut).sum()) for cut in asked]
+    assert found.counts == tuple(np.diff([0, *below, len(known)]).tolist()) and (found.rows, found.nulls) == (1003, 1)

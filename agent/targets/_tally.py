@@ -9,6 +9,8 @@ from typing import Any
 
 from agent import Ask, Tally
 
+FEW = 64  # cuts up to which each is compared with every value
+
 
 def count(ask: Ask, values: Any) -> Tally:
     """The Tally of one chunk: float64 (NaN is null) or objects (None is null)."""
@@ -22,8 +24,9 @@ def count(ask: Ask, values: Any) -> Tally:
 def _count_numbers(ask: Ask, values: Any) -> Tally:
     import numpy as np
 
-    known = values[~np.isnan(values)]
-    cells = np.bincount(np.searchsorted(ask.cuts, known, side="left"), minlength=len(ask.cuts) + 1) if ask.cuts else ()
+    missing = np.isnan(values)
+    known = values[~missing] if missing.any() else values
+    cells = _cells(known, ask.cuts) if ask.cuts else ()
     keys = (
         _keys(ask, _spelled(dict(zip(*(found.tolist() for found in np.unique(known, return_counts=True)), strict=True))))
         if ask.keys or ask.top
@@ -35,6 +38,16 @@ def _count_numbers(ask: Ask, values: Any) -> Tally:
     with np.errstate(invalid="ignore", over="ignore"):
         total = float(known.sum())
     return Tally(len(values), nulls, float(known.min()), float(known.max()), total, tuple(map(int, cells)), keys)
+
+
+def _cells(known: Any, cuts: tuple[float, ...]) -> Any:
+    """How many lie between each two cuts. A comparison is so much cheaper than a search that dozens of them cost less."""
+    import numpy as np
+
+    if len(cuts) > FEW:
+        return np.bincount(np.searchsorted(cuts, known, side="left"), minlength=len(cuts) + 1)
+    below = [np.count_nonzero(known <= cut) for cut in cuts]
+    return np.diff([0, *below, len(known)])
 
 
 def grouped(ask: Ask, found: Iterable[tuple[str | None, int, int]]) -> Tally:
