@@ -8,11 +8,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from agent import Ask, Columns, Kind, Reading, Tally
-from checks import _distances, _samples
+from checks import _distances, _gaps
 from checks._columns import is_class
 from checks._distances import Distances
+from checks._gaps import Gap
 from checks._picture import Shape, bars, steps
-from checks._samples import Gap
 
 DISTINCT = 1_000  # categories beyond which a text column is a name or prose, and its distribution says nothing
 
@@ -88,7 +88,7 @@ def _numbers(name: str, live: Side, reference: Side, how: How) -> Iterator[Part 
     if min(len(now), len(then)) < how.rows:
         yield _few(name, len(now), len(then))
     else:
-        gap, near = _samples.numbers(now, then), _distances.of_numbers(now, then, how.describe)
+        gap, near = _gaps.numbers(now, then), _distances.of_numbers(now, then, how.describe)
         yield Part(name, gap, how.number, name, near, steps(now, then))
 
 
@@ -124,7 +124,7 @@ def _named(tally: Tally) -> dict[str, int]:
 
 
 def _shares(name: str, now: Mapping[str, int], then: Mapping[str, int], how: How) -> Part | Note:
-    gap = _samples.categories(now, then)
+    gap = _gaps.categories(now, then)
     if gap is None:
         return Note(name, "one value only on both sides" if len({*now, *then}) == 1 else "every value is too rare to test")
     return Part(name, gap, how.category, name, _distances.of_categories(now, then), bars(now, then))
@@ -133,7 +133,7 @@ def _shares(name: str, now: Mapping[str, int], then: Mapping[str, int], how: How
 def _nulls(name: str, nulls: int, n: int, then_nulls: int, m: int, how: How) -> Iterator[Part]:
     if nulls or then_nulls:
         drawn = bars({"null": nulls, "not null": n - nulls}, {"null": then_nulls, "not null": m - then_nulls})
-        yield Part(f"{name}.nulls", _samples.shares(nulls, n, then_nulls, m), how.nulls, name, shape=drawn)
+        yield Part(f"{name}.nulls", _gaps.shares(nulls, n, then_nulls, m), how.nulls, name, shape=drawn)
 
 
 def _few(name: str, now: int, then: int) -> Note:

@@ -198,7 +198,7 @@ class Apart:
 def apart(tried: Sequence[Rule], live: Any, reference: Any) -> Apart:
     """Of the rules tried, at each of their cuts, the one surest to tell the two apart, on rows none of them was made of."""
     from agent.stats import difference
-    from checks._samples import shares
+    from checks._gaps import shares
 
     n, m, calls = len(live), len(reference), len(tried) * len(SHARES)
     found = []

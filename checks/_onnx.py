@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import Json
-from checks._compare import Gap, flat, gaps, is_tensor, outputs
+from checks._answers import Gap, flat, gaps, is_tensor, outputs
 
 KINDS = {"float": "float32", "double": "float64", "string": "object"}  # the rest are called alike by ONNX and numpy
 WORDS = {"float16": "FP16", "float32": "FP32", "float64": "FP64", "object": "BYTES"}

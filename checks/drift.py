@@ -17,12 +17,12 @@ from checks._columns import answers, declared, is_class, wanted
 from checks._comparison import How, Note, Part, Side, compared
 from checks._evidence import Settings, Sums
 from checks._follow import follow, follow_means, follow_past
+from checks._gaps import reach
 from checks._means import Means
 from checks._page import caption, page
 from checks._past import Own
 from checks._picture import column, sheet
 from checks._sample import Asked
-from checks._samples import reach
 from checks._windows import unjudged
 
 DRAWN = 12  # drifted columns in the picture that is kept with a finding

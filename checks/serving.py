@@ -28,7 +28,7 @@ from agent import (
 )
 from agent.errors import AnswerError, ServerError
 from checks import _onnx, _replay
-from checks._compare import Gap, differences, finite, gaps, listed, parts, size, well_formed
+from checks._answers import Gap, differences, finite, gaps, listed, parts, size, well_formed
 
 RECORD = (
     "record them where the model is trained, before any serving code: "

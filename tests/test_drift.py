@@ -16,7 +16,7 @@ from scipy import stats as oracle
 from agent import Ask, Status, Window
 from agent.errors import DataError
 from agent.stats import benjamini_hochberg
-from checks import _samples
+from checks import _gaps
 from checks.drift import compare
 from tests.logs import LOG, START, log_rows, opened, write
 
@@ -33,7 +33,7 @@ def ordered(values):
 
 @given(samples, samples)
 def test_the_distance_and_its_exact_p_are_scipys(one, other):
-    gap = _samples.numbers(ordered(one), ordered(other))
+    gap = _gaps.numbers(ordered(one), ordered(other))
     theirs = oracle.ks_2samp(one, other, method="exact")
     assert gap.effect == pytest.approx(theirs.statistic, abs=1e-12)
     assert gap.p == pytest.approx(theirs.pvalue, abs=1e-9)
@@ -44,27 +44,27 @@ def test_the_p_of_large_samples_is_scipys_asymptotic_one(sizes):
     rng = np.random.default_rng(4)
     one, other = rng.normal(0.05, 1, sizes[0]), rng.normal(0, 1, sizes[1])
     theirs = oracle.ks_2samp(one, other, method="asymp")
-    gap = _samples.numbers(ordered(one), ordered(other))
+    gap = _gaps.numbers(ordered(one), ordered(other))
     assert (gap.effect, gap.p) == (pytest.approx(theirs.statistic, abs=1e-12), pytest.approx(theirs.pvalue, rel=1e-9))
 
 
 @given(samples, samples, st.randoms())
 def test_order_and_scale_change_nothing(one, other, random):
-    gap = _samples.numbers(ordered(one), ordered(other))
+    gap = _gaps.numbers(ordered(one), ordered(other))
     shuffled = random.sample(one, len(one))
-    assert _samples.numbers(ordered(shuffled), ordered(other)) == gap
-    assert _samples.numbers(ordered(np.array(one) * 8), ordered(np.array(other) * 8)) == gap
+    assert _gaps.numbers(ordered(shuffled), ordered(other)) == gap
+    assert _gaps.numbers(ordered(np.array(one) * 8), ordered(np.array(other) * 8)) == gap
     ranks = {value: float(rank) ** 3 for rank, value in enumerate(sorted({*one, *other}))}
-    assert _samples.numbers(ordered([ranks[v] for v in one]), ordered([ranks[v] for v in other])) == gap
-    mirrored = _samples.numbers(ordered(other), ordered(one))
+    assert _gaps.numbers(ordered([ranks[v] for v in one]), ordered([ranks[v] for v in other])) == gap
+    mirrored = _gaps.numbers(ordered(other), ordered(one))
     assert (mirrored.effect, mirrored.p) == (pytest.approx(gap.effect), pytest.approx(gap.p))
 
 
 @given(tables, tables)
 def test_chi_square_is_scipys_on_the_pooled_cells(one, other):
-    gap = _samples.categories(one, other)
+    gap = _gaps.categories(one, other)
     assume(gap is not None)
-    cells = np.array(_samples._pooled(one, other))
+    cells = np.array(_gaps._pooled(one, other))
     theirs = oracle.chi2_contingency(cells, correction=False)
     assert gap.p == pytest.approx(theirs.pvalue, abs=1e-9)
     assert theirs.expected_freq.min() >= 5 - 1e-9
@@ -77,12 +77,12 @@ def test_names_of_categories_do_not_matter_unless_counts_tie(one, other):
     totals = [one.get(key, 0) + other.get(key, 0) for key in {*one, *other}]
     assume(len(set(totals)) == len(totals))
     renamed = [{key.upper() + "!": count for key, count in reversed(table.items())} for table in (one, other)]
-    assert _samples.categories(*renamed) == _samples.categories(one, other)
+    assert _gaps.categories(*renamed) == _gaps.categories(one, other)
 
 
 @given(st.integers(0, 50), st.integers(50, 400), st.integers(0, 50), st.integers(50, 400))
 def test_shares_are_tested_by_fisher_or_chi_square(hits, n, then, m):
-    gap = _samples.shares(hits, n, then, m)
+    gap = _gaps.shares(hits, n, then, m)
     table = [[hits, n - hits], [then, m - then]]
     theirs = oracle.fisher_exact(table).pvalue if gap.how.startswith("Fisher") else oracle.chi2_contingency(table, correction=False).pvalue
     assert gap.p == pytest.approx(min(1, theirs), abs=1e-9)
@@ -101,11 +101,11 @@ def test_without_drift_a_run_of_twenty_columns_calls_one_in_at_most_its_level():
     rng, runs = np.random.default_rng(11), 400
     called = 0
     for _ in range(runs):
-        ps = [_samples.numbers(ordered(rng.normal(size=600)), ordered(rng.normal(size=1500))).p for _ in range(12)]
+        ps = [_gaps.numbers(ordered(rng.normal(size=600)), ordered(rng.normal(size=1500))).p for _ in range(12)]
         for k in (2, 5, 30):
             shares = rng.dirichlet(np.ones(k))
             now, then = rng.multinomial(600, shares), rng.multinomial(1500, shares)
-            gap = _samples.categories({str(i): int(c) for i, c in enumerate(now)}, {str(i): int(c) for i, c in enumerate(then)})
+            gap = _gaps.categories({str(i): int(c) for i, c in enumerate(now)}, {str(i): int(c) for i, c in enumerate(then)})
             ps += [gap.p] if gap else []
         called += min(benjamini_hochberg(ps)) <= 0.05
     assert called <= within(0.05, runs)
@@ -117,7 +117,7 @@ def test_the_interval_of_a_distance_covers_the_true_one(shift):
     truth = 2 * oracle.norm.cdf(shift / 2) - 1
     missed = 0
     for _ in range(runs):
-        low, high = _samples.numbers(ordered(rng.normal(shift, 1, 300)), ordered(rng.normal(0, 1, 900))).interval
+        low, high = _gaps.numbers(ordered(rng.normal(shift, 1, 300)), ordered(rng.normal(0, 1, 900))).interval
         missed += not low <= truth <= high
     assert missed <= within(0.05, runs)
 
@@ -130,7 +130,7 @@ def test_the_interval_of_a_total_variation_covers_the_true_one(k):
     missed = 0
     for _ in range(runs):
         now, then = rng.multinomial(800, one), rng.multinomial(2000, other)
-        low, high = _samples.categories({str(i): int(c) for i, c in enumerate(now)}, {str(i): int(c) for i, c in enumerate(then)}).interval
+        low, high = _gaps.categories({str(i): int(c) for i, c in enumerate(now)}, {str(i): int(c) for i, c in enumerate(then)}).interval
         missed += not low <= truth <= high
     assert missed <= within(0.05, runs)
 
@@ -370,10 +370,8 @@ def test_the_distance_between_known_places_is_found_exactly(size, digits):
     rng = np.random.default_rng(size)
     for shift, count in ((0, 17), (0.02, 3000), (5, size), (0, size)):
         one, other = rng.normal(shift, 1, size).round(digits), rng.normal(0, 1, count).round(digits)
-        assert _samples.numbers(ordered(one), ordered(other)).effect == pytest.approx(
-            oracle.ks_2samp(one, other, method="asymp").statistic, abs=1e-12
-        )
-    assert _samples.numbers(ordered(one), ordered(one)).effect == 0
+        assert _gaps.numbers(ordered(one), ordered(other)).effect == pytest.approx(oracle.ks_2samp(one, other, method="asymp").statistic, abs=1e-12)
+    assert _gaps.numbers(ordered(one), ordered(one)).effect == 0
 
 
 def test_progress_is_told_column_by_column_and_may_call_it_off(tmp_path):

@@ -22,7 +22,7 @@ from agent.plugins import listing
 from agent.targets import connect
 from agent.targets.folder import record
 from checks import serving
-from checks._compare import finite, gaps
+from checks._answers import finite, gaps
 from tests.servers import folder, oip, plain, pointer
 
 
