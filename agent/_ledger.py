@@ -193,6 +193,16 @@ class Ledger:
         row = self.one(select(FINDING).where(FINDING.c.watch == watch, FINDING.c.end_at == end))
         return None if row is None else _finding(row)
 
+    def finding(self, number: int) -> Finding | None:
+        """One finding, if it was kept and still is."""
+        row = self.one(select(FINDING).where(FINDING.c.id == number))
+        return None if row is None else _finding(row)
+
+    def files(self, number: int) -> dict[str, bytes]:
+        """The files a finding left as evidence, by name; none when there is no such finding."""
+        named = self.one(select(FINDING.c.data).where(FINDING.c.id == number))
+        return {name: body for name, digest in (named["data"] if named else {}).items() if (body := self.file(digest)) is not None}
+
     def keep(self, data: Mapping[str, bytes], **values: Any) -> int:
         """Keep a finding and chain it; its small files are stored once by content."""
         names = {name: hashlib.sha256(body).hexdigest() for name, body in data.items()}
@@ -548,8 +558,7 @@ class Ledger:
         found = None if row is None or row["finding"] is None else self.one(select(FINDING).where(FINDING.c.id == row["finding"]))
         if row is None or found is None:
             return None if row is None else _make(Baseline, row, finding=None)
-        data = {name: body for name, digest in found["data"].items() if (body := self.file(digest)) is not None}
-        return _make(Baseline, row, finding=_finding(found), data=data)
+        return _make(Baseline, row, finding=_finding(found), data=self.files(found["id"]))
 
     # Settings
 
@@ -592,4 +601,5 @@ def _signal_row(signal: Signal) -> dict[str, Any]:
 
 def _finding(row: Mapping[str, Any]) -> Finding:
     parts = {name: reading for name, body in row["parts"].items() if (reading := reading_from_json(body)) is not None}
-    return _make(Finding, row, status=Status(row["status"]), reading=reading_from_json(row["reading"]), parts=parts)
+    files = tuple(sorted(row["data"]))
+    return _make(Finding, row, status=Status(row["status"]), reading=reading_from_json(row["reading"]), parts=parts, files=files)

@@ -679,6 +679,7 @@ class Finding:
     version: str | None
     rule: str
     seconds: float
+    files: tuple[str, ...] = ()  # names of what it left as evidence
 
     @property
     def headline(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.config import Config
 from agent.errors import ConfigError, PlanError, StoreBusyError, StoreError
-from agent.model import Json, Plan, Run, to_json
+from agent.model import Finding, Json, Member, Plan, Run, Status, to_json
 from agent.plugins import suggest
 from agent.store import Ledger, Store, locked
 
@@ -121,7 +121,14 @@ def incident(ledger: Ledger, number: int) -> Json:
     named = {n for event in events if event.kind == "incident.context" for n in event.body.get("changes", ())}
     changes = [c for c in ledger.events("change", since=found.opened_at - timedelta(days=1), until=found.opened_at) if c.id in named]
     timeline = sorted({event.id: event for event in (*changes, *events)}.values(), key=lambda event: (event.at, event.id))
-    return {"incident": to_json(found), "timeline": to_json(timeline), "runs": [run_json(run) for run in reversed(runs)]}
+    evidence = {member.watch: to_json(shown) for member in found.members if (shown := _shown(ledger, member)) is not None}
+    return {"incident": to_json(found), "timeline": to_json(timeline), "runs": [run_json(run) for run in reversed(runs)], "evidence": evidence}
+
+
+def _shown(ledger: Ledger, member: Member) -> Finding | None:
+    """The newest finding that is not ok of a watch in an incident: what can be looked at."""
+    found = ledger.findings(watch=member.watch, since=member.since_at - timedelta(seconds=1), limit=50)
+    return next((one for one in found if one.status not in (Status.OK, Status.SKIP)), None)
 
 
 def run_numbered(ledger: Ledger, number: int) -> Json:

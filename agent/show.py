@@ -140,6 +140,12 @@ def findings(found: Sequence[Mapping[str, Json]]) -> str:
     return printed(*things)
 
 
+def finding(one: Mapping[str, Json]) -> str:
+    told = [f"finding {one['id']}, looked at {when(one['looked_at'])}, window {when(one['start_at'])} to {when(one['end_at'])}\n"]
+    left = one["written"] or [f"{name} (--out FOLDER writes it)" for name in one["files"]]
+    return "".join([*told, findings([one]), *(f"  left {name}\n" for name in left)])
+
+
 def number(value: float | None, unit: str = "") -> str:
     return "-" if value is None else f"{value:.4g}{' ' + unit if unit else ''}"
 
@@ -180,7 +186,7 @@ def incident(told: Mapping[str, Json]) -> str:
         )
         + (f"; resolved {when(one['resolved_at'], day)}" if one["resolved_at"] else ""),
         "",
-        *(line for member in one["members"] for line in _member(member, day)),
+        *(line for member in one["members"] for line in _member(member, day, told["evidence"].get(member["watch"]))),
         "",
         rows(("when", "what", ""), [[when(e["at"], day), e["kind"], e["what"]] for e in told["timeline"] if e["kind"] != "step"], 2),
     ]
@@ -189,11 +195,14 @@ def incident(told: Mapping[str, Json]) -> str:
     return printed(*things)
 
 
-def _member(member: Mapping[str, Json], day: datetime) -> Iterator[Any]:
+def _member(member: Mapping[str, Json], day: datetime, shown: Mapping[str, Json] | None) -> Iterator[Any]:
     since, cleared = when(member["since_at"], day), when(member["cleared_at"], day)
     state = Text(f"was bad from {since} to {cleared}") if member["cleared_at"] else Text(f"bad since {since}", style="bold red")
     yield Text.assemble(f"  {plain(member['watch'])}  ", state)
     yield f"    {plain(member['reason'])}"
+    if shown:
+        files = f", which left {', '.join(map(plain, shown['files']))}" if shown["files"] else ""
+        yield f"    watchkeeper finding {shown['id']} tells it in full{files}"
 
 
 # runs and plans

@@ -408,6 +408,15 @@ def test_a_yardstick_is_pinned_listed_and_taken_away(tmp_path: Path, server: Fra
     amounts(tmp_path / "reference.parquet", now)
     amounts(tmp_path / "live.parquet", now, middle=1.0)
     assert "amount moved up" in desk("check", "fraud", "drift.features", code=1)
+    (incident,) = desk.json("incidents", "--open", "--service", "fraud")
+    evidence = desk.json("incidents", incident["id"])["evidence"]["fraud/drift.features"]
+    assert evidence["files"] == ["drift.json", "drift.svg", "evidence.svg"]
+    assert f"watchkeeper finding {evidence['id']} tells it in full, which left drift.json" in desk("incidents", incident["id"])
+    told = desk("finding", evidence["id"], "--out", tmp_path / "evidence")
+    assert "With at least 99 % over the draw of the reference" in told and f"left {tmp_path / 'evidence' / 'drift.svg'}" in told
+    assert (tmp_path / "evidence" / "drift.svg").read_text().startswith("<svg")
+    assert "there is no finding 999" in desk("finding", 999, code=2)
+    assert "cannot be written" in desk("finding", evidence["id"], "--out", tmp_path / "live.parquet" / "x", code=2)
     made = desk.json("baseline", "pin", "fraud", "drift.features", "--since", "1d", "--until", "30m", "--why", "a new market")
     assert made["watch"] == "fraud/drift.features" and made["by"] == "ada"
     assert [one["why"] for one in desk.json("baseline", "list")] == ["a new market"]

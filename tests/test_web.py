@@ -226,6 +226,31 @@ def test_every_list_can_be_read(site: Site) -> None:
     assert site.get("/api/silences") == []
 
 
+def test_the_files_of_a_finding_can_be_seen_and_run_nothing(site: Site) -> None:
+    svg, values = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", {"watch": "churn/serving.ready", "service": "churn"}
+    at = {"start_at": NOW, "end_at": NOW, "looked_at": NOW}
+    rest = {
+        "check": "serving.ready",
+        "status": "fail",
+        "reason": "no",
+        "reading": None,
+        "parts": {},
+        "version": None,
+        "rule": "r",
+        "seq": 1,
+        "seconds": 0.1,
+    }
+    number = site.world.store.write(lambda ledger: ledger.keep({"drift.svg": svg, "a b.json": b"{}"}, **values, **at, **rest))
+    assert site.get(f"/api/findings/{number}")["files"] == ["a b.json", "drift.svg"]
+    status, headers, body = site.raw("GET", f"/api/findings/{number}/files/drift.svg")
+    assert (status, headers["content-type"], body) == (200, "image/svg+xml", svg)
+    assert headers["content-security-policy"].startswith("sandbox; default-src 'none'") and headers["x-content-type-options"] == "nosniff"
+    assert site.raw("GET", f"/api/findings/{number}/files/a%20b.json")[0] == 200
+    assert f'href="/api/findings/{number}/files/a%20b.json"' in site.raw("GET", "/")[2].decode()
+    assert site.ask("GET", f"/api/findings/{number}/files/other")[1]["error"] == f"there is no file 'other' of finding {number}"
+    assert site.ask("GET", "/api/findings/99999")[0] == 404
+
+
 def test_roll_ups_are_read_from_a_time_or_from_so_long_ago(site: Site) -> None:
     site.world.store.write(lambda ledger: ledger.roll_up("fraud-score/serving.ready", NOW - timedelta(minutes=5), True, 0.25))
     for since in ("1h", "2026-11-23T11:00:00Z", "2026-11-23T11:00:00%2B00:00", "2026-11-23T11:00:00+00:00"):

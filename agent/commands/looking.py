@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -82,6 +83,32 @@ def status(call: Call, service: str | None) -> None:
         }
     call.say(plain(told), show.status)
     raise SystemExit(worst([one["state"] for one in told["services"]]))
+
+
+@command("watchkeeper finding 12 --out evidence")
+@click.argument("number", type=int)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Write the files it left as evidence there.")
+def finding(call: Call, number: int, out: Path | None) -> None:
+    """Tell one finding in full: what was seen, what that rests on, and which files it left."""
+    from agent import reach, show
+
+    with reach.reading(call.config()) as ledger:
+        found, files = ledger.finding(number), ledger.files(number)
+    if found is None:
+        raise click.UsageError(f"there is no finding {number}; 'watchkeeper incidents NUMBER' names those of an incident")
+    call.say({**plain(found), "written": _written(out, files) if out else []}, show.finding)
+
+
+def _written(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    from agent.errors import ConfigError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, body in files.items():
+            (folder / Path(name).name).write_bytes(body)
+    except OSError as problem:
+        raise ConfigError(f"--out {folder} cannot be written: {problem.strerror}; name another folder") from problem
+    return [str(folder / Path(name).name) for name in files]
 
 
 @command("watchkeeper incidents 7")

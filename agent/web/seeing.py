@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -42,6 +43,9 @@ def shown(request: Request) -> HTMLResponse:
 
 # As JSON
 
+KINDS = {".svg": "image/svg+xml", ".json": "application/json", ".html": "text/html; charset=utf-8"}
+INERT = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'", "X-Content-Type-Options": "nosniff"}
+
 seeing = APIRouter(tags=["see"])
 
 
@@ -61,6 +65,19 @@ def one_service(request: Request, service: str) -> Answer:
 def findings(world: W, service: str | None = None, watch: str | None = None, check: str | None = None, limit: Limit = 100) -> Answer:
     """What watches found. `watch` is service/name."""
     return Answer(world.store.see(lambda ledger: to_json(ledger.findings(service, watch, check, limit=limit))))
+
+
+@seeing.get("/findings/{number}")
+def one_finding(world: W, number: Number) -> Answer:
+    """One finding, with the names of the files it left."""
+    return Answer(world.store.see(lambda ledger: to_json(there(ledger.finding(number), f"finding {number}"))))
+
+
+@seeing.get("/findings/{number}/files/{name}")
+def file(world: W, number: Number, name: str) -> Response:
+    """One file a finding left: numbers, or a picture. It is shown as it is and can run nothing."""
+    body = world.store.see(lambda ledger: there(ledger.files(number).get(name), f"file '{name}' of finding {number}"))
+    return Response(body, media_type=KINDS.get(Path(name).suffix, "application/octet-stream"), headers=INERT)
 
 
 @seeing.get("/incidents")
