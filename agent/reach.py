@@ -126,9 +126,9 @@ def incident(ledger: Ledger, number: int) -> Json:
 
 
 def _shown(ledger: Ledger, member: Member) -> Finding | None:
-    """The newest finding that is not ok of a watch in an incident: what can be looked at."""
+    """The newest finding of a watch in an incident that says something is wrong: what can be looked at."""
     found = ledger.findings(watch=member.watch, since=member.since_at - timedelta(seconds=1), limit=50)
-    return next((one for one in found if one.status not in (Status.OK, Status.SKIP)), None)
+    return next((one for one in found if one.status in (Status.FAIL, Status.WARN, Status.ERROR)), None)
 
 
 def run_numbered(ledger: Ledger, number: int) -> Json:
