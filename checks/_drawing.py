@@ -37,8 +37,9 @@ def _cells(one: Column, streams: list[int], plan: Layout, hits: Any, rows: Any) 
         live = [*_steps(ours[:last], float(rows[streams[0]])), *live]
         reference = [*_steps(theirs[:last], float(plan.rows[streams[0]])), *reference]
     else:
-        kept = len(one.keys) + 1  # the first of the rest: whatever is no key
-        names, live, reference = [*one.keys, f"({one.rest[0]})", *names], [*ours[:kept], *live], [*theirs[:kept], *reference]
+        rest = [f"({name})" for name in one.rest[:1]]  # whatever is no key; a number that is never finite has keys and no more
+        kept = len(one.keys) + len(rest)
+        names, live, reference = [*one.keys, *rest, *names], [*ours[:kept], *live], [*theirs[:kept], *reference]
     return Shape(tuple(map(round, live)), tuple(map(round, reference)), names=tuple(names))
 
 

@@ -281,6 +281,16 @@ def test_odd_columns_without_drift_stay_calm(tmp_path, made):
     assert [verdict.status for verdict in watch.windows(5, amount=made)] == [Status.OK] * 5
 
 
+def test_a_number_that_is_never_finite_is_watched_and_drawn_too(tmp_path):
+    def endless(share):
+        return {"amount": lambda r, n: np.where(r.random(n) < share, np.inf, -np.inf)}
+
+    watch = Watch(tmp_path, reference=columns(5000, 99, **endless(0.5)))
+    assert watch.windows(1, **endless(0.5))[0].status is Status.OK
+    verdict = watch.windows(2, **endless(0.9))[-1]
+    assert verdict.status is Status.FAIL and "drift.svg" in verdict.data and "amount is 'inf' in" in verdict.reason
+
+
 def test_a_tiny_window_of_one_row_is_taken_as_it_is(watch):
     watch.add(rows=1)
     verdict = watch.look()
