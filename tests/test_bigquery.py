@@ -217,6 +217,9 @@ def test_what_is_no_answer_is_an_error(speaker, fault, kind):
         {"jobComplete": False, "jobReference": {"jobId": ".."}},
         {"schema": "gone"},
         {"schema": {"fields": [{"name": "n", "type": "GEOGRAPHY"}]}},
+        {"schema": {"fields": [7]}},
+        {"schema": {"fields": [{"type": []}]}},
+        {"schema": ["fields"]},
         {"totalRows": "gone"},
         {"totalRows": "2"},
         {"totalRows": "many"},
@@ -226,6 +229,8 @@ def test_what_is_no_answer_is_an_error(speaker, fault, kind):
         {"rows": [{"f": [{"v": 3}]}]},
         {"rows": [{"f": [{"v": {"f": []}}]}]},
         {"rows": ["3"]},
+        {"rows": 7},
+        {"rows": [{"f": [{"v": "9" * 5000}]}]},
         {"rows": [{"f": [{"v": "3"}]}] * 2},
     ],
 )

@@ -219,9 +219,10 @@ def _stored(field: Mapping[str, Json]) -> Stored:
 
 
 def _reader(field: Mapping[str, Json]) -> Callable[[str], Any]:
+    read = READ[field["type"]]
     if field.get("mode") == "REPEATED":
         raise ValueError(f"{field['type']} repeated")
-    return READ[field["type"]]
+    return read
 
 
 def _cells(row: Json, reads: Sequence[Callable[[str], Any]]) -> list[Any]:
