@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent import Ask
 from agent.targets import _edges, _push, _times
-from agent.targets._dialect import DUCKDB, POSTGRES, SPARK, TRINO
+from agent.targets._dialect import BIGQUERY, DUCKDB, POSTGRES, SPARK, TRINO
 from agent.targets._duck import OFFLINE, CountingDuck
 from agent.targets._tables import Rows
 from tests.logs import START, log_rows, opened, write
@@ -155,7 +155,7 @@ def test_a_tally_wider_than_a_select_may_be_comes_in_several():
     assert len(table._pushed(asked)) == 60
 
 
-@pytest.mark.parametrize("say", [DUCKDB, POSTGRES, SPARK, TRINO])
+@pytest.mark.parametrize("say", [DUCKDB, POSTGRES, SPARK, TRINO, BIGQUERY])
 def test_text_and_names_are_quoted_so_that_nothing_in_them_ends_them(say):
     for nasty in ("it's", 'a"b', "a`b", "\\", "\\'", "'; DROP TABLE x; --"):
         assert say.string(nasty)[0] == say.string(nasty)[-1] == "'"
@@ -164,7 +164,7 @@ def test_text_and_names_are_quoted_so_that_nothing_in_them_ends_them(say):
         assert say.quote not in say.name(nasty)[1:-1].replace(say.quote * 2, "")
 
 
-@given(st.floats(), st.sampled_from([DUCKDB, POSTGRES, SPARK, TRINO]))
+@given(st.floats(), st.sampled_from([DUCKDB, POSTGRES, SPARK, TRINO, BIGQUERY]))
 def test_a_number_is_written_to_its_last_bit(value, say):
     text = say.number(value).split("'")[1]
     assert float(text) == value or (math.isnan(value) and text == "NaN")

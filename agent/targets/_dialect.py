@@ -20,6 +20,11 @@ def _backslashed(text: str) -> str:
     return "'" + "".join(signs.get(sign, sign) for sign in text) + "'"
 
 
+def _coded(text: str) -> str:
+    """What could end a text or a name, and all that is no sign, by its code."""
+    return "".join(f"\\u{ord(sign):04x}" if sign in "\\'`" or sign < " " else sign for sign in text)
+
+
 def _iso(at: datetime) -> str:
     return f"{at.year:04}-{at:%m-%d %H:%M:%S}.{at.microsecond:06}"
 
@@ -39,13 +44,15 @@ class Dialect:
     rint: str = "rint({})"
     quote: str = '"'
     text_literal: Callable[[str], str] = _doubled
+    name_literal: Callable[[str], str] | None = None  # what stands between the quotes of a name, where they are not doubled
     binary: str = ""  # the order of text by code point, where it is not the only one
     takes_nul: bool = True
     local: bool = False  # whether the rows need not travel anyway: numbers are then put between cuts sooner here
 
     def name(self, column: str) -> str:
         """A name as SQL writes it, whatever is in it."""
-        return self.quote + column.replace(self.quote, self.quote * 2) + self.quote
+        inside = self.name_literal(column) if self.name_literal else column.replace(self.quote, self.quote * 2)
+        return self.quote + inside + self.quote
 
     def holds(self, text: str) -> bool:
         """Whether a text column can hold this at all; what cannot be there equals nothing."""
@@ -131,4 +138,18 @@ TRINO = Dialect(
     element="element_at({0}, {1} + 1)",
     length="cardinality({0})",
     rint="round({})",
+)
+BIGQUERY = Dialect(
+    double="FLOAT64",
+    text="STRING",
+    known="CASE WHEN NOT IS_NAN({0}) THEN {0} END",
+    micros="UNIX_MICROS(CAST({0} AS TIMESTAMP))",
+    instant="TIMESTAMP '{}+00:00'",
+    wall="DATETIME '{}'",
+    element="{0}[SAFE_OFFSET({1})]",
+    length="ARRAY_LENGTH({0})",
+    rint="CAST(ROUND(CAST({} AS BIGNUMERIC), 0, 'ROUND_HALF_EVEN') AS FLOAT64)",  # of a double it would be away from zero
+    quote="`",
+    text_literal=lambda text: f"'{_coded(text)}'",
+    name_literal=_coded,
 )
