@@ -15,7 +15,7 @@ MOST = 900.0  # seconds one benchmark may take
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number beside what was promised. No limit: it is printed, not judged."""
+    """One measured number beside what was promised. No limit: it is printed, not judged; without a value it is a peer that is not here."""
 
     figure: str
     value: float | None
@@ -23,11 +23,12 @@ class Figure:
     at_most: float | None = None
     at_least: float | None = None
     note: str = ""
+    broken: bool = False
 
     @property
     def word(self) -> str:
         if self.value is None:
-            return "not measured"
+            return "not measured" if self.broken or self.promise else "not here"
         if self.at_most is None and self.at_least is None:
             return ""
         low = self.at_least is None or self.value >= self.at_least
@@ -56,14 +57,14 @@ def run(name: str) -> Iterator[Figure]:
     try:
         done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], stdout=subprocess.PIPE, text=True, cwd=HERE.parent, timeout=MOST)
     except subprocess.TimeoutExpired:
-        yield Figure(name, None, note=f"ran past {MOST:g} s")
+        yield Figure(name, None, broken=True, note=f"ran past {MOST:g} s")
         return
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     yield from (Figure(**json.loads(line)) for line in lines)
     if done.returncode:
-        yield Figure(name, None, note=f"ended with exit code {done.returncode}")
+        yield Figure(name, None, broken=True, note=f"ended with exit code {done.returncode}")
     elif not lines:
-        yield Figure(name, None, note="printed no figure")
+        yield Figure(name, None, broken=True, note="printed no figure")
 
 
 def table(figures: list[Figure]) -> str:
