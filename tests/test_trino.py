@@ -105,6 +105,7 @@ def test_a_statement_that_takes_too_long_is_cancelled(speaker):
     with deadline(timedelta(seconds=0.5)), pytest.raises(DeadlineError):
         opened(slow).rows()
     assert time.monotonic() - began < 20
+    assert slow.cancelled == ["/v1/statement/executing/0/0"]
 
 
 def test_only_counts_leave_it_and_a_url_without_a_table_is_refused(speaker):

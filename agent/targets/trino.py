@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from contextvars import Context
+from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +19,7 @@ from agent.wire import Wire, deadline
 
 AGAIN = (502, 503, 504)  # "ask again", says the protocol
 PAUSE = 0.1
+FAREWELL = timedelta(seconds=1)  # for saying that nobody waits any more, when there is no time left
 NAMES: Mapping[str, Kind] = {
     **dict.fromkeys(("tinyint", "smallint", "integer", "bigint"), "integer"),
     **dict.fromkeys(("real", "double", "decimal"), "number"),
@@ -83,15 +87,13 @@ class TrinoSource(CountedSource):
         try:
             return self._exchanged("GET", path)
         except DeadlineError:
-            self._cancelled(path)
+            Context().run(self._cancelled, path)  # out of the deadline, which is over
             raise
 
     def _cancelled(self, path: str) -> None:
         """Tell the server that nobody waits any more; whether it hears that is not waited for long."""
-        try:
+        with suppress(WatchkeeperError), deadline(FAREWELL):
             Wire(self._at).request("DELETE", path, headers=self._said, anyway=True)
-        except WatchkeeperError:
-            return
 
     def _exchanged(self, method: str, path: str, content: bytes | None = None) -> Mapping[str, Json]:
         reply = self._wire.request(method, path, content=content, headers=self._said, anyway=True)

@@ -41,12 +41,12 @@ class Speaker(Loopback):
         self.url = f"trino+{self.address}/hive/ml/predictions"
 
     def _answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
-        self._busy[path] = self._busy.get(path, 0) + 1
-        if self._busy[path] <= self._again:
-            return 503, {}
         if method == "DELETE":
             self.cancelled.append(path)
             return 204, None
+        self._busy[path] = self._busy.get(path, 0) + 1
+        if self._busy[path] <= self._again:
+            return 503, {}
         if method == "POST":
             statement = str(body)
             self.statements.append(statement)
