@@ -52,7 +52,7 @@ class Loopback:
                 self.wfile.write(body)
                 self.close_connection = status == 500  # without having said so: as uvicorn does when an application raises
 
-            do_POST = do_PUT = do_PATCH = do_GET
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
             def log_message(self, *_: object) -> None: ...
 
