@@ -267,6 +267,7 @@ class Spread:
         import numpy as np
 
         random = np.random.default_rng(0)
+        table = np.where(np.isnan(table).all(axis=0), 0.0, table)  # what a slice has nowhere tells it nothing
         grids = np.nanquantile(table, np.linspace(0, 1, 101), axis=0) if len(table) else np.zeros((101, table.shape[1]))
         turns = random.normal(size=(table.shape[1], WIDE)) * (random.random((table.shape[1], WIDE)) < max(0.2, 2 / table.shape[1]))
         return cls(grids, turns / np.maximum(1e-9, np.sqrt((turns**2).sum(axis=0))), random.uniform(-1, 1, WIDE))

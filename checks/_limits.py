@@ -131,7 +131,7 @@ def _by_cut(joined: Joined, name: str, cuts: Sequence[float]) -> Iterator[tuple[
     column = joined.column(name)
     if column.names is not None:
         raise DataError(f"slices: '{name}' is no number, so it cannot be cut; write it without cuts")
-    if list(cuts) != sorted(set(cuts)) or not cuts:
+    if list(cuts) != sorted(set(cuts)) or not cuts or any(math.isnan(cut) for cut in cuts):
         raise DataError(f"slices: the cuts of '{name}' must rise, and are {list(cuts)}")
     place = np.searchsorted(np.asarray(cuts, float), column.values, side="left")
     missing = np.isnan(column.values)

@@ -120,6 +120,8 @@ def test_a_slice_that_the_reference_hardly_has_is_not_judged_and_a_column_it_lac
             )
         ).reason
     )
+    with pytest.raises(DataError, match="the cuts of 'score' must rise"):
+        estimated(now, yard, NOW, label="label", at_least=0.1, slices=[{"score": [0.5, float("nan")]}])
     with pytest.raises(DataError, match="slices: the reference has no column 'group'"):
         estimated(now, table(tmp_path, "reference", {}, **drawn(500, random)), NOW, label="label", at_least=0.1, slices=["group"])
 
@@ -164,18 +166,23 @@ def test_losses_of_a_slice_are_learned_from_the_same_slice(tmp_path):
 
     def rows(n):
         x, group = random.normal(0, 1, n), random.choice(["a", "b"], n, p=[0.8, 0.2])
-        return {"x": x, "prediction": 2 * x, "label": 2 * x + random.normal(0, np.where(group == "b", 3.0, 1.0)), "group": group}
+        only = np.where(group == "b", np.nan, x)  # a feature that one slice has nowhere
+        return {"x": x, "only": only, "prediction": 2 * x, "label": 2 * x + random.normal(0, np.where(group == "b", 3.0, 1.0)), "group": group}
 
     yard, told = table(tmp_path, "reference", {}, **rows(3000)), rows(1000)
     now, _ = logged(
-        tmp_path, hours(1, per_hour=1000), told["prediction"], told["label"], more={"x": told["x"], "group": told["group"]}, live={"features": ["x"]}
+        tmp_path,
+        hours(1, per_hour=1000),
+        told["prediction"],
+        told["label"],
+        more={name: told[name] for name in ("x", "only", "group")},
+        live={"features": ["x", "only"]},
     )
     verdict = estimated(now, yard, NOW, label="label", at_most=1.6, slices=["group"])
     assert verdict.status is Status.FAIL and "; in group=b 2." in verdict.reason
-    lost = np.abs(told["prediction"] - told["label"])
-    for name in "ab":
+    for name, spread in (("a", 1.0), ("b", 3.0)):
         part = verdict.parts[f"slice.group={name}"]
-        assert part.interval[0] <= lost[told["group"] == name].mean() <= part.interval[1]
+        assert part.interval[0] <= spread * np.sqrt(2 / np.pi) <= part.interval[1]  # the mean size of a normal error
 
 
 def test_rows_without_a_score_do_not_make_a_slice_or_a_window_large_enough(tmp_path):
