@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agent.stats import wilson
+from checks._limits import Judged, Limit, judge
 from checks._metrics import LEVEL, Estimate, Z
 from checks._sample import Sample, UndefinedError, probabilities
 
@@ -41,17 +42,50 @@ class Reliability:
     brier: Mapping[str, float]  # = reliability - resolution + uncertainty + within
 
 
-def pairs(sample: Sample) -> tuple[Any, Any, Any, int]:
-    """Probability, whether it came true, weight, and how many rows have no score: of the positive class, else of the predicted class."""
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How a stretch of scored rows is measured, and what its calibration error may be; judges slices as a Ruler does."""
+
+    limit: float
+    bins: int
+    binning: Binning
+    rows_at_least: int
+    needs: str = ""
+
+    def measure(self, rows: Sample) -> Reliability:
+        return measure(*pairs(rows), self.bins, self.binning)
+
+    def judge(self, name: str, rows: Sample, yard: Sample | None) -> Judged:
+        return self.against(name, self.measure(rows))
+
+    def against(self, name: str, found: Reliability) -> Judged:
+        return judge(name, found.ece, [Limit(self.limit, below=False)])
+
+
+def scored(sample: Sample) -> Sample:
+    """The rows that have the probability that is judged."""
     import numpy as np
 
-    binary = sample.task == "binary" and sample.score is not None and sample.positive >= 0
-    told = sample.score if binary else sample.hit
+    return sample.pick(~np.isnan(_told(sample)))
+
+
+def pairs(sample: Sample) -> tuple[Any, Any, Any]:
+    """Probability, whether it came true, and weight: of the positive class, else of the predicted class."""
+    import numpy as np
+
+    came = sample.truth == (sample.positive if _binary(sample) else sample.answer)
+    return probabilities(_told(sample)), came.astype(np.float64), sample.weight
+
+
+def _binary(sample: Sample) -> bool:
+    return sample.task == "binary" and sample.score is not None and sample.positive >= 0
+
+
+def _told(sample: Sample) -> Any:
+    told = sample.score if _binary(sample) else sample.hit
     if told is None:
         raise UndefinedError("needs a score: declare `score` of live, and say by `positive` which class it is the probability of, or set `score_of`")
-    came = sample.truth == (sample.positive if binary else sample.answer)
-    known = ~np.isnan(told)
-    return probabilities(told[known]), came[known].astype(np.float64), sample.weight[known], int((~known).sum())
+    return told
 
 
 def measure(said: Any, came: Any, weight: Any, bins: int = 15, binning: Binning = "mass") -> Reliability:

@@ -46,6 +46,12 @@ class Steps:
         """The fit at each cell, none of it certain: what another reference would be drawn from."""
         return pool(self.hits, self.weights, 0.5)
 
+    def likely(self, score: Any) -> Any:
+        """As `at`, of what is fitted: the plain fit is too sure of itself where it has pooled few rows, and the metric would be flattered."""
+        import numpy as np
+
+        return np.interp(score, self.scores, self.fitted())
+
 
 def steps(score: Any, came: Any) -> Steps:
     """The cells of a reference: every different score, or quantiles of them."""
@@ -91,11 +97,13 @@ class Calibrated:
         """The chance of each class for each row (of being right, where only that can be told)."""
         import numpy as np
 
-        drawn = redrawn or [None] * len(self.steps)
-        if self.kind == "each":
-            each = np.column_stack([one.at(sample.matrix[:, place], hits) for place, (one, hits) in enumerate(zip(self.steps, drawn, strict=True))])
-            return (each + 1e-12) / (each + 1e-12).sum(axis=1, keepdims=True)
-        return self.steps[0].at(sample.score if self.kind == "positive" else sample.hit, drawn[0])
+        if self.kind != "each":
+            return self._of(0, sample.score if self.kind == "positive" else sample.hit, redrawn)
+        each = np.column_stack([self._of(place, sample.matrix[:, place], redrawn) for place in range(len(self.steps))])
+        return (each + 1e-12) / (each + 1e-12).sum(axis=1, keepdims=True)
+
+    def _of(self, place: int, score: Any, redrawn: Sequence[Any] | None) -> Any:
+        return self.steps[place].likely(score) if redrawn is None else self.steps[place].at(score, redrawn[place])
 
 
 def calibrated(reference: Sample) -> Calibrated:
@@ -259,6 +267,7 @@ class Spread:
         import numpy as np
 
         random = np.random.default_rng(0)
+        table = np.where(np.isnan(table).all(axis=0), 0.0, table)  # what a slice has nowhere tells it nothing
         grids = np.nanquantile(table, np.linspace(0, 1, 101), axis=0) if len(table) else np.zeros((101, table.shape[1]))
         turns = random.normal(size=(table.shape[1], WIDE)) * (random.random((table.shape[1], WIDE)) < max(0.2, 2 / table.shape[1]))
         return cls(grids, turns / np.maximum(1e-9, np.sqrt((turns**2).sum(axis=0))), random.uniform(-1, 1, WIDE))

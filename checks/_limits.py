@@ -84,35 +84,45 @@ def surely(slices: Sequence[Judged]) -> list[Judged]:
     """The slices that are beyond their limits, by Holm: the chance of naming any that is not is at most 2.5 %."""
     limited = [one for one in slices if one.limited]
     adjusted = holm([one.p for one in limited])
-    return [one for one, p in zip(limited, adjusted, strict=True) if one.beyond and p <= SURE]
+    return [one for one, p in zip(limited, adjusted, strict=True) if one.sure and p <= SURE]
 
 
 # Slices
 
 
-def slices(joined: Joined, wanted: Sequence[str | Mapping[str, Sequence[float]]]) -> Iterator[tuple[str, Any]]:
-    """Name and rows of each slice of the labelled rows, by columns of live: a value each, or the cells between cuts."""
+def slices(joined: Joined, wanted: Sequence[str | Mapping[str, Sequence[float]]], like: Joined | None = None) -> Iterator[tuple[str, Any]]:
+    """Name and rows of each slice of the labelled rows, by columns of live: a value each, or the cells between cuts.
+
+    `like` says whose commonest values have a slice of their own, where these rows are a yardstick: the others are then the same values on both sides.
+    """
     for one in wanted:
         for name, cuts in [(one, None)] if isinstance(one, str) else one.items():
-            yield from _by_cut(joined, name, cuts) if cuts is not None else _by_value(joined, name)
+            yield from _by_cut(joined, name, cuts) if cuts is not None else _by_value(joined, name, like or joined)
 
 
-def _by_value(joined: Joined, name: str) -> Iterator[tuple[str, Any]]:
+def _by_value(joined: Joined, name: str, like: Joined) -> Iterator[tuple[str, Any]]:
     import numpy as np
 
     codes, names = joined.column(name).classes()
-    counts = np.bincount(codes[codes >= 0], minlength=len(names))
-    kind = joined.rows.kinds()[name]
-    if kind in ("number", "time") or (kind == "integer" and len(names) > VALUES):
-        raise DataError(f"slices: '{name}' is a {kind} with {len(names)} different values; say where to cut it: {{{name}: [10, 20]}}")
-    common = sorted(range(len(names)), key=lambda place: (-counts[place], names[place]))[:VALUES]
-    for place in sorted(common):
-        yield f"{name}={names[place][:80]}", codes == place
-    rest = ~np.isin(codes, common) & (codes >= 0)
+    common = _commonest(like, name)
+    for value in common:
+        yield f"{name}={value[:80]}", codes == (names.index(value) if value in names else -2)
+    rest = (codes >= 0) & ~np.isin(codes, [place for place, value in enumerate(names) if value in common])
     if rest.any():
         yield f"{name}=(others)", rest
     if (codes < 0).any():
         yield f"{name}=(none)", codes < 0
+
+
+def _commonest(joined: Joined, name: str) -> list[str]:
+    import numpy as np
+
+    codes, names = joined.column(name).classes()
+    kind = joined.rows.kinds()[name]
+    if kind in ("number", "time") or (kind == "integer" and len(names) > VALUES):
+        raise DataError(f"slices: '{name}' is a {kind} with {len(names)} different values; say where to cut it: {{{name}: [10, 20]}}")
+    counts = np.bincount(codes[codes >= 0], minlength=len(names))
+    return [names[place] for place in sorted(sorted(range(len(names)), key=lambda place: (-counts[place], names[place]))[:VALUES])]
 
 
 def _by_cut(joined: Joined, name: str, cuts: Sequence[float]) -> Iterator[tuple[str, Any]]:
@@ -121,7 +131,7 @@ def _by_cut(joined: Joined, name: str, cuts: Sequence[float]) -> Iterator[tuple[
     column = joined.column(name)
     if column.names is not None:
         raise DataError(f"slices: '{name}' is no number, so it cannot be cut; write it without cuts")
-    if list(cuts) != sorted(set(cuts)) or not cuts:
+    if list(cuts) != sorted(set(cuts)) or not cuts or any(math.isnan(cut) for cut in cuts):
         raise DataError(f"slices: the cuts of '{name}' must rise, and are {list(cuts)}")
     place = np.searchsorted(np.asarray(cuts, float), column.values, side="left")
     missing = np.isnan(column.values)

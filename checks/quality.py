@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from agent import Baseline, Columns, Json, Reading, Verdict, Window, check, fail, nodata, ok, skip, to_json, warn
+from agent import Baseline, Columns, Reading, Verdict, Window, check, nodata, to_json
 from agent.errors import DataError
-from checks import _calibration, _estimate, _labels, _limits, _measured, _metrics
-from checks._calibration import Binning, Reliability
-from checks._labels import Coded, Joined
+from checks import _calibration, _foreseen, _labels, _measured, _metrics
+from checks._calibration import Binning, Reliability, Scale
+from checks._foreseen import Foresight
+from checks._labels import Joined
 from checks._limits import Judged
 from checks._sample import Asked, Sample, ScoreOf, Task, UndefinedError, reference_columns, sample
 
@@ -36,7 +37,7 @@ Metric = Literal[
     "bias",
     "pinball",
 ]
-HOLDS = "this holds only while P(y|x) is as in the reference: concept drift is invisible to it"
+Slices = list[str | dict[str, list[float]]]
 
 
 @check(pillar="monitoring", asks="Are the answers as good as they should be, by the labels that are due?", cause="answers")
@@ -57,7 +58,7 @@ def accuracy(
     score_of: ScoreOf | None = None,
     scores: dict[str, str] | None = None,
     tau: float = 0.5,
-    slices: list[str | dict[str, list[float]]] | None = None,
+    slices: Slices | None = None,
     label: str | None = None,
     rows_at_least: int = 100,
     coverage_at_least: float = 0.5,
@@ -155,13 +156,15 @@ def calibration(
     positive: str | int | bool | None = None,
     score_of: ScoreOf | None = None,
     scores: dict[str, str] | None = None,
+    slices: Slices | None = None,
     rows_at_least: int = 300,
     coverage_at_least: float = 0.5,
 ) -> Verdict:
     """Fails when the expected calibration error is surely above `limit`: the lower end of its 95 % interval. Warns when only the number is.
 
     The error is the mean distance between what was said and what came true, over `bins` of equal mass (or equal `width`), less what chance
-    adds to it. Of two classes it is about the probability of the positive one, else about that of the predicted class.
+    adds to it. Of two classes it is about the probability of the positive one, else about that of the predicted class. Every slice is judged
+    as well, by Holm over all of them.
     """
     due = _due(live, labels, window, now, rows_at_least)
     if isinstance(due, Verdict):
@@ -171,20 +174,24 @@ def calibration(
     rows = sample(due, live.declared, _asked(task, positive, score_of, scores, None))
     if rows.task == "regression":
         return nodata("labels and predictions are numbers, and only probabilities of classes can be calibrated; set `task` if they are classes")
+    scale = Scale(limit, bins, binning, rows_at_least)
     try:
-        said, came, weight, unscored = _calibration.pairs(rows)
+        scored = _calibration.scored(rows)
+        unscored = rows.n - scored.n
+        if scored.n < rows_at_least:
+            return _few(due, replace(scored, left_out=rows.left_out + unscored), rows_at_least)
+        found = scale.measure(scored)
     except UndefinedError as problem:
         return nodata(f"calibration {problem}", parts={"coverage": due.coverage})
-    if len(said) < rows_at_least:
-        return _few(due, replace(rows, truth=rows.truth[: len(said)], left_out=rows.left_out + unscored), rows_at_least)
-    found = _calibration.measure(said, came, weight, bins, binning)
-    notes = [*due.notes(), *([f"{unscored} labelled rows have no score"] if unscored else [])]
-    return _calibrated(found, limit, due, notes, coverage_at_least)
+    sliced, small = _measured.sliced_by(scale, due, scored, None, slices or ())
+    notes = [*due.notes(), *([f"{unscored} labelled rows have no score"] if unscored else []), *_measured.small_words(small)]
+    return _calibrated(found, scale.against("ece", found), sliced, small, due, notes, coverage_at_least)
 
 
-def _calibrated(found: Reliability, limit: float, joined: Joined, notes: list[str], coverage_at_least: float) -> Verdict:
-    ece, mce = found.ece, found.mce
-    reading = Reading(ece.value, limit, (ece.low, ece.high), ece.n)
+def _calibrated(
+    found: Reliability, overall: Judged, sliced: list[Judged], small: list[str], joined: Joined, notes: list[str], coverage_at_least: float
+) -> Verdict:
+    ece, mce, limit = found.ece, found.mce, overall.reading.limit
     thin = (joined.coverage.observed or 0) < coverage_at_least
     if thin:
         notes.insert(0, _measured.thin_words(joined))
@@ -193,12 +200,11 @@ def _calibrated(found: Reliability, limit: float, joined: Joined, notes: list[st
         f"probabilities are off by {ece.value:.3g} on average ({ece.low:.3g} to {ece.high:.3g}, limit {limit:g}, {ece.n} rows), "
         f"most where {worst.said:.2f} was said and {worst.came:.2f} came true"
     )
-    more: dict[str, Any] = {
-        "parts": {"ece": reading, "mce": Reading(mce.value, None, (mce.low, mce.high), mce.n), "coverage": joined.coverage},
-        "data": {"reliability.json": json.dumps({**to_json(found), "gaps": [cell.gap for cell in found.bins]}, indent=1).encode()},
-    }
-    status = fail if ece.low > limit and not thin else warn if ece.value > limit or thin or (joined.conflicts and not joined.latest) else ok
-    return status(said + "".join(f"; {note}" for note in notes), reading, **more)
+    mces = Reading(mce.value, None, (mce.low, mce.high), mce.n)
+    parts = {"ece": overall.reading, "mce": mces, "coverage": joined.coverage, **_measured.parts_of(sliced)}
+    file = {**to_json(found), "gaps": [cell.gap for cell in found.bins], **_measured.slices_told(sliced, small)}
+    data = {"reliability.json": json.dumps(file, indent=1).encode()}
+    return _measured.verdict(said, overall, sliced, notes, parts, data, thin, bool(joined.conflicts and not joined.latest))
 
 
 # Without labels
@@ -220,6 +226,7 @@ def estimated(
     score_of: ScoreOf | None = None,
     scores: dict[str, str] | None = None,
     tau: float = 0.5,
+    slices: Slices | None = None,
     label: str | None = None,
     rows_at_least: int = 100,
 ) -> Verdict:
@@ -227,7 +234,8 @@ def estimated(
 
     Classes: scores are calibrated on the labelled reference (isotonic regression), and the metric is what they then promise. Numbers: the loss
     is learned from the reference by inputs and prediction. `worse_by` compares with the reference's own metric. The interval is where the
-    realised metric will lie (95 %). Concept drift is invisible to this: drift.concept and quality.accuracy see it, once labels come.
+    realised metric will lie (95 %). Every slice is judged as well, by what the same slice of the reference teaches, and by Holm over all of them.
+    Concept drift is invisible to this: drift.concept and quality.accuracy see it, once labels come.
     """
     asked = _asked(task, positive, score_of, scores, metric)
     names = _labels.names_of(reference, live)
@@ -235,65 +243,21 @@ def estimated(
     known = _labels.truth_of(reference, labels, label)
     yard = sample(known, names, asked)
     judged = metric or ("mae" if yard.task == "regression" else "accuracy")
-    now = _unlabelled(live.between(window.start, window.end), live.declared, yard, asked)
+    _foreseen.of_slices(slices or (), known.rows)
+    joined, now = _foreseen.unlabelled(live.between(window.start, window.end), live.declared, yard, asked)
     if min(now.n, yard.n) < rows_at_least:
-        said = f"{now.n} answers in the window and {yard.n} labelled rows in the reference; {rows_at_least} of each are needed"
-        return nodata(said, Reading(min(now.n, yard.n), rows_at_least))
+        return _foreseen.few(now, yard, rows_at_least)
+    ruler, inputs = _measured.Ruler(judged, at_least, at_most, worse_by, tau, rows_at_least), None
     try:
         if yard.task == "regression":
-            found, notes = _by_loss(judged, tau, yard, known, now, live, window)
+            inputs, notes = _foreseen.by_loss(judged, known, joined, live)
         else:
-            found, notes = _by_score(judged, _estimate.known_scores(yard), _estimate.known_scores(now))
-        than = _metrics.estimate(judged, yard, tau) if worse_by is not None else None
+            yard, now, notes = _foreseen.by_score(yard, now)
+            if min(now.n, yard.n) < rows_at_least:
+                return _foreseen.few(now, yard, rows_at_least, " with scores")
+        foresight = Foresight(ruler, inputs)
+        overall = foresight.judge(judged, now, yard)
     except UndefinedError as problem:
         return nodata(f"estimated {judged} {problem}")
-    return _guess(_limits.judge(judged, found, _limits.limits(judged, at_least, at_most, worse_by, than)), notes, yard)
-
-
-def _unlabelled(rows: Columns, declared: Mapping[str, Json], yard: Sample, asked: Asked) -> Sample:
-    """The window's answers as a Sample whose truth is only a placeholder: each answer itself, or some class."""
-    import numpy as np
-
-    if declared.get("prediction"):
-        truth = _labels.coded(rows, declared["prediction"])
-    else:
-        truth = Coded(np.zeros(rows.rows()), (yard.classes[0] if yard.classes else "0",))
-    joined = Joined(rows, np.arange(len(truth.values)), truth, len(truth.values))
-    named = yard.classes[yard.positive] if yard.positive >= 0 else None
-    return sample(joined, declared, replace(asked, task=yard.task, positive=named))
-
-
-def _by_score(metric: str, yard: Sample, now: Sample) -> tuple[_metrics.Estimate, list[str]]:
-    if not yard.n or not now.n:
-        raise UndefinedError("needs scores, and no row of " + ("the reference" if not yard.n else "the window") + " has one")
-    if yard.matrix is not None and yard.classes != now.classes:
-        raise UndefinedError("cannot be told: the reference and the window have other classes; name every class in `scores`")
-    told, then = (one.score if one.positive >= 0 and one.score is not None else one.hit for one in (now, yard))
-    beyond = float(((told < then.min()) | (told > then.max())).mean())
-    return _estimate.expected(metric, now, yard), [f"{beyond:.1%} of the scores lie beyond all of the reference's"] if beyond > 0.001 else []
-
-
-def _by_loss(metric: str, tau: float, yard: Sample, known: Joined, now: Sample, live: Columns, window: Window) -> tuple[_metrics.Estimate, list[str]]:
-    import numpy as np
-
-    if metric in ("mape", "r2"):
-        raise UndefinedError("is made from labels that are not there; use mae, rmse, bias or pinball")
-    names = _estimate.feature_names(live)
-    _estimate.of_features(names, known.rows, live)
-    words: dict[str, tuple[str, ...]] = {}
-    then = _estimate.matrix(known.rows, names, words)[known.places][yard.at]
-    inputs = _estimate.matrix(live.between(window.start, window.end), names, words)[now.at]
-    if len(then) > _estimate.ROWS:
-        some = np.sort(np.random.default_rng(0).choice(len(then), _estimate.ROWS, replace=False))
-        yard, then = yard.pick(some), then[some]
-    notes = [] if names else ["no features are declared, so the prediction alone tells the loss"]
-    return _estimate.predicted(metric, tau, yard, then, inputs, now.answer), notes
-
-
-def _guess(overall: Judged, notes: list[str], yard: Sample) -> Verdict:
-    aside = "".join(f"; {note}" for note in notes)
-    said = f"estimated {_measured.words(overall)} without labels, from {yard.n} labelled rows of the reference{aside}; {HOLDS}"
-    data = {"estimated.json": json.dumps({"judged": to_json(overall), "reference": yard.n}, indent=1).encode()}
-    if not overall.limited:
-        return skip(f"{said}; no limit is set: give at_least, at_most or worse_by", overall.reading, data=data)
-    return (fail if overall.sure else warn if overall.beyond else ok)(said, overall.reading, data=data)
+    sliced, small = _measured.sliced_by(foresight, joined, now, (known, yard), slices or ())
+    return _foreseen.told(overall, sliced, small, notes, yard)
