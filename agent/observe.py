@@ -10,6 +10,7 @@ from typing import Any
 
 from agent import incidents
 from agent.changes import see_served
+from agent.credential import hidden
 from agent.judge import judge
 from agent.look import Tell, confirmed, look
 from agent.model import Finding, Reading, Signal, Status, Verdict, Window, speakable, to_json
@@ -47,13 +48,20 @@ def found(w: Watched, window: Window, now: datetime, verdict: Verdict, version: 
         end_at=window.end,
         looked_at=now,
         status=verdict.status,
-        reason=speakable(verdict.reason[:2000]),
+        reason=speakable(_discreet(w, verdict.reason)[:2000]),
         reading=verdict.reading,
         parts=verdict.parts,
         version=version,
         rule=w.rule,
         seconds=round(seconds, 6),
     )
+
+
+def _discreet(w: Watched, reason: str) -> str:
+    """The reason without a secret that a target was shown and echoed, whatever adapter passed it on."""
+    for auth in (auth for at in w.locators.values() for auth in (at.look, at.act) if auth is not None):
+        reason = hidden(reason, auth)
+    return reason
 
 
 def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Verdict) -> Finding | None:

@@ -13,8 +13,8 @@ import pytest
 from agent import verbs
 from agent.errors import PlanError
 from agent.judge import ALL, escalate
-from agent.model import Status
-from agent.observe import observe
+from agent.model import Auth, Status, error
+from agent.observe import found, observe
 from agent.world import World
 from tests.fraud import Desk, fraud, spoiled
 from tests.servers import oip
@@ -299,3 +299,15 @@ def test_signals_survive_a_restart(tmp_path):
         desk.server.up = True
         assert observe(world, "fraud/serving.ready", world.clock()).result(10).status is Status.OK
         store.close()
+
+
+def test_a_secret_that_a_target_echoes_is_in_no_finding(tmp_path):
+    with fraud(tmp_path) as desk:
+        w, now = desk.world.find("fraud/serving.ready"), desk.world.clock()
+        told = {
+            "server": replace(
+                w.locators["server"], look=Auth("bearer", {"token": "s3cret-token"}), act=Auth("basic", {"user": "u", "password": "pa55"})
+            )
+        }
+        finding = found(replace(w, locators=told), w.window(now), now, error("401 for 's3cret-token', and 'pa55' is no better"), None, 0.1)
+        assert finding.reason == "401 for '***', and '***' is no better"
