@@ -1,6 +1,7 @@
 """Spark, started for real: its counts are those made here, it hands over nothing else, and a check that needs more is refused at start-up."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -204,3 +205,49 @@ def test_postgres_and_delta_stream_whatever_a_check_needs(tmp_path):
     for url in ("postgresql://db.internal/ml?table=logs.predictions", "delta:lake/predictions?version=3", "duckdb:w.duckdb?table=x"):
         (tmp_path / "watchkeeper.yaml").write_text(CONFIG.format(url=url))
         load(tmp_path / "watchkeeper.yaml")
+
+
+DRIFT = """
+import json, sys
+from datetime import timedelta
+from agent import Locator
+from agent.perform import perform
+from tests.logs import START
+folder, log = sys.argv[1], {"time": {"column": "at", "tz": "UTC"}, "features": ["amount", "country"]}
+targets = {
+    "live": Locator("s", "live", "spark:live.parquet", log, folder=folder),
+    "reference": Locator("s", "reference", "parquet:reference.parquet", {}, folder=folder),
+}
+memory, told = None, []
+for hour in range(3):
+    window = [(START + timedelta(hours=more)).isoformat() for more in (hour, hour + 1)]
+    job = {"check": "drift.features", "locators": targets, "parameters": {}, "window": window, "run_length": 2160.0, "memory": memory}
+    verdict = perform(job)
+    memory = verdict.memory
+    told.append([verdict.status.value, verdict.reason])
+print("answer", json.dumps(told))
+"""
+
+
+def test_drift_is_watched_where_the_rows_lie(tmp_path):
+    """The engine's own library beside ours, as `pip install 'watchkeeper[spark]'` would have it."""
+    need("java")
+    (library,) = need("spark").parent.parent.glob("lib/python3*/site-packages")
+    dice = np.random.default_rng(1)
+
+    def rows(count, middle, hour):
+        at = [START + timedelta(hours=hour + place / count) for place in range(count)]
+        columns = {
+            "at": pa.array(at, pa.timestamp("us", "UTC")),
+            "amount": dice.normal(middle, size=count),
+            "country": dice.choice(["de", "fr"], count),
+        }
+        return pa.table(columns)
+
+    pyarrow.parquet.write_table(rows(20_000, 0, -10), tmp_path / "reference.parquet")
+    pyarrow.parquet.write_table(pa.concat_tables([rows(1000, 0, 0), rows(1000, 0.5, 1), rows(1000, 0.5, 2)]), tmp_path / "live.parquet")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HOUSE), str(library)])}
+    done = subprocess.run([sys.executable, "-c", DRIFT, tmp_path], env=env, capture_output=True, text=True, timeout=300)
+    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("answer")).partition(" ")[2])
+    assert [status for status, _ in told] == ["ok", "fail", "fail"]
+    assert "amount moved up" in told[1][1]
