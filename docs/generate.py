@@ -80,8 +80,10 @@ def _commands() -> str:
 
     assert isinstance(main, click.Command)
     parts = [MADE, "# Commands\n\nWhat `watchkeeper COMMAND --help` says, command by command.\n"]
-    for words, command in _walk(click.Context(main, info_name="watchkeeper"), main):
-        with click.Context(command, info_name=words, terminal_width=100, max_content_width=100) as context:
+    door = click.Context(main, **main.context_settings)  # whose names of --help every command takes over
+    for words, command in _walk(door, main):
+        command._help_option = None  # click keeps the first it made, whichever names that one had
+        with click.Context(command, parent=door, info_name=words, terminal_width=100, max_content_width=100) as context:
             parts.append(f"\n## {words}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "".join(parts)
 
