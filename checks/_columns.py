@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from agent import Kind, Table
 from agent.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A column that takes no part, and why; `changed` where that is itself a change."""
+
+    name: str
+    why: str
+    changed: bool = False
+
+
+def left_out(notes: Sequence[Note], what: str) -> str:
+    """Such as "; not compared: a: missing in live; and 3 more", changes first; nothing when there is none."""
+    told = sorted(notes, key=lambda note: not note.changed)
+    words = "; ".join(f"{note.name}: {note.why}" for note in told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
+    return f"; {what}: {words}" if words else ""
 
 
 def wanted(live: Table, kinds: Mapping[str, Kind], reference: Mapping[str, Kind], columns: Sequence[str] | None) -> list[str]:

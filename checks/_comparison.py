@@ -9,7 +9,7 @@ from typing import Any
 
 from agent import Ask, Columns, Kind, Reading, Tally
 from checks import _distances, _gaps
-from checks._columns import is_class
+from checks._columns import Note, is_class
 from checks._distances import Distances
 from checks._gaps import Gap
 from checks._picture import Shape, bars, steps
@@ -31,15 +31,6 @@ class Part:
     @property
     def reading(self) -> Reading:
         return Reading(self.gap.effect, self.floor, self.gap.interval, self.gap.n)
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A column that was not compared, and why; `changed` where that is itself a change."""
-
-    name: str
-    why: str
-    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

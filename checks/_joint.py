@@ -11,17 +11,19 @@ from typing import Any
 from agent import Reading, Verdict, Window, fail, nodata, ok, to_json, warn
 from agent.errors import DataError
 from checks import _bettor, _discriminant, _mmd
+from checks._columns import Note, left_out
 from checks._discriminant import Apart
-from checks._sides import Left, Sides
+from checks._sides import Sides
 
 ONCE = 20_000  # rows read of a table that is looked at once
 OFTEN = 40_000  # and of those of a sequential test, whose margin they make
 REFERENCE = 200  # rows of the reference, below which the sequential test has nothing to say
+LEFT = "left out"
 Moved = dict[str, tuple[float, tuple[float, float]]]
 
 
-def nothing(left: Sequence[Left]) -> Verdict:
-    return nodata(f"no column could be compared{_left_out(left)}")
+def nothing(left: Sequence[Note]) -> Verdict:
+    return nodata(f"no column could be compared{left_out(left, LEFT)}")
 
 
 def compared(both: Sides, sizes: tuple[int, int], level: float, floor: float, permutations: int, drawn: int) -> Verdict:
@@ -40,13 +42,15 @@ def compared(both: Sides, sizes: tuple[int, int], level: float, floor: float, pe
     about = f"{sizes[0]} rows against {sizes[1]}, {both.columns} column{'' if both.columns == 1 else 's'}; {tests}"
     if p <= level and apart.interval[0] > floor:
         return fail(
-            f"{_share(apart)} of the rows would have to change (limit {floor:.0%}; {about}){_mostly(moved)}{_left_out(both.left)}", reading, **more
+            f"{_share(apart)} of the rows would have to change (limit {floor:.0%}; {about}){_mostly(moved)}{left_out(both.left, LEFT)}",
+            reading,
+            **more,
         )
     if p <= level:
         calm = f"different, but not surely by more than {floor:.0%} of the rows: {_share(apart)} ({about}){_mostly(moved)}"
     else:
         calm = f"no difference found ({about}; {_smallest(apart, floor):.0%} of the rows must differ to be called at these sizes)"
-    return (warn if any(one.changed for one in both.left) else ok)(f"{calm}{_left_out(both.left)}", reading, **more)
+    return (warn if any(one.changed for one in both.left) else ok)(f"{calm}{left_out(both.left, LEFT)}", reading, **more)
 
 
 def _share(apart: Apart) -> str:
@@ -75,12 +79,6 @@ def _mostly(moved: Moved) -> str:
     return f"; mostly {', '.join(words)}" + (f" and {len(moved) - 3} more" if len(moved) > 3 else "") if words else ""
 
 
-def _left_out(left: Sequence[Left]) -> str:
-    told = sorted(left, key=lambda one: not one.changed)
-    words = "; ".join(f"{one.name}: {one.why}" for one in told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
-    return f"; left out: {words}" if words else ""
-
-
 # The sequential one
 
 
@@ -94,7 +92,7 @@ def bet(both: Sides, window: Window, run_length: float, memory: _bettor.Bets | N
     reference = _bettor.known(both.a, both.b)
     after, streams = _bettor.play(kept, reference, both.live, tolerance, run_length, cluster)
     note = "; started afresh: the reference or its columns changed" if afresh else ""
-    return _told(both, reference, replace(after, end_at=window.end), streams, run_length, tolerance, f"{_left_out(both.left)}{note}")
+    return _told(both, reference, replace(after, end_at=window.end), streams, run_length, tolerance, f"{left_out(both.left, LEFT)}{note}")
 
 
 def _told(

@@ -9,17 +9,9 @@ from typing import Any
 
 from agent import Columns, Kind, Window
 from checks import _encode
+from checks._columns import Note
 
 SPLIT = 20_260_329  # the seed of the split: the same at every look, or part B would not stay unseen
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A column that takes no part, and why; `changed` where that is itself a change."""
-
-    name: str
-    why: str
-    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +23,7 @@ class Sides:
     b: Any
     labels: tuple[str, ...]
     columns: int  # of the tables
-    left: tuple[Left, ...]
+    left: tuple[Note, ...]
 
     @property
     def seal(self) -> str:
@@ -60,7 +52,7 @@ def sides(
     left = [one for name in names if (one := _unlike(name, *kinds, nominal))]
     names = [name for name in names if name not in {one.name for one in left}]
     lists = {name: size for name in names if kinds[1][name] in ("list", "text") and name not in nominal and (size := _size(reference, name))}
-    left += [Left(name, "holds no lists of one length") for name in names if kinds[1][name] == "list" and not lists.get(name)]
+    left += [Note(name, "holds no lists of one length") for name in names if kinds[1][name] == "list" and not lists.get(name)]
     names = [name for name in names if name not in {one.name for one in left}]
     most = _encode.most(sum(lists.get(name, 1) for name in names), most)
     now = _encode.read(live, names, lists, sizes[0], _drawn(sizes[0], most, drawn))
@@ -90,14 +82,14 @@ def _drawn(rows: int, most: int, by: int) -> Any:
     return None if rows <= most else np.sort(np.random.default_rng(by).choice(rows, most, replace=False))
 
 
-def _unlike(name: str, now: Mapping[str, Kind], then: Mapping[str, Kind], nominal: frozenset[str]) -> Left | None:
+def _unlike(name: str, now: Mapping[str, Kind], then: Mapping[str, Kind], nominal: frozenset[str]) -> Note | None:
     if name not in now or name not in then:
-        return Left(name, f"missing in {'live' if name not in now else 'the reference'}", changed=True)
+        return Note(name, f"missing in {'live' if name not in now else 'the reference'}", changed=True)
     kinds = {now[name], then[name]}
     if odd := sorted(kinds & {"time", "bytes", "other"}):
-        return Left(name, f"{odd[0]} columns have no place in it")
+        return Note(name, f"{odd[0]} columns have no place in it")
     if len(kinds) > 1 and not (kinds <= {"number", "integer"} or kinds <= {"list", "text"} or name in nominal):
-        return Left(name, f"{now[name]} now, {then[name]} in the reference", changed=True)
+        return Note(name, f"{now[name]} now, {then[name]} in the reference", changed=True)
     return None
 
 
@@ -109,11 +101,11 @@ def _size(table: Columns, name: str) -> int:
     return 0
 
 
-def _said_nothing(encode: _encode.Encoder, names: Sequence[str], then: Mapping[str, Any]) -> Iterator[Left]:
+def _said_nothing(encode: _encode.Encoder, names: Sequence[str], then: Mapping[str, Any]) -> Iterator[Note]:
     """Columns of which the encoding keeps no more than their nulls."""
     numbers, categories = set(encode.numbers), dict(encode.categories)
     for name in names:
         if name in categories and not categories[name]:
-            yield Left(name, "no value is common in the reference: a name or prose")
+            yield Note(name, "no value is common in the reference: a name or prose")
         elif name in then and name not in categories and name not in numbers:
-            yield Left(name, "null in the whole reference")
+            yield Note(name, "null in the whole reference")

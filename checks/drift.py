@@ -13,8 +13,8 @@ from agent import Baseline, Columns, Reading, Table, Verdict, Window, check, fai
 from agent.stats import benjamini_hochberg
 from checks import _concept, _joint, _sides
 from checks._bettor import Bets
-from checks._columns import answers, declared, is_class, wanted
-from checks._comparison import How, Note, Part, Side, compared
+from checks._columns import Note, answers, declared, is_class, left_out, wanted
+from checks._comparison import How, Part, Side, compared
 from checks._evidence import Settings, Sums
 from checks._follow import follow, follow_means, follow_past
 from checks._gaps import reach
@@ -98,7 +98,7 @@ def _judged(found: Sequence[Part | Note], false_discovery: float, smallest: floa
 
 def _verdict(result: Result, sizes: str, draw_all: bool) -> Verdict:
     """Fail, warn, nodata or ok, with every number in compare.json."""
-    parts, drifted, left = result.parts, result.drifted, _left_out(result.notes)
+    parts, drifted, left = result.parts, result.drifted, left_out(result.notes, "not compared")
     if drifted:
         status, reason = fail, f"{len(drifted)} of {len(parts)} comparisons drifted ({sizes}): {_told(drifted)}{left}"
     elif not parts:
@@ -115,14 +115,6 @@ def _told(drifted: Sequence[Part]) -> str:
         f"{part.name} by {part.gap.effect:.2f} ({part.gap.interval[0]:.2f} to {part.gap.interval[1]:.2f}, limit {part.floor:g})" for part in drifted
     ]
     return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
-
-
-def _left_out(notes: Sequence[Note]) -> str:
-    if not notes:
-        return ""
-    told = sorted(notes, key=lambda note: not note.changed)
-    words = "; ".join(f"{note.name}: {note.why}" for note in told[:3]) + (f"; and {len(notes) - 3} more" if len(notes) > 3 else "")
-    return f"; not compared: {words}"
 
 
 # What is kept with a finding
