@@ -138,6 +138,27 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """What `infer` would put on the wire for one request, for whoever sends it many times over."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a service's configuration lets a load test do to it; without it there is none."""
+
+    rate: float  # requests a second, at most
+    longest: timedelta  # of one run
+    errors: float = 0.5  # a run ends early when this share of a second's requests is not answered well
+    latency: timedelta | None = None  # ... or their median latency is above this
+    lock: str = ""  # a file that is locked while a load test runs against the service: there is at most one
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One inference answer: the body as decoded JSON, the version that says it answered (None if it does not say), and the seconds it took."""
 
