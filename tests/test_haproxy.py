@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from agent import Absent, Auth, Done, Failed, Locator, Pending, Router, Try
 from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, UnreachableError
 from agent.targets import connect
-from agent.targets.haproxy import NEAR, _same, _weights
+from agent.targets._shares import NEAR, same, weights
 from tests import haproxy
 from tests.conftest import need
 from tests.processes import until
@@ -285,19 +285,18 @@ def test_a_credential_is_refused_because_the_socket_knows_none(auth):
 def test_weights_are_whole_and_as_near_as_they_can_be(shares, servers):
     if not sum(shares.values()) > 0.01:
         return
-    weights = _weights(shares, servers)
-    assert all(0 <= weight <= 256 for weight in weights.values())
-    assert all(weights[version] >= 1 for version, share in shares.items() if share > 1e-300)  # smaller ones vanish when they are shared out
-    assert all(weights[version] == 0 for version in servers if not shares.get(version))
+    made = weights(shares, servers)
+    assert all(0 <= weight <= 256 for weight in made.values())
+    assert all(made[version] >= 1 for version, share in shares.items() if share > 1e-300)  # smaller ones vanish when they are shared out
+    assert all(made[version] == 0 for version in servers if not shares.get(version))
 
 
-@pytest.mark.parametrize(("share", "weights"), [(0.01, (1, 99)), (0.5, (100, 100)), (0.1, (100 // 9, 100)), (0.001, (1, 256))])
-def test_the_small_side_of_a_split_is_met_exactly_where_whole_weights_allow(share, weights):
-    made = _weights({"b": share, "a": 1 - share}, {"a": 1, "b": 1})
-    meant = weights[0] / sum(weights)
-    assert abs(made["b"] / (made["a"] + made["b"]) - share) <= abs(meant - share) + 1e-12
+@pytest.mark.parametrize(("share", "meant"), [(0.01, (1, 99)), (0.5, (100, 100)), (0.1, (100 // 9, 100)), (0.001, (1, 256))])
+def test_the_small_side_of_a_split_is_met_exactly_where_whole_weights_allow(share, meant):
+    made = weights({"b": share, "a": 1 - share}, {"a": 1, "b": 1})
+    assert abs(made["b"] / (made["a"] + made["b"]) - share) <= abs(meant[0] / sum(meant) - share) + 1e-12
 
 
 def test_aims_are_the_same_up_to_what_weights_can_say():
-    assert _same("1", {"1": 1.0}) and _same({"1": 0.9, "2": 0.1}, {"1": 0.901, "2": 0.099})
-    assert not _same("1", "2") and not _same("1", {"1": 0.98, "2": 0.02})
+    assert same("1", {"1": 1.0}) and same({"1": 0.9, "2": 0.1}, {"1": 0.901, "2": 0.099})
+    assert not same("1", "2") and not same("1", {"1": 0.98, "2": 0.02})

@@ -58,7 +58,10 @@ from tests.servers._loopback import Loopback
 
 ROLES = ("server", "router", "registry", "online", "metrics")
 LOCAL = ("folder", "sqlite", "duckdb")  # schemes that name a place on this disk
-APART = {"router:haproxy": "test_haproxy.py"}  # those that speak no HTTP, each with a file of its own and the real thing in it
+APART = {
+    "router:haproxy": "test_haproxy.py",
+    "router:nginx": "test_nginx.py",
+}  # those that speak no HTTP, each with a file of its own and the real thing in it
 ADAPTERS = [name for name in listing("adapter") if name.startswith(ROLES) and name not in APART]
 LOOK, ACT = Auth("bearer", {"token": "may-look"}), Auth("bearer", {"token": "may-act"})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,16 +12,15 @@ from pathlib import Path
 from time import monotonic
 
 from agent import Done, Json, Locator, Look, Pending, Swap, Try, adapter
-from agent.errors import AnswerError, CannotError, ConfigError, DataError, DeadlineError, DeniedError, UnreachableError
-from agent.targets import _shapes
+from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, UnreachableError
+from agent.targets import _shapes, _shares
 from agent.wire import remaining
 
 OPTIONS = ("backend", "versions", "lever", "map", "key", "state_file")
 LEVERS = ("weight", "drain", "map")
 NAME = re.compile(r"[A-Za-z0-9_.:-]+")  # what HAProxy lets a backend or server be called; a command takes nothing else from us
 MOST = 8 * 2**20  # bytes of one answer
-RUNNING, HEAVIEST = 2, 256  # a server's operational state; the largest weight
-NEAR = 0.005  # weights are whole numbers: how far a share may be from what was asked
+RUNNING = 2  # a server's operational state
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class Haproxy:
             raise ConfigError(f"{self._where}: the lever {self._lever} needs {' and '.join(f'`{name}`' for name in missing)}")
         self._backend, self._map, self._key = (str(given.get(name, "")) for name in ("backend", "map", "key"))
         self._state_file = Path(at.folder, str(given["state_file"])) if given.get("state_file") else None
-        self._versions = _versions(given.get("versions"), self._where)
+        self._versions = _shares.versions(given.get("versions"), self._where)
         for name in filter(None, (self._backend, self._key, *(server for servers in self._versions.values() for server in servers))):
             _named(name, self._where)
         self.can = frozenset({"switch", "weights"} if self._lever == "weight" else {"switch"})
@@ -71,15 +69,15 @@ class Haproxy:
         """Share of new requests by version, of those servers that are up. AnswerError when none is."""
         if self._lever == "map":
             return {self._mapped(): 1.0}
-        shares = _shares(self._servers(), up=True)
-        if not shares:
+        weights = _weights(self._servers(), up=True)
+        if not (total := sum(weights.values())):
             raise AnswerError(f"{self._where}: no server of backend {self._backend} is up and has a weight: HAProxy answers 503")
-        return shares
+        return {version: weight / total for version, weight in weights.items() if weight}
 
     @property
     def point(self) -> Swap:
         """Sends the traffic to `{"to": version}`, or splits it by `{"to": {version: share}}` where the lever is weight."""
-        return Swap(self._aim, self._move, same=_same)
+        return Swap(self._aim, self._move, same=_shares.same)
 
     @property
     def drained(self) -> Drained:
@@ -103,8 +101,7 @@ class Haproxy:
         """Where the weights send traffic, whether or not it is up: a version, or the shares of several."""
         if self._lever == "map":
             return self._mapped()
-        shares = {version: round(share, 4) for version, share in _shares(self._servers(), up=False).items()}
-        return next(iter(shares)) if len(shares) == 1 else shares
+        return _shares.aim(_weights(self._servers(), up=False))
 
     def _mapped(self) -> str:
         for line in self._say(f"show map {self._map}").splitlines():
@@ -142,7 +139,7 @@ class Haproxy:
     # What is changed
 
     def _move(self, to: Json, expected: Json) -> None:
-        if not _same(now := self._aim(), expected):
+        if not _shares.same(now := self._aim(), expected):
             raise AnswerError(f"{self._where}: it points at {now} and no longer at {expected}: somebody else moved it, and it was left there", 409)
         said = self._say("; ".join(self._commands(to)), acting=True).strip()
         if said:
@@ -155,7 +152,7 @@ class Haproxy:
             yield f"set map {self._map} {self._key} {self._versions[self._known(_one(to, self._lever))][0]}"
             return
         placed = self._placed()
-        shares = {str(version): float(share) for version, share in to.items()} if isinstance(to, Mapping) else {str(to): 1.0}
+        shares = _shares.asked(to)
         for version in shares:
             self._known(version, placed)
         if self._lever == "drain":
@@ -163,7 +160,7 @@ class Haproxy:
             for version, server in sorted(_flat(placed), key=lambda pair: pair[0] not in shares):
                 yield f"set server {self._backend}/{server} state {'ready' if version in shares else 'drain'}"
             return
-        weights = _weights(shares, {version: len(servers) for version, servers in placed.items()})
+        weights = _shares.weights(shares, {version: len(servers) for version, servers in placed.items()})
         for version, server in sorted(_flat(placed), key=lambda pair: -weights[pair[0]]):
             if weights[version]:
                 yield f"set server {self._backend}/{server} state ready"
@@ -180,9 +177,9 @@ class Haproxy:
         if self._lever == "map":
             entries = (line.split(maxsplit=1)[1] for line in self._say(f"show map {self._map}").splitlines() if line.startswith("0x"))
             if Path(self._map).exists():
-                _written(Path(self._map), "\n".join(entries) + "\n", self._where)
+                _shares.written(Path(self._map), "\n".join(entries) + "\n", self._where)
         elif self._state_file is not None:
-            _written(self._state_file, self._say("show servers state"), self._where)
+            _shares.written(self._state_file, self._say("show servers state"), self._where)
 
     def _say(self, command: str, acting: bool = False) -> str:
         said = _exchange(self._at, command)
@@ -217,38 +214,9 @@ class Drained:
         return None
 
 
-# Shares and weights
-
-
-def _shares(servers: Mapping[str, Sequence[_Server]], up: bool) -> dict[str, float]:
-    """Version -> share of the weight of servers that take new requests; versions without any are left out."""
-    weights = {version: sum(one.weight for one in some if one.admitted and (one.up or not up)) for version, some in servers.items()}
-    total = sum(weights.values())
-    return {version: weight / total for version, weight in weights.items() if weight}
-
-
-def _weights(shares: Mapping[str, float], servers: Mapping[str, int]) -> Mapping[str, int]:
-    """The whole weight of each server of a version with which the shares come nearest to what was asked: 1 % against 99 % is 1 against 99."""
-    total = sum(shares.values())
-    if not total > 0 or min(shares.values()) < 0:
-        raise CannotError(f"no shares of traffic: {dict(shares)}; they must be 0 or more, and one above 0")
-    each = {version: shares.get(version, 0.0) / total / count for version, count in servers.items() if count}
-    top = max(each.values())
-
-    def made(heaviest: int) -> dict[str, int]:
-        return {version: max(1, round(share / top * heaviest)) if share else 0 for version, share in each.items()}
-
-    def off(weights: Mapping[str, int]) -> float:
-        whole = sum(weight * servers[version] for version, weight in weights.items())
-        return max(abs(weight * servers[version] / whole - shares.get(version, 0.0) / total) for version, weight in weights.items())
-
-    return min((made(heaviest) for heaviest in (100, *range(1, HEAVIEST + 1))), key=off)
-
-
-def _same(one: Json, other: Json) -> bool:
-    """Whether two aims are the same, to what whole weights can say."""
-    first, second = ({str(v): float(s) for v, s in aim.items()} if isinstance(aim, Mapping) else {str(aim): 1.0} for aim in (one, other))
-    return all(abs(first.get(version, 0.0) - second.get(version, 0.0)) <= NEAR for version in {*first, *second})
+def _weights(servers: Mapping[str, Sequence[_Server]], up: bool) -> dict[str, int]:
+    """Version -> the weight of its servers that take new requests, of those that are up, or of all."""
+    return {version: sum(one.weight for one in some if one.admitted and (one.up or not up)) for version, some in servers.items()}
 
 
 def _one(to: Json, lever: str) -> str:
@@ -259,14 +227,6 @@ def _one(to: Json, lever: str) -> str:
 
 def _flat(placed: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     return ((version, server) for version, servers in placed.items() for server in servers)
-
-
-def _versions(given: Json, where: str) -> Mapping[str, tuple[str, ...]]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping) or not given:
-        raise ConfigError(f"{where}.versions: write {{version: server}}, or a list of servers, not {given!r:.80}")
-    return {str(version): tuple(map(str, names)) if isinstance(names, list) else (str(names),) for version, names in given.items()}
 
 
 def _named(name: str, where: str) -> str:
@@ -328,14 +288,3 @@ def _until(end: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def _written(path: Path, text: str, where: str) -> None:
-    """Whole or not at all: a reload may read it at any moment."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    except OSError as problem:
-        beside.unlink(missing_ok=True)
-        raise DataError(f"{where}: the traffic was moved, and {path} could not be written ({problem.strerror}): a reload would undo it") from problem
