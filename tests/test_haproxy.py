@@ -106,7 +106,7 @@ def test_the_look_says_absent_before_and_failed_when_somebody_else_moved_it(box)
     haproxy.say(box.folder / "admin.sock", "set server fraud/v1 weight 0")
     seen = one.point.look({"to": "1"}, tried(before))
     assert isinstance(seen, Failed) and "somebody else moved it" in seen.said
-    with pytest.raises(AnswerError, match="no longer at"):
+    with pytest.raises(AnswerError, match="no longer points at"):
         one.point.do({"to": "1"}, tried(before))
     assert one.served() == {"2": 1.0}  # it was left alone
 

@@ -140,7 +140,7 @@ class Haproxy:
 
     def _move(self, to: Json, expected: Json) -> None:
         if not _shares.same(now := self._aim(), expected):
-            raise AnswerError(f"{self._where}: it points at {now} and no longer at {expected}: somebody else moved it, and it was left there", 409)
+            raise _shapes.moved(self._where, expected, f"it points at {now}")
         said = self._say("; ".join(self._commands(to)), acting=True).strip()
         if said:
             raise AnswerError(f"{self._where}: HAProxy refused: {said.splitlines()[0]}")
