@@ -22,6 +22,8 @@ from agent.wire import remaining
 OPTIONS = ("versions", "pid", "test")
 LINE = re.compile(r"\s*server\s+(?P<address>[^\s;]+)(?P<rest>[^;]*);")
 WEIGHT = re.compile(r"\bweight=(\d+)")
+TICK = 1 / os.sysconf("SC_CLK_TCK")  # the grain in which the system says how old a process is
+APART = 3 * TICK  # between the file's time and the reload, so that workers of before and after can be told from their age
 ADDRESS = re.compile(r"[A-Za-z0-9_.:/\[\]-]+")
 
 
@@ -94,7 +96,7 @@ class Nginx:
     def _current(self) -> str:
         """Why what nginx does may not be what the file says yet; empty when every worker that takes connections has begun after it was written."""
         since = time.time() - self._file.stat().st_mtime
-        old = [pid for pid in self._workers() if _age(pid) > since + _TICK]
+        old = [pid for pid in self._workers() if _age(pid) > since - APART / 2]
         return f"{len(old)} workers of nginx still have the servers that stood before" if old else ""
 
     def _workers(self) -> list[int]:
@@ -165,6 +167,7 @@ class Nginx:
         master = self._master()
         try:
             os.utime(self._file)  # now, so that no worker of a reload before ours counts as having read it
+            time.sleep(APART)
             os.kill(master, signal.SIGHUP)
         except ProcessLookupError as problem:
             raise UnreachableError(f"{self._where}: nginx (process {master} of {self._pid}) does not run; start it, or mend `pid`") from problem
@@ -182,9 +185,6 @@ class Reloaded(Swap):
         seen = super(Reloaded, self).look(args, t)
         waits = self.current() if isinstance(seen, Done) and callable(self.current) else ""
         return Pending(timedelta(milliseconds=20), waits) if waits else seen
-
-
-_TICK = 1 / os.sysconf("SC_CLK_TCK")  # the grain of a process's birth
 
 
 def _server(match: re.Match[str]) -> _Server:
@@ -209,6 +209,6 @@ def _age(pid: int) -> float:
     """Seconds since a process began; 0 when it is gone."""
     try:
         ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        return float(Path("/proc/uptime").read_text().split()[0]) - ticks * _TICK
+        return float(Path("/proc/uptime").read_text().split()[0]) - ticks * TICK
     except (OSError, ValueError, IndexError):
         return 0.0
