@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from agent import Auth, Done, Locator, Pending, Router
 from agent.errors import AnswerError, CannotError, ConfigError, UnreachableError
 from agent.targets import connect
 from agent.targets._shares import NEAR
+from agent.targets.nginx import APART
 from tests.haproxy import free_port
 from tests.processes import start, until
 from tests.servers import plain
@@ -109,6 +111,7 @@ def test_before_the_reload_the_file_is_not_believed(box):
     (box.folder / "fraud.servers").write_text(text)
     seen = one.point.look({"to": "2"}, tried("1"))
     assert isinstance(seen, Pending) and "still have the servers that stood before" in seen.said
+    until(lambda: time.time() - (box.folder / "fraud.servers").stat().st_mtime > APART, "its age can be told from the workers'")
     os.kill(int((box.folder / "nginx.pid").read_text()), signal.SIGHUP)
     until(lambda: isinstance(one.point.look({"to": "2"}, tried("1")), Done), "it was reloaded")
 
