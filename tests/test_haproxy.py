@@ -71,7 +71,7 @@ def test_it_is_a_router_that_says_who_has_the_traffic(box):
     one = router(box)
     assert isinstance(one, Router)
     assert one.served() == {"1": 0.5, "2": 0.5}
-    assert one.can == {"switch", "weights"}
+    assert one.can == {"switch", "weights", "drain"}
 
 
 def test_all_traffic_goes_where_it_is_pointed(box):
@@ -149,7 +149,7 @@ def test_without_a_state_file_a_reload_forgets_as_the_documentation_says(box):
 
 def test_draining_moves_all_and_splits_nothing(box):
     one = router(box, **SPLIT, lever="drain")
-    assert one.can == {"switch"}
+    assert one.can == {"switch", "drain"}
     assert isinstance(moved(one, "2"), Done)
     assert "srv_admin_state" in haproxy.say(box.folder / "admin.sock", "show servers state fraud")
     assert asked(box.url, 10) == {"2": 10}
@@ -161,7 +161,7 @@ def test_draining_moves_all_and_splits_nothing(box):
 
 def test_a_map_entry_chooses_the_backend_and_its_file_keeps_it(box):
     one = router(box, map=str(box.folder / "versions.map"), key="fraud", versions={"1": "fraud-1", "2": "fraud-2"})
-    assert one.served() == {"1": 1.0} and one.can == {"switch"}
+    assert one.served() == {"1": 1.0} and one.can == {"switch", "drain"}
     assert isinstance(moved(one, "2"), Done)
     assert asked(box.mapped, 10) == {"2": 10}
     assert (box.folder / "versions.map").read_text() == "fraud fraud-2\n"
@@ -177,11 +177,11 @@ def test_it_is_drained_when_the_last_request_is_answered(box):
     thread.start()
     until(lambda: one.under_way("2") == 1, "the request is under way")
     moved(one, "1")
-    seen = one.drained.look({"version": "2"}, tried(None))
+    seen = one.drained.look({"versions": ["2"]}, tried(None))
     assert isinstance(seen, Pending) and "1 requests are still under way" in seen.said
     box.behind[1].released.set()
     thread.join()
-    until(lambda: isinstance(one.drained.look({"version": "2"}, tried(None)), Done), "it is drained")
+    until(lambda: isinstance(one.drained.look({"versions": ["2"]}, tried(None)), Done), "it is drained")
     assert not one.drained.writes
 
 

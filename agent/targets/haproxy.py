@@ -63,7 +63,7 @@ class Haproxy:
         self._versions = _shares.versions(given.get("versions"), self._where)
         for name in filter(None, (self._backend, self._key, *(server for servers in self._versions.values() for server in servers))):
             _named(name, self._where)
-        self.can = frozenset({"switch", "weights"} if self._lever == "weight" else {"switch"})
+        self.can = frozenset({"switch", "drain", *(("weights",) if self._lever == "weight" else ())})
 
     def served(self) -> Mapping[str, float]:
         """Share of new requests by version, of those servers that are up. AnswerError when none is."""
@@ -81,7 +81,7 @@ class Haproxy:
 
     @property
     def drained(self) -> Drained:
-        """Waits until no request is under way at `{"version": version}` any more; it changes nothing."""
+        """Waits until no request is under way at `{"versions": [version, ...]}` any more; it changes nothing."""
         return Drained(self)
 
     def close(self) -> None:
@@ -202,10 +202,11 @@ class Drained:
         return None
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        left = self.router.under_way(str(args["version"]))
+        names = " and ".join(map(str, args["versions"]))
+        left = sum(self.router.under_way(str(version)) for version in args["versions"])
         if left:
-            return Pending(timedelta(milliseconds=50), f"{left} requests are still under way at version {args['version']}")
-        return Done({}, f"no request is under way at version {args['version']}")
+            return Pending(timedelta(milliseconds=50), f"{left} requests are still under way at version {names}")
+        return Done({}, f"version {names} has answered all that it was asked")
 
     def do(self, args: Mapping[str, Json], t: Try) -> None:
         return None
