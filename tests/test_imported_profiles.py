@@ -317,7 +317,6 @@ def test_a_profile_written_by_hand_is_read_with_its_offsets_one_by_one_or_packed
         (written({**ROWS, "counts/n": field(2, 3)}), "column 'c0': 4 nulls in 3 rows"),
         (written({**ROWS, "counts/n": field(2, 2**64 - 1)}), "counts/n is 18446744073709551615, which no table has"),
         (written({**ROWS, "counts/n": field(2, b"nine")}), "column 'c0': field 2 of it is written as something else"),
-        (written({**ROWS, "counts/true": field(2, 1)}), "1 of 0 booleans true"),
         (written({**ROWS, "frequent_items/frequent_strings": sketch(4, frequent(3, 2, total=6))}), "do not add up to the 6 values"),
         (written({**ROWS, "frequent_items/frequent_strings": sketch(4, frequent(3, total=3, kept=2**32 - 1))}), "is cut short"),
         (written({**ROWS, "frequent_items/frequent_strings": sketch(4, frequent(3, total=3, names=b"\xff" * 6))}), "is cut short"),

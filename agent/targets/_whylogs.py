@@ -68,10 +68,10 @@ def _column(name: str, parts: list[bytes], paths: Mapping[int, str]) -> Json:
 
 
 def _told(found: Mapping[str, Fields]) -> Json:
-    rows, nulls, true = (_count(found, f"counts/{what}") for what in ("n", "null", "true"))
+    rows, nulls = _count(found, "counts/n"), _count(found, "counts/null")
     types = {kind: count for kind in TYPES if (count := _count(found, f"types/{kind}"))}
-    if nulls > rows or true > types.get("boolean", 0):
-        raise DataError(f"{nulls} nulls in {rows} rows, {true} of {types.get('boolean', 0)} booleans true")
+    if nulls > rows:
+        raise DataError(f"{nulls} nulls in {rows} rows")
     values = kll(_sketch(found, "distribution/kll", 6)) if "distribution/kll" in found else None
     counts = frequent(_sketch(found, "frequent_items/frequent_strings", 4)) if "frequent_items/frequent_strings" in found else None
     if counts is not None and sum(counts.values()) != sum(types.values()):  # a sketch that had to forget every value calls itself empty
