@@ -328,7 +328,7 @@ class Metrics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A report that another tool wrote: its name, its JSON, and when it was written."""
+    """A report that another tool wrote: its name, what it says (its JSON, or what a binary one was read as), and when it was written."""
 
     name: str
     body: Json
@@ -340,7 +340,7 @@ class Reports(Protocol):
     """Where another tool leaves its reports."""
 
     def newest(self) -> Document | None:
-        """The newest report; None when there is none yet. A file cut short, too large or no JSON is a DataError."""
+        """The newest report; None when there is none yet. A file cut short, too large or of another form is a DataError."""
         ...
 
 
