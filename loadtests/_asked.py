@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from agent import Load, Sent, spell
 from agent.errors import ConfigError
 from loadtests._spec import Arrivals, Expect, Pattern, Traffic
 
+MOST_WINDOWS = 100  # a side of a comparison
 PATTERNS = ("constant", "poisson", "ramp", "spike", "replayed")
 LIMITS = "write them as `limits: {p50: 20ms, p99: 100ms}`"
 
@@ -154,3 +155,65 @@ def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> 
         abort_errors=load.errors,
         abort_latency=load.latency.total_seconds() if load.latency else None,
     )
+
+
+# What the other checks are given beside
+
+
+def comparison(duration: timedelta, cut: timedelta, at_least: int, shares: tuple[float, float], seconds: timedelta) -> Iterator[str]:
+    """What is wrong with how `sla.regression` is to compare."""
+    if cut <= timedelta():
+        yield f"cut: {spell(cut)} should be above 0"
+    elif duration < at_least * cut:
+        yield f"duration: {spell(duration)} holds fewer than {at_least} windows of {spell(cut)}; make it {spell(at_least * cut)}, or change `cut`"
+    elif duration > MOST_WINDOWS * cut:
+        yield f"cut: {spell(duration)} would be more than {MOST_WINDOWS} windows of {spell(cut)}; make them {spell(duration / MOST_WINDOWS)} or longer"
+    if at_least < 5:
+        yield f"windows_at_least: {at_least} should be 5 or more: fewer cannot differ surely; 20 is what is usual"
+    for name, value in zip(("floor", "floor_errors"), shares, strict=True):
+        if not 0 <= value < math.inf:
+            yield f"{name}: {value:g} should be a share of 0 or more"
+    if seconds < timedelta():
+        yield f"floor_seconds: {spell(seconds)} should be 0s or more"
+
+
+def endurance(
+    limit: timedelta, errors: float, horizon: timedelta, limit_memory: float | None, memory: str, pid: int | None, metrics: bool
+) -> Iterator[str]:
+    """What is wrong with how `sla.soak` is to judge."""
+    for name, value in (("limit", limit), ("horizon", horizon)):
+        if value <= timedelta():
+            yield f"{name}: {spell(value)} should be above 0"
+    if not 0 < errors <= 1:
+        yield f"limit_errors: {errors:g} should be a share above 0 and at most 1"
+    if limit_memory is not None and not 0 < limit_memory < math.inf:
+        yield f"limit_memory: {limit_memory:g} should be bytes above 0"
+    if memory and pid is not None:
+        yield "memory and pid: the server's memory is seen in one way; leave one out"
+    if memory and not metrics:
+        yield "memory: a query needs a `metrics` target; add one, or give `pid` for a process of this machine"
+    if pid is not None and not Path(f"/proc/{pid}").exists():
+        yield f"pid: there is no process {pid} on this machine"
+
+
+def prove_starts(
+    limit: timedelta, starts: int, share: float, confidence: float, idle: timedelta, give_up: timedelta, command: Sequence[str] | None
+) -> None:
+    """ConfigError with all that is wrong with how `sla.coldstart` is to start."""
+    wrong = []
+    if limit <= timedelta() or give_up < limit:
+        wrong.append(f"limit: {spell(limit)} should be above 0 and at most `give_up`, which is {spell(give_up)}")
+    if idle < timedelta():
+        wrong.append(f"idle: {spell(idle)} should be 0s or more")
+    if starts < 1:
+        wrong.append(f"starts: {starts} should be 1 or more")
+    if not 0 < share < 1:
+        wrong.append(f"share: {share:g} should be between 0 and 1")
+    if not 0.5 <= confidence < 1:
+        wrong.append(f"confidence: {confidence:g} should be 0.5 or more and below 1")
+    if command is not None and not (command and command[0]):
+        wrong.append("command: is empty; write a program and its arguments as a list, or leave it out")
+    if command and idle:
+        wrong.append("idle: a command starts a new process each time, so there is nothing to be silent for; leave one out")
+    if wrong:
+        raise ConfigError(wrong)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from agent import Reading, Status, Verdict, spell
 from loadtests import _verdict
 from loadtests._asked import Claim
 from loadtests._run import Ran
+from loadtests._summary import Limit
 from loadtests._verdict import Judged
 
 STATUS = {"pass": Status.OK, "fail": Status.FAIL, "inconclusive": Status.NODATA, "invalid": Status.ERROR}
@@ -19,27 +18,19 @@ WORST = ("fail", "inconclusive", "pass")
 CLOSED = "a closed loop waits for slow answers before it sends again, and so never sees what its users would: it can fail, and cannot PASS"
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One claim and what the run says of it."""
-
-    claim: Claim
-    judged: Judged
-
-    @property
-    def reading(self) -> Reading:
-        """The quantile in seconds; what has no end is left out."""
-        judged = self.judged
-        return Reading(finite(judged.observed), self.claim.limit, ends(judged.interval), judged.n, "s")
-
-    @property
-    def share(self) -> Reading:
-        """The share of requests over the limit, beside the share that may be."""
-        judged = self.judged
-        return Reading(judged.share, 1 - self.claim.quantile, judged.share_interval, judged.n, "share")
+def reading(of: Limit) -> Reading:
+    """The quantile in seconds beside its limit; what has no end is left out."""
+    judged = of.judged
+    return Reading(finite(judged.observed), of.seconds, ends(judged.interval), judged.n, "s")
 
 
-def answered(ran: Ran, claims: Sequence[Claim], burst: timedelta, confidence: float) -> tuple[Answered, ...]:
+def share(of: Limit) -> Reading:
+    """The share of requests over the limit, beside the share that may be."""
+    judged = of.judged
+    return Reading(judged.share, 1 - of.quantile, judged.share_interval, judged.n, "share")
+
+
+def answered(ran: Ran, claims: Sequence[Claim], burst: timedelta, confidence: float) -> tuple[Limit, ...]:
     """Every claim judged, the worst first.
 
     All must hold to PASS, and each is tested at `confidence`: together they are wrong no more often (Berger, "Multiparameter hypothesis testing and
@@ -55,11 +46,11 @@ def answered(ran: Ran, claims: Sequence[Claim], burst: timedelta, confidence: fl
         judged = judge(claim, confidence)
         if judged.outcome == "fail" and len(claims) > 1:
             judged = judge(claim, 1 - (1 - confidence) / len(claims))
-        found.append(Answered(claim, judged))
+        found.append(Limit(claim.name, claim.quantile, claim.limit, judged))
     return tuple(sorted(found, key=lambda one: WORST.index(one.judged.outcome)))
 
 
-def outcome(ran: Ran, found: Sequence[Answered]) -> str:
+def outcome(ran: Ran, found: Sequence[Limit]) -> str:
     """pass, fail, inconclusive or invalid. A run that ended early is judged by what it saw where that is a fail, and else by nothing."""
     if ran.unfit or (ran.trace.aborted and found[0].judged.outcome != "fail"):
         return "invalid"
@@ -68,16 +59,16 @@ def outcome(ran: Ran, found: Sequence[Answered]) -> str:
     return found[0].judged.outcome
 
 
-def verdict(ran: Ran, found: Sequence[Answered], data: Mapping[str, bytes]) -> Verdict:
+def verdict(ran: Ran, found: Sequence[Limit], data: Mapping[str, bytes]) -> Verdict:
     """The Verdict of one run: its first line is what is told, a line for each claim and what was sent follow."""
     came, first = outcome(ran, found), found[0]
-    parts = {one.claim.name: one.reading for one in found} | {f"{one.claim.name} over": one.share for one in found} | {"errors": errors(ran)}
+    parts = {one.name: reading(one) for one in found} | {f"{one.name} over": share(one) for one in found} | {"errors": errors(ran)}
     status = Status.SKIP if ran.cancelled else STATUS[came]
-    lines = [_headline(ran, first, came), *(f"{one.claim.name}: {one.judged.why}" for one in found), sent(ran)]
-    return Verdict(status, "\n".join(lines), first.reading, parts=parts, data=data)
+    lines = [_headline(ran, first, came), *(f"{one.name}: {one.judged.why}" for one in found), sent(ran)]
+    return Verdict(status, "\n".join(lines), reading(first), parts=parts, data=data)
 
 
-def _headline(ran: Ran, first: Answered, came: str) -> str:
+def _headline(ran: Ran, first: Limit, came: str) -> str:
     said = f"{in_words(first)} at {ran.asked.rate:g} requests a second"
     if ran.unfit:
         return f"INVALID: the generator was the bottleneck: {ran.unfit[0]}; {said} is not the server's word"
@@ -90,14 +81,14 @@ def _headline(ran: Ran, first: Answered, came: str) -> str:
     return f"{came.upper()}: {said}{early}{more}; {valid(first)}"
 
 
-def in_words(one: Answered) -> str:
+def in_words(one: Limit) -> str:
     """p99 is 12ms (interval 11ms to 14ms), limit 100ms."""
     low, high = one.judged.interval
     between = f"interval {length(low)} to {length(high)}" if math.isfinite(high) else f"interval from {length(low)}, with no upper end"
-    return f"{one.claim.name} is {length(one.judged.observed)} ({between}), limit {length(one.claim.limit)}"
+    return f"{one.name} is {length(one.judged.observed)} ({between}), limit {length(one.seconds)}"
 
 
-def missing(one: Answered) -> str:
+def missing(one: Limit) -> str:
     """How much more would tell."""
     needed = one.judged.missing
     if needed is None:
@@ -105,7 +96,7 @@ def missing(one: Answered) -> str:
     return f"{spell(timedelta(seconds=math.ceil(needed)))} more would tell" if needed > 0 else CLOSED
 
 
-def valid(one: Answered) -> str:
+def valid(one: Limit) -> str:
     """For which stalls the verdict holds."""
     return f"valid for bursts up to {spell(timedelta(seconds=one.judged.burst))}"
 
@@ -154,8 +145,3 @@ def finite(value: float) -> float | None:
 def ends(interval: tuple[float, float]) -> tuple[float, float] | None:
     """The interval where it has two ends."""
     return interval if all(map(math.isfinite, interval)) else None
-
-
-def record(found: Sequence[Answered]) -> list[dict[str, Any]]:
-    """The claims as JSON values."""
-    return [{"name": one.claim.name, "limit": one.claim.limit, "outcome": one.judged.outcome, "observed": finite(one.judged.observed)} for one in found]
