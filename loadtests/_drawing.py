@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from loadtests._summary import length_in_words, percentile_name
+from loadtests._summary import length_in_words
+from loadtests._verdict import percentile
 
 WIDE, LEFT, RIGHT = 960, 72, 944
 TOP, BOTTOM = 20, 300  # the plot of latencies
@@ -33,19 +34,21 @@ def over_time(told: Mapping[str, Any]) -> str:
     windows = told["windows"]
     if not windows:
         return ""
-    across = _across(windows[-1]["at"] + told["window"])
+    end = windows[-1]["start"] + windows[-1]["seconds"]
+    x = _across(end)
     values = [w[name] for w in windows for name in ("p50", "p99", "max") if w[name]]
     y, ticks = _latencies([*values, *(limit["seconds"] for limit in told["limits"])])
     parts = [
+        *_warm(told["warm"], x),
         *_grid(y, ticks),
-        *_bands(windows, told["window"], across, y),
+        *_bands(windows, x, y),
         *_limits(told["limits"], y),
-        *_rail(windows, told["window"], across),
-        *_rates(told, across, HIGH + 22),
-        *_seconds(windows[-1]["at"] + told["window"], across, HIGH + 22 + STRIP),
-        *_touched(windows, told["window"], across, HIGH + 22 + STRIP),
+        *_rail(windows, x),
+        *_rates(windows, x, HIGH + 22),
+        *_seconds(end, x, HIGH + 22 + STRIP),
+        *_touched(windows, x, HIGH + 22 + STRIP),
     ]
-    about = f"Latency in {len(windows)} windows of {told['window']:g} s: median, 95th and 99th percentile, and the slowest answer of each."
+    about = f"Latency in {len(windows)} windows: median, 95th and 99th percentile, and the slowest answer of each."
     return alone("".join(parts), HIGH + 22 + STRIP + 26, "Latency over time", about)
 
 
@@ -120,26 +123,35 @@ def clock(seconds: float) -> str:
 def _quantiles(most: float, x: Scale) -> Iterator[str]:
     marks = [0.0, 0.5, *(1 - 10.0**-k for k in range(1, math.floor(most + 1e-9) + 1))]
     yield f'<path class="g" d="{"".join(f"M{_n(x(q))} {TOP}V{BOTTOM}" for q in marks[1:])}"/>'
-    yield from (_text(x(q), BOTTOM + 17, percentile_name(round(q, 9)) if q else "p0", "c" if 0 < x(q) < RIGHT - 12 else "e" if q else "") for q in marks)
+    yield from (_text(x(q), BOTTOM + 17, percentile(round(q, 9)) if q else "p0", "c" if 0 < x(q) < RIGHT - 12 else "e" if q else "") for q in marks)
 
 
 # Latency over time
 
 
-def _bands(windows: Sequence[Mapping[str, Any]], length: float, x: Scale, y: Scale) -> Iterator[str]:
+def _ends(window: Mapping[str, Any], x: Scale) -> tuple[float, float]:
+    return x(window["start"]), x(window["start"] + window["seconds"])
+
+
+def _warm(seconds: float, x: Scale) -> Iterator[str]:
+    if seconds:
+        yield f'<rect class="n" x="{LEFT}" y="{TOP}" width="{_n(x(seconds) - LEFT)}" height="{BOTTOM - TOP}"><title>warm-up: sent and not judged</title></rect>'
+
+
+def _bands(windows: Sequence[Mapping[str, Any]], x: Scale, y: Scale) -> Iterator[str]:
     """One path for each stretch between percentiles, up to the slowest answer, which is a short dash; where nothing came there is a gap."""
     seen = [w for w in windows if w["max"] is not None]
     for low, high, kind in (("p50", "p95", "a"), ("p95", "p99", "b"), ("p99", "max", "d")):
         tops = ((w, max(y(w[low]), y(w["max"])), max(y(w[high]), y(w["max"]))) for w in seen)
-        drawn = [(x(w["at"]), x(w["at"] + length), under, over) for w, under, over in tops if over < under]
+        drawn = [(*_ends(w, x), under, over) for w, under, over in tops if over < under]
         yield f'<path class="{kind}" d="{"".join(f"M{_n(a)} {_n(under)}V{_n(over)}H{_n(b)}V{_n(under)}z" for a, b, under, over in drawn)}"/>'
-    line, before = [], None
+    line, before = [], math.nan
     for w in (w for w in seen if w["p50"] is not None):
-        start = f"L{_n(x(w['at']))} {_n(y(w['p50']))}" if before is not None and w["at"] - before < length * 1.5 else f"M{_n(x(w['at']))} {_n(y(w['p50']))}"
-        line.append(f"{start}H{_n(x(w['at'] + length))}")
-        before = w["at"]
+        (left, right), at = _ends(w, x), _n(y(w["p50"]))
+        line.append(f"{'L' if left == before else 'M'}{_n(left)} {at}H{_n(right)}")
+        before = right
     yield f'<path class="l" d="{"".join(line)}"/>'
-    marks = [(x(w["at"]), x(w["at"] + length), y(w["max"])) for w in seen]
+    marks = [(*_ends(w, x), y(w["max"])) for w in seen]
     yield "".join(f'<rect class="w" x="{_n(a)}" y="{_n(at - 1)}" width="{_n(max(b - a - 1, 1.5))}" height="2"/>' for a, b, at in marks)
 
 
@@ -150,37 +162,35 @@ def _limits(limits: Sequence[Mapping[str, Any]], y: Scale) -> Iterator[str]:
         yield _text(RIGHT - 4, at - 5, f"{limit['name']} limit {length_in_words(limit['seconds'])}", "r e")
 
 
-def _rail(windows: Sequence[Mapping[str, Any]], length: float, x: Scale) -> Iterator[str]:
+def _rail(windows: Sequence[Mapping[str, Any]], x: Scale) -> Iterator[str]:
     """Above the plot a cross for each window in which a request had no good answer."""
-    bad = [x(w["at"] + length / 2) for w in windows if w["errors"]]
+    bad = [sum(_ends(w, x)) / 2 for w in windows if w["errors"]]
     if bad:
         yield f'<path class="k" d="{"".join(f"M{_n(at - 3)} {TOP - 4}l6 6m0-6l-6 6" for at in bad)}"/>'
         yield _text(LEFT - 7, TOP + 3, "no answer", "e")
 
 
-def _rates(told: Mapping[str, Any], x: Scale, top: float) -> Iterator[str]:
+def _rates(windows: Sequence[Mapping[str, Any]], x: Scale, top: float) -> Iterator[str]:
     """What was sent a second, and in red the part of it that had no good answer."""
-    windows, length = told["windows"], told["window"]
-    most = max((w["rate"] or 0.0 for w in windows), default=0.0) or 1.0
+    most = max((w["n"] / w["seconds"] for w in windows), default=0.0) or 1.0
 
-    def bars(kind: str, share: Callable[[Mapping[str, Any]], float]) -> str:
-        tall = [(x(w["at"]), x(w["at"] + length), STRIP * share(w)) for w in windows]
+    def bars(kind: str, counted: str) -> str:
+        tall = [(*_ends(w, x), STRIP * w[counted] / w["seconds"] / most) for w in windows]
         return f'<path class="{kind}" d="{"".join(f"M{_n(a)} {_n(top + STRIP)}v{_n(-h)}H{_n(max(b - 0.6, a + 0.6))}v{_n(h)}z" for a, b, h in tall if h)}"/>'
 
     yield f'<path class="g" d="M{LEFT} {top}H{RIGHT}M{LEFT} {top + STRIP}H{RIGHT}"/>'
-    yield _text(LEFT, top - 6, "sent a second, and in red the part of it without a good answer", "")
+    yield _text(LEFT, top - 6, "requests a second, and in red those without a good answer", "")
     yield _text(LEFT - 7, top + 5, f"{most:,.0f}", "e") + _text(LEFT - 7, top + STRIP + 4, "0", "e")
-    yield bars("a", lambda w: (w["rate"] or 0.0) / most)
-    yield bars("r", lambda w: (w["rate"] or 0.0) / most * w["errors"] / w["sent"] if w["sent"] else 0.0)
+    yield bars("a", "n") + bars("r", "errors")
 
 
-def _touched(windows: Sequence[Mapping[str, Any]], length: float, x: Scale, bottom: float) -> Iterator[str]:
+def _touched(windows: Sequence[Mapping[str, Any]], x: Scale, bottom: float) -> Iterator[str]:
     """What a window says when it is pointed at; a browser shows it without any script."""
     for w in windows:
         worst = f", slowest {length_in_words(w['max'])}" if w["max"] is not None else ""
         errors = f", {w['errors']:,} without a good answer" if w["errors"] else ""
-        said = f"{w['at']:g} s: {w['sent']:,} sent, p50 {length_in_words(w['p50'])}, p99 {length_in_words(w['p99'])}{worst}{errors}"
-        left, right = x(w["at"]), x(w["at"] + length)
+        said = f"{w['start']:g} s: {w['n']:,} requests, p50 {length_in_words(w['p50'])}, p99 {length_in_words(w['p99'])}{worst}{errors}"
+        left, right = _ends(w, x)
         yield f'<rect class="h" x="{_n(left)}" y="{TOP}" width="{_n(right - left)}" height="{_n(bottom - TOP)}"><title>{said}</title></rect>'
 
 

@@ -1,8 +1,7 @@
-"""A load test for other programs: JUnit XML for CI, CSV of its windows, and HdrHistogram's two text formats for those who merge or plot latencies."""
+"""A load test for other programs: JUnit XML for CI, and HdrHistogram's two text formats for those who merge or plot latencies."""
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +15,6 @@ UNIT = 1e-6  # seconds of a histogram's count: it counts whole microseconds
 HIGHEST = 3_600_000_000  # microseconds: an hour. What had no good answer is counted there, so that percentiles agree with the report's
 DIGITS = 3
 KEPT = 2**11  # sub-buckets of three digits
-COLUMNS = ("at", "sent", "rate", "errors", "over", "p50", "p95", "p99", "max", "lag", "in_flight")
 
 
 def junit(told: Mapping[str, Any]) -> bytes:
@@ -51,15 +49,6 @@ def _properties(told: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for limit in told["limits"]:
         yield f"{limit['name']} observed", length_in_words(limit["observed"])
         yield f"{limit['name']} valid for bursts up to", f"{limit['burst']:g} s"
-
-
-def windows_csv(told: Mapping[str, Any]) -> bytes:
-    """A line a window, in seconds; empty where there is no such number."""
-    made = io.StringIO()
-    lines = csv.writer(made, lineterminator="\n")
-    lines.writerow(COLUMNS)
-    lines.writerows(["" if window[name] is None else f"{window[name]:.10g}" for name in COLUMNS] for window in told["windows"])
-    return made.getvalue().encode()
 
 
 # HdrHistogram

@@ -10,7 +10,6 @@ from loadtests._drawing import STYLE as PICTURES
 from loadtests._summary import PARTS, length_in_words, sent_in_words
 
 WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "invalid": "INVALID"}
-ROWS = 150  # of a table
 MEANING = {
     "lag": ("Generator lag", "from when the schedule said until the generator took it up: the generator's own fault, never the server's"),
     "queue": ("Wait for a connection", "all connections were in use: the server answered too slowly for them, or there are too few"),
@@ -68,12 +67,16 @@ def _verdict(told: Mapping[str, Any]) -> Iterator[str]:
     first, *more = str(told["reason"]).splitlines() or [""]
     yield f'<header><span class="badge {safe(told["outcome"])}">{safe(_outcome(told))}</span><h1>{safe(first)}</h1>'
     yield "".join(f"<p>{safe(line)}</p>" for line in more)
-    yield f'<p class="dim">{safe(told["method"])} {safe(told["url"])}<br>{safe(sent_in_words(told))}<br>begun {safe(told["began_at"][:19].replace("T", " "))} UTC</p>'
+    yield f'<p class="dim">{safe(told["method"])} {safe(told["url"])}<br>{safe(sent_in_words(told))}{_left_out(told["warm"])}<br>begun {safe(told["began_at"][:19].replace("T", " "))} UTC</p>'
     if told["schedule"]["closed"]:
         yield f'<p class="fail">{CLOSED}</p>'
     if told["aborted"]:
         yield f'<p class="inconclusive">The run ended early: {safe(told["aborted"])}</p>'
     yield f'</header><ul class="tiles">{"".join(_tiles(told))}</ul>'
+
+
+def _left_out(warm: float) -> str:
+    return f"; the first {warm:g} s are warm-up, sent and not judged" if warm else ""
 
 
 CLOSED = (
@@ -193,7 +196,7 @@ def _answers(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"<section><h2>Answers</h2>{table(('how it ended', 'requests', 'share'), rows, 'How requests ended')}"
     if told["said"]:
         words = sorted(told["said"].items(), key=lambda item: -item[1])[:20]
-        yield table(("times", "what was said"), [(f"{count:,}", said) for said, count in words], "The commonest errors", last=True)
+        yield table(("times", "what was said"), [(f"{count:,}", said) for said, count in words], "The commonest errors")
     yield "</section>"
 
 
@@ -223,24 +226,24 @@ def _fitness(told: Mapping[str, Any]) -> Iterator[str]:
 def _windows(told: Mapping[str, Any]) -> Iterator[str]:
     if not told["windows"]:
         return
-    heads = ("from", "sent", "a second", "no good answer", "median", "p95", "p99", "slowest", "generator lag p99", "in flight at its end")
+    heads = ("from", "requests", "a second", "no good answer", "median", "p95", "p99", "slowest", "generator lag p99", "in flight at its end")
     rows = [
         (
-            f"{w['at']:g} s",
-            f"{w['sent']:,}",
-            "–" if w["rate"] is None else f"{w['rate']:,.4g}",
+            f"{w['start']:g} s",
+            f"{w['n']:,}",
+            f"{w['n'] / w['seconds']:,.4g}",
             f"{w['errors']:,}",
-            *(_latency(w[name]) if w["sent"] else "–" for name in ("p50", "p95", "p99")),
+            *(_latency(w[name]) if w["n"] else "–" for name in ("p50", "p95", "p99")),
             *(length_in_words(w[name]) for name in ("max", "lag")),
             f"{w['in_flight']:,}",
         )
-        for w in told["windows"][:ROWS]
+        for w in told["windows"]
     ]
-    yield f"<section><h2>Windows</h2><details><summary>{len(told['windows'])} windows of {told['window']:g} s</summary>"
+    yield f"<section><h2>Windows</h2><details><summary>{len(rows)} windows of {told['windows'][0]['seconds']:g} s</summary>"
     yield f"{table(heads, rows, 'Window by window')}</details></section>"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str, last: bool = False) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
     """A table whose first column names its rows; a last column called 'what ...' holds sentences and wraps."""
     wraps = heads[-1].startswith("what ")
 

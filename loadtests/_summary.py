@@ -11,55 +11,67 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from agent import Status, Verdict
+from loadtests._bursts import bounds
 from loadtests._spec import KINDS, Trace, Traffic
+from loadtests._verdict import Judged, percentile
+from loadtests._windows import since, windows
 
 FORMAT = 1  # of the JSON; a new meaning of a name is a new number
 WINDOWS = 150  # at most so many
 LENGTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds of a window
 SHOWN = (0.5, 0.9, 0.95, 0.99, 0.999)
 STEPS = 16  # points of the percentile plot from one power of ten to the next
+OUTCOMES = {Status.OK: "pass", Status.FAIL: "fail", Status.WARN: "fail", Status.NODATA: "inconclusive", Status.SKIP: "inconclusive", Status.ERROR: "invalid"}
 PARTS = ("lag", "queue", "server")  # of a latency: until it was taken up, until a connection was free, until the answer was whole
 
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit of a latency, and what was judged: a `Judged` of the verdict's module, told apart by nothing but its fields."""
+    """One limit of a latency, and what came of it."""
 
     name: str  # p99
     quantile: float
     seconds: float
-    judged: Any
+    judged: Judged
 
 
 def summary(
-    traffic: Traffic, trace: Trace, limits: Sequence[Limit], *, status: str, reason: str, outcome: str, unfit: Sequence[str] = (), confidence: float = 0.95
+    traffic: Traffic,
+    trace: Trace,
+    limits: Sequence[Limit],
+    verdict: Verdict,
+    *,
+    warm: float = 0.0,
+    unfit: Sequence[str] = (),
+    confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """The whole run as JSON values. `status` and `reason` are the verdict's; `outcome` is pass, fail, inconclusive or invalid."""
+    """The whole run as JSON values. What is judged, and so all but the windows, leaves out the first `warm` seconds."""
+    judged = since(trace, warm) if warm else trace
     design = max((float(limit.judged.design) for limit in limits), default=1.0)
-    length, windows = _windows(trace, traffic.arrivals.seconds, limits)
     return {
         "format": FORMAT,
-        "status": status,
-        "outcome": outcome,
-        "reason": reason,
+        "outcome": OUTCOMES[verdict.status],
+        "status": verdict.status.value,
+        "reason": verdict.reason,
         "url": traffic.url,
         "method": traffic.method,
         "began_at": trace.began_at.isoformat(),
         "wall": trace.wall,
+        "warm": warm,
         "aborted": trace.aborted,
         "schedule": {**asdict(traffic.arrivals), "closed": trace.closed, "timeout": traffic.timeout, "connections": traffic.connections},
-        "requests": len(trace.intended),
-        "answers": _answers(trace),
+        "requests": len(judged.intended),
+        "answers": _answers(judged),
         "said": dict(trace.said),
         "limits": [_limit(limit) for limit in limits],
-        "percentiles": _percentiles(trace.latency, design, confidence, [limit.quantile for limit in limits]),
-        "curve": _curve(trace.latency, design, confidence),
-        "clocks": _clocks(trace),
-        "over": _over(trace, limits),
+        "percentiles": _percentiles(judged.latency, design, confidence, [limit.quantile for limit in limits]),
+        "curve": _curve(judged.latency, design, confidence),
+        "clocks": _clocks(judged),
+        "over": _over(judged, limits),
         "generator": _generator(trace, traffic, unfit),
-        "tokens": _tokens(trace),
-        "window": length,
-        "windows": windows,
+        "tokens": _tokens(judged),
+        "windows": _windows(trace, limits),
     }
 
 
@@ -94,43 +106,43 @@ def rank(rising: Any, q: float) -> float | None:
     return finite(rising[min(max(math.ceil(q * len(rising) - 1e-9) - 1, 0), last)]) if last >= 0 else None
 
 
-def percentile_name(q: float) -> str:
-    """p99.9 of 0.999."""
-    return f"p{100 * q:.6g}"
-
-
 def _percentiles(latency: Any, design: float, confidence: float, more: Sequence[float]) -> list[dict[str, Any]]:
-    rising = _sorted(latency)
-    return [{"name": percentile_name(q), **_point(rising, q, design, confidence)} for q in sorted({*SHOWN, *more})]
+    """Those that are shown, and those that have a limit."""
+    quantiles = sorted({*SHOWN, *more})
+    return [{"name": percentile(q), **point} for q, point in zip(quantiles, _points(latency, quantiles, design, confidence), strict=True)]
 
 
 def _curve(latency: Any, design: float, confidence: float) -> list[dict[str, Any]]:
     """Points evenly on a log axis of 1 / (1 - q), up to the largest latency."""
-    rising = _sorted(latency)
-    last = math.log10(max(len(rising), 1))
+    if len(latency) < 2:
+        return []
+    last = math.log10(len(latency))
     places = [*(k / STEPS for k in range(1, math.ceil(last * STEPS - 1e-9))), last]
-    return [_point(rising, 1 - 10**-place, design, confidence) for place in places] if len(rising) > 1 else []
+    return _points(latency, [1 - 10**-place for place in places], design, confidence)
+
+
+def _points(latency: Any, quantiles: Sequence[float], design: float, confidence: float) -> list[dict[str, Any]]:
+    """Percentiles, each between two order statistics: where the bound of the share above them meets what may be above, as the verdict's are.
+
+    `supported` is whether there is an upper one: beyond, the run holds no evidence of how slow the slowest are.
+    """
+    import numpy as np
+
+    rising, n = _sorted(latency), len(latency)
+    counts = np.unique(np.concatenate([np.arange(min(n, 4096)), np.linspace(0, n, 4097)]).astype(np.int64))
+    low, high = bounds(counts / design, n / design, 1 - confidence) if n else (np.zeros(1), np.ones(1))
+    points = []
+    for q in quantiles:
+        most, least = counts[high <= 1 - q], counts[low > 1 - q]
+        ends = [rank(rising, 1 - least[0] / n) if len(least) else None, rank(rising, 1 - most[-1] / n) if len(most) else None]
+        points.append({"q": q, "seconds": rank(rising, q), "interval": ends, "supported": bool(len(most))})
+    return points
 
 
 def _sorted(latency: Any) -> Any:
     import numpy as np
 
     return np.sort(np.asarray(latency, dtype=float))
-
-
-def _point(rising: Any, q: float, design: float, confidence: float) -> dict[str, Any]:
-    """A percentile with its interval by order statistics, at the sample size that is left of n when neighbours repeat each other.
-
-    `supported` is whether the interval has an upper end: beyond, the run holds no evidence of how slow the slowest are.
-    """
-    from scipy.stats import binom
-
-    n = len(rising) / max(design, 1.0)
-    half, size = (1 - confidence) / 2, max(int(n), 1)
-    low, high = (float(binom.ppf(side, size, q)) / size for side in (half, 1 - half))
-    supported = n >= 1 and float(binom.cdf(size - 1, size, q)) >= 1 - half
-    ends = [rank(rising, low), rank(rising, min(high + 1 / size, 1.0)) if supported else None]
-    return {"q": q, "seconds": rank(rising, q), "interval": ends, "supported": supported}
 
 
 # Where the time went
@@ -148,7 +160,7 @@ def _parts(trace: Trace) -> dict[str, Any]:
 
 def _spread(values: Any) -> dict[str, float | None]:
     rising = _sorted(values)
-    return {"n": len(rising), **{percentile_name(q): rank(rising, q) for q in (0.5, 0.9, 0.99)}, "max": rank(rising, 1.0)}
+    return {"n": len(rising), **{percentile(q): rank(rising, q) for q in (0.5, 0.9, 0.99)}, "max": rank(rising, 1.0)}
 
 
 def _over(trace: Trace, limits: Sequence[Limit]) -> dict[str, Any] | None:
@@ -166,12 +178,12 @@ def _over(trace: Trace, limits: Sequence[Limit]) -> dict[str, Any] | None:
 
 
 def _generator(trace: Trace, traffic: Traffic, unfit: Sequence[str]) -> dict[str, Any]:
-    lag = _spread((lag := _parts(trace)["lag"])[lag == lag])
+    lag = _parts(trace)["lag"]
     span = min(trace.wall, traffic.arrivals.seconds) or 1.0
     return {
         "fit": not unfit,
         "unfit": list(unfit),
-        "lag": lag["p99"],
+        "lag": rank(_sorted(lag[lag == lag]), 0.99),
         "cpu": trace.cpu / (max(trace.wall, 1e-9) * max(trace.workers, 1)),
         "rate": int((trace.sent == trace.sent).sum()) / span,
         "meant": len(trace.intended) / span,
@@ -200,45 +212,33 @@ def window_length(seconds: float) -> float:
     return float(next((length for length in LENGTHS if seconds / length <= WINDOWS), math.ceil(seconds / WINDOWS)))
 
 
-def _windows(trace: Trace, meant: float, limits: Sequence[Limit]) -> tuple[float, list[dict[str, Any]]]:
+def _windows(trace: Trace, limits: Sequence[Limit]) -> list[dict[str, Any]]:
+    """A row each, the warm-up's among them; `max` is the slowest good answer, `lag` the p99 of the generator's, `in_flight` counts at its end."""
     import numpy as np
 
     if not len(trace.intended):
-        return window_length(meant), []
-    order = np.argsort(trace.intended, kind="stable")
-    intended, latency, good = trace.intended[order], trace.latency[order], np.asarray(trace.good)[order]
-    length = window_length(max(float(intended[-1]), 1e-9))
-    cuts = np.arange(math.floor(float(intended[-1]) / length) + 2) * length
-    begins = np.searchsorted(intended, cuts)
-    end = float(intended[-1]) if trace.aborted else max(float(intended[-1]), meant)
-    lag = _parts(trace)["lag"][order]
-    flying = _in_flight(trace, cuts[1:])
-    tightest = min((limit.seconds for limit in limits), default=math.inf)
-    return length, [
-        {"at": float(cuts[k]), **_window(latency[a:b], good[a:b], lag[a:b], min(length, end - float(cuts[k])), tightest), "in_flight": flying[k]}
-        for k, (a, b) in enumerate(zip(begins, begins[1:], strict=False))
-    ]
-
-
-def _window(latency: Any, good: Any, lag: Any, length: float, tightest: float) -> dict[str, Any]:
-    rising, late = _sorted(latency), _sorted(lag[lag == lag])
-    return {
-        "sent": len(rising),
-        "rate": len(rising) / length if length > 0 else None,
-        "errors": int((~good).sum()),
-        "over": int((rising > tightest).sum()) if math.isfinite(tightest) else None,
-        **{percentile_name(q): rank(rising, q) for q in (0.5, 0.95, 0.99)},
-        "max": rank(rising[rising < math.inf], 1.0),
-        "lag": rank(late, 0.99),
-    }
+        return []
+    width = window_length(float(trace.intended.max()))
+    cut = windows(trace, width, min((limit.seconds for limit in limits), default=math.inf))
+    names = ("start", "seconds", "n", "sent", "errors", "over", "p50", "p95", "p99")
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*(getattr(cut, name).tolist() for name in names), strict=True)]
+    place = np.minimum((trace.intended // width).astype(int), len(rows) - 1)
+    lag, flying = _parts(trace)["lag"], _in_flight(trace, cut.start + cut.seconds)
+    for k, row in enumerate(rows):
+        here = place == k
+        late = lag[here & (lag == lag)]
+        row |= {"max": rank(_sorted(trace.latency[here & trace.good]), 1.0), "lag": rank(_sorted(late), 0.99), "in_flight": flying[k]}
+        row |= {name: finite(row[name]) for name in ("p50", "p95", "p99")}
+    return rows
 
 
 def _in_flight(trace: Trace, at: Any) -> list[int]:
-    """How many requests were under way at these times: begun, and not ended."""
+    """How many requests were under way at these times: taken up, and not ended."""
     import numpy as np
 
     begun, ended = (np.sort(clock[clock == clock]) for clock in (trace.dispatched, trace.done))
-    return (np.searchsorted(begun, at, side="right") - np.searchsorted(ended, at, side="right")).clip(0).tolist()  # type: ignore[no-any-return]  # numpy's
+    under_way = np.searchsorted(begun, at, side="right") - np.searchsorted(ended, at, side="right")
+    return [max(int(count), 0) for count in under_way]
 
 
 # In words
