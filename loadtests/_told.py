@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from agent import Reading, Status, Verdict, spell
-from loadtests import _verdict
+from loadtests import _report, _verdict
 from loadtests._asked import Claim
 from loadtests._run import Ran
-from loadtests._summary import Limit
+from loadtests._summary import Limit, summary
 from loadtests._verdict import Judged
 
 STATUS = {"pass": Status.OK, "fail": Status.FAIL, "inconclusive": Status.NODATA, "invalid": Status.ERROR}
@@ -59,13 +60,19 @@ def outcome(ran: Ran, found: Sequence[Limit]) -> str:
     return found[0].judged.outcome
 
 
-def verdict(ran: Ran, found: Sequence[Limit], data: Mapping[str, bytes]) -> Verdict:
-    """The Verdict of one run: its first line is what is told, a line for each claim and what was sent follow."""
+def verdict(ran: Ran, found: Sequence[Limit], confidence: float) -> Verdict:
+    """The Verdict of one run: its first line is what is told, a line for each claim and what was sent follow; its report lies beside."""
     came, first = outcome(ran, found), found[0]
     parts = {one.name: reading(one) for one in found} | {f"{one.name} over": share(one) for one in found} | {"errors": errors(ran)}
     status = Status.SKIP if ran.cancelled else STATUS[came]
-    lines = [_headline(ran, first, came), *(f"{one.name}: {one.judged.why}" for one in found), sent(ran)]
-    return Verdict(status, "\n".join(lines), reading(first), parts=parts, data=data)
+    reason = "\n".join([_headline(ran, first, came), *(f"{one.name}: {one.judged.why}" for one in found), sent(ran)])
+    return kept(Verdict(status, reason, reading(first), parts=parts), ran, found, confidence)
+
+
+def kept(verdict: Verdict, ran: Ran, found: Sequence[Limit] = (), confidence: float = 0.95, more: Mapping[str, bytes] | None = None) -> Verdict:
+    """The same with what is kept beside it: the run in numbers and its pictures, and whatever `more`."""
+    told = summary(ran.traffic, ran.whole, found, verdict, warm=ran.warmed, unfit=ran.unfit, confidence=confidence)
+    return replace(verdict, data={**_report.files(told, ran.whole), **(more or {})})
 
 
 def _headline(ran: Ran, first: Limit, came: str) -> str:
