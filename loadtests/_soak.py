@@ -75,9 +75,16 @@ class Resident:
         self.at: list[float] = []
         self.bytes: list[float] = []
 
-    def begin(self) -> None:
-        """What was read before is of before the run."""
-        self._began, self.at, self.bytes = self._clock(), [], []
+    def told(self, tell: Callable[[float, str], None]) -> Callable[[float, str], None]:
+        """The same, looking whenever something is told: the run begins with the first."""
+
+        def telling(done: float, what: str) -> None:
+            if done <= 0:
+                self._began, self.at, self.bytes = self._clock(), [], []
+            self.look()
+            tell(done, what)
+
+        return telling
 
     def look(self) -> None:
         """Read it now; a process that is gone is not read."""

@@ -206,8 +206,17 @@ def test_readings_are_put_into_their_windows_and_a_window_without_one_is_not_a_n
     over = seen.over([0, 10, 20, 30, 40])
     assert list(np.isnan(over)) == [False, False, True, False]
     assert over[0] == np.median(seen.bytes[:2])
-    seen.begin()
-    assert seen.at == []
+
+
+def test_readings_from_before_the_first_request_are_of_before_the_run():
+    now, heard = [0.0], []
+    seen = Resident(os.getpid(), lambda: now[0])
+    tell = seen.told(lambda done, what: heard.append(done))
+    for at, done in ((1.0, 0.0), (2.0, 0.0), (2.5, 0.25), (3.0, 0.5)):
+        now[0] = at
+        tell(done, "")
+    assert seen.at == [0.0, 0.5, 1.0]
+    assert heard == [0.0, 0.0, 0.25, 0.5]
 
 
 def test_an_hour_of_leak_is_found_and_said_when_it_ends():

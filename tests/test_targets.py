@@ -6,15 +6,18 @@ import importlib
 import json
 import math
 import pkgutil
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -34,6 +37,7 @@ from agent import (
     Registry,
     Router,
     Sample,
+    Sent,
     Server,
     Signature,
     Try,
@@ -95,6 +99,24 @@ def where(speaker: Any, role: str, **more: Any) -> Locator:
     return Locator("fraud", role, speaker.url, **{"options": speaker.options, "within": timedelta(seconds=5), **more})
 
 
+def again(sent: Sent) -> bytes:
+    """Sends what `request` gave, as a client that knows nothing else would; the answer's body."""
+    at = urlsplit(sent.url)
+    connection = HTTPConnection(at.netloc, timeout=5)
+    connection.request(sent.method, at.path + (f"?{at.query}" if at.query else ""), sent.body or None, dict(sent.headers))
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    assert answer.status == 200, body
+    return body
+
+
+def as_recorded(request: tuple[str, str, dict[str, str], bytes]) -> tuple[str, str, dict[str, str], bytes]:
+    """A request that a speaker got, with every probe id made the same."""
+    method, path, headers, body = request
+    return method, path, {name.lower(): value for name, value in headers.items()}, re.sub(rb"wk-probe-[0-9a-f]+", b"wk-probe-", body)
+
+
 def attempt(before: Any) -> Try:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     return Try("key", 1, now + timedelta(seconds=10), before, 1, now)
@@ -126,7 +148,7 @@ def test_an_unknown_scheme_is_told_with_the_nearest_one():
 
 
 def test_an_unknown_option_is_told_with_those_there_are():
-    with pytest.raises(ConfigError, match=r"fraud.server: no option 'redy'; there is ready, predict, version, signature, at, wrap, proxy"):
+    with pytest.raises(ConfigError, match=r"fraud.server: no option 'redy'; there is ready, predict, method, version, signature, at, wrap, proxy"):
         connect(Locator("fraud", "server", "http://host/m", {"redy": "/readyz"}))
 
 
@@ -138,7 +160,7 @@ class TestServer:
     def test_it_is_a_server(self, name, tmp_path):
         with talk(name, tmp_path) as (_, server):
             assert isinstance(server, Server)
-            assert server.can <= {"version", "at", "signature"}
+            assert server.can <= {"version", "at", "signature", "load"}
 
     def test_it_says_whether_the_model_is_ready(self, name, tmp_path):
         with talk(name, tmp_path) as (speaker, server):
@@ -185,6 +207,16 @@ class TestServer:
                 ask()
             assert len(speaker.requests) >= 4
             assert all(PROBE_HEADER.lower() in {key.lower() for key in headers} for _, _, headers, _ in speaker.requests)
+
+    def test_a_request_sent_many_times_over_is_the_one_that_infer_sends(self, name, tmp_path):
+        with talk(name, tmp_path, look=LOOK) as (speaker, server):
+            for one in (server, server.at("2")):
+                speaker.requests.clear()
+                one.infer(speakers()[name].REQUEST)
+                again(one.request(speakers()[name].REQUEST))
+                by_infer, by_hand = map(as_recorded, speaker.requests[-2:])
+                assert by_infer == by_hand
+                assert by_hand[2]["authorization"] == "Bearer may-look"
 
     def test_a_request_the_server_refuses_keeps_its_status(self, name, tmp_path):
         with talk(name, tmp_path) as (_, server), pytest.raises(AnswerError) as caught:
@@ -253,6 +285,52 @@ def test_oip_keeps_a_prefix_before_the_model_and_needs_a_model():
         connect(Locator("fraud", "server", "oip+http://host/"))
 
 
+@pytest.mark.parametrize(
+    ("auth", "options", "told"),
+    [
+        (Auth("mtls", {"cert": "a.pem", "key": "a.key"}), {}, "with a client certificate"),
+        (None, {"proxy": "http://proxy.example:3128"}, "through a proxy"),
+    ],
+)
+def test_what_no_request_shows_by_itself_is_not_sent_many_times_over(auth, options, told):
+    server = connect(Locator("fraud", "server", "http://models.example/m", options, look=auth))
+    with pytest.raises(CannotError, match=f"fraud.server: requests are not sent many times over {told}"):
+        server.request({"x": 1})
+
+
+def test_a_request_does_not_print_its_credential():
+    sent = connect(Locator("fraud", "server", "http://host/m", look=LOOK)).request({"x": 1})
+    assert sent.headers["Authorization"] == "Bearer may-look"
+    assert "may-look" not in repr(sent)
+
+
+def test_plain_http_asks_a_server_that_only_takes_get():
+    speaker = plain.Speaker(options={"method": "GET", "at": "/predict?version={version}", "version": {"field": "meta.version"}})
+    server = connect(where(speaker, "server"))
+    assert server.infer({"x": [1.0, 2.0], "left out": None, "exact": True, "note": "a&b=c é"}).body["y"] == [2.0, 4.0]
+    method, path, headers, body = speaker.requests[-1]
+    assert (method, path, body) == ("GET", "/predict?x=1.0&x=2.0&exact=true&note=a%26b%3Dc+%C3%A9", b"")
+    assert "Content-Type" not in headers
+    assert server.at("2").infer({"x": [1, 2]}).version == "2"
+    assert json.loads(again(server.at("2").request({"x": [1, 2]})))["y"] == [3.0, 6.0]
+    speaker.stop()
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"), [([1.0], "`wrap` gives it a name"), ({"x": {"deep": 1}}, "the value of 'x'"), ({"x": [[1]]}, "of 'x'")]
+)
+def test_what_no_query_holds_is_not_asked(request_, told):
+    server = connect(Locator("fraud", "server", "http://127.0.0.1:9/m", {"method": "GET"}))
+    for ask in (server.infer, server.request):
+        with pytest.raises(CannotError, match=told):
+            ask(request_)
+
+
+def test_plain_http_only_asks():
+    with pytest.raises(ConfigError, match=r"fraud.server.method: write GET or POST, not 'DELETE'"):
+        connect(Locator("fraud", "server", "http://host/m", {"method": "DELETE"}))
+
+
 def test_plain_http_reads_the_version_from_its_answers_where_it_is_told_to():
     speaker = plain.Speaker(options={"wrap": "x", "version": {"field": "meta.version"}})
     server = connect(where(speaker, "server"))
@@ -266,7 +344,7 @@ def test_plain_http_reads_the_version_from_its_answers_where_it_is_told_to():
 def test_plain_http_without_options_only_infers():
     speaker = plain.Speaker(options={})
     server = connect(where(speaker, "server"))
-    assert server.can == frozenset()
+    assert server.can == {"load"}
     assert server.infer({"x": [1.0, 2.0]}).body["y"] == [2.0, 4.0]
     assert (server.version(), server.signature()) == (None, None)
     for cannot in (server.ready, lambda: server.at("1")):

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agent import Columns, Golden, GoldenRow, Json, Registry, Router, Server
 from agent.errors import AnswerError
+from agent.model import Columns, Golden, GoldenRow, Json, Registry, Router, Server
 
 PLACE = "{inputs}"
 NOT_NOW = (408, 425, 429)  # asked too slowly, too early, too often: about us, not about the request
@@ -39,7 +39,7 @@ def refused(problem: AnswerError) -> bool:
     return problem.status is not None and 400 <= problem.status < 500 and problem.status not in NOT_NOW
 
 
-def rows(server: Server, registry: Registry | None) -> Sequence[GoldenRow]:
+def golden_rows(server: Server, registry: Registry | None) -> Sequence[GoldenRow]:
     """Golden rows of the served version, or else those registered last: good as requests, whatever the answers should be."""
     if registry is None:
         return ()
