@@ -17,7 +17,9 @@ RAIL = 14  # above the plot: what had no good answer
 STRIP = 34  # the height of a strip below it: rate, errors
 LIGHT = "--bg:#fff;--ink:#1f2328;--dim:#59636e;--grid:#d8dee4;--blue:#0969da;--red:#cf222e;--green:#1a7f37;--amber:#9a6700;--card:#f6f8fa"
 DARK = "--bg:#0d1117;--ink:#e6edf3;--dim:#9198a1;--grid:#30363d;--blue:#4da3ff;--red:#ff7b72;--green:#3fb950;--amber:#d29922;--card:#161b22"
-COLOURS = f":root{{color-scheme:light dark;{LIGHT}}}@media(prefers-color-scheme:dark){{:root{{{DARK}}}}}@media print{{:root{{color-scheme:light;{LIGHT}}}}}"
+COLOURS = (
+    f":root{{color-scheme:light dark;{LIGHT}}}@media(prefers-color-scheme:dark){{:root{{{DARK}}}}}@media print{{:root{{color-scheme:light;{LIGHT}}}}}"
+)
 STYLE = (
     ".wk{font:12px system-ui,sans-serif}.wk text{fill:var(--dim)}.wk .t{fill:var(--ink);font-weight:600}.wk .e{text-anchor:end}.wk .c{text-anchor:middle}"
     ".wk .g{stroke:var(--grid);fill:none}.wk .a{fill:var(--blue);fill-opacity:.32}.wk .b{fill:var(--blue);fill-opacity:.16}.wk .d{fill:var(--blue);fill-opacity:.07}"
@@ -72,7 +74,9 @@ def by_percentile(told: Mapping[str, Any]) -> str:
         *_curve(points, x, y),
         *_judged(told["limits"], x, y),
     ]
-    return alone("".join(parts), HIGH + 8, "Latency by percentile", "Latency at each percentile on a log axis of 1/(1-q), with its interval and the limits.")
+    return alone(
+        "".join(parts), HIGH + 8, "Latency by percentile", "Latency at each percentile on a log axis of 1/(1-q), with its interval and the limits."
+    )
 
 
 # Axes
@@ -115,7 +119,7 @@ def _seconds(end: float, x: Scale, y: float) -> Iterator[str]:
 def clock(seconds: float) -> str:
     """4.5 s, 90 s, 5 min, 2 h."""
     for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size and seconds % size == 0:
+        if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"
     return f"{seconds:g} s"
 

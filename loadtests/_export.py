@@ -11,10 +11,10 @@ from loadtests._page import WORDS
 from loadtests._spec import Trace
 from loadtests._summary import length_in_words, sent_in_words, window_length
 
-UNIT = 1e-6  # seconds of a histogram's count: it counts whole microseconds
-HIGHEST = 3_600_000_000  # microseconds: an hour. What had no good answer is counted there, so that percentiles agree with the report's
+UNIT = 1e-9  # seconds: histograms are in nanoseconds, which other tools take latencies to be in
+LOWEST, HIGHEST = 1_000, 3_600_000_000_000  # an hour; what had no good answer is counted there, so that percentiles agree with the report's
 DIGITS = 3
-KEPT = 2**11  # sub-buckets of three digits
+BITS = 11  # that tell values of three digits apart
 
 
 def junit(told: Mapping[str, Any]) -> bytes:
@@ -55,7 +55,7 @@ def _properties(told: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def histogram_log(trace: Trace) -> bytes:
-    """The latencies as a log of histograms (format 1.3, V2 compressed), one a window, in microseconds with three digits.
+    """The latencies as a log of histograms (format 1.3, V2 compressed), one a window, in nanoseconds with three digits.
 
     A request without a good answer is counted at HIGHEST. Latencies are between the same bounds for every run, so logs can be added up.
     """
@@ -72,7 +72,7 @@ def histogram_log(trace: Trace) -> bytes:
 def _log_head(trace: Trace) -> str:
     began = trace.began_at.timestamp()
     return (
-        f"#[latencies in microseconds; {HIGHEST} is a request without a good answer]\n#[Histogram log format version 1.3]\n"
+        f"#[latencies in nanoseconds, Interval_Max in milliseconds; {HIGHEST} is a request without a good answer]\n#[Histogram log format version 1.3]\n"
         f"#[StartTime: {began:.3f} (seconds since epoch), {trace.began_at.isoformat()}]\n#[BaseTime: {began:.3f} (seconds since epoch)]\n"
         '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"\n'
     )
@@ -80,7 +80,7 @@ def _log_head(trace: Trace) -> str:
 
 def _log_line(latency: Any, at: float, length: float) -> str:
     made = _histogram(latency)
-    return f"{at:.3f},{length:.3f},{made.get_max_value() * UNIT:.3f},{made.encode().decode()}\n"
+    return f"{at:.3f},{length:.3f},{made.get_max_value() * UNIT * 1e3:.3f},{made.encode().decode()}\n"
 
 
 def percentile_text(trace: Trace) -> bytes:
@@ -95,9 +95,9 @@ def _histogram(latency: Any) -> Any:
     import numpy as np
     from hdrh.histogram import HdrHistogram
 
-    made = HdrHistogram(1, HIGHEST, DIGITS)
+    made = HdrHistogram(LOWEST, HIGHEST, DIGITS)
     whole = np.where(np.isfinite(latency), np.clip(np.rint(np.nan_to_num(latency, posinf=0.0) / UNIT), 0, HIGHEST), HIGHEST).astype(np.int64)
-    spare = np.maximum(np.frexp(np.maximum(whole, KEPT - 1).astype(float))[1] - 11, 0)
+    spare = np.maximum(np.frexp(whole.astype(float))[1] - BITS, 0)
     values, counts = np.unique((whole >> spare) << spare, return_counts=True)
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         made.record_value(value, count)

@@ -9,7 +9,7 @@ from loadtests._drawing import COLOURS, by_percentile, over_time, safe
 from loadtests._drawing import STYLE as PICTURES
 from loadtests._summary import PARTS, length_in_words, sent_in_words
 
-WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "invalid": "INVALID"}
+WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "invalid": "INVALID", "aborted": "ABORTED"}
 MEANING = {
     "lag": ("Generator lag", "from when the schedule said until the generator took it up: the generator's own fault, never the server's"),
     "queue": ("Wait for a connection", "all connections were in use: the server answered too slowly for them, or there are too few"),
@@ -29,11 +29,11 @@ STYLE = (
     "*{box-sizing:border-box}body{font:15px/1.55 system-ui,sans-serif;max-width:1040px;margin:0 auto;padding:2rem 1.25rem 4rem;background:var(--bg);color:var(--ink)}"
     "h1{font-size:1.35rem;line-height:1.3;margin:.9rem 0 .4rem;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:2.4rem 0 .4rem}p{margin:.35rem 0;max-width:75ch;overflow-wrap:anywhere}"
     ".badge{display:inline-block;font-weight:700;letter-spacing:.05em;border:2px solid;border-radius:6px;padding:.1rem .6rem}"
-    ".pass{color:var(--green)}.fail{color:var(--red)}.inconclusive,.invalid{color:var(--amber)}.dim{color:var(--dim)}"
+    ".pass{color:var(--green)}.fail{color:var(--red)}.inconclusive,.invalid,.aborted{color:var(--amber)}.dim{color:var(--dim)}"
     ".tiles{display:flex;flex-wrap:wrap;gap:.7rem;margin:1.3rem 0;padding:0;list-style:none}.tiles li{flex:1 1 9rem;background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:.6rem .8rem}"
     ".tiles b{display:block;font-size:1.3rem;line-height:1.3;font-weight:650;font-variant-numeric:tabular-nums}.tiles span{color:var(--dim);font-size:.82rem}"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums;margin:.5rem 0}"
-    "td,th{padding:.28rem 1.1rem .28rem 0;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid);vertical-align:top}th{color:var(--dim);font-weight:500}"
+    "td,th{padding:.28rem .95rem .28rem 0;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid);vertical-align:top}th{color:var(--dim);font-weight:500}"
     "td:first-child,th:first-child,.said{text-align:left}.said{white-space:normal;min-width:16rem;padding-right:0}tbody th{color:var(--ink)}"
     "svg{display:block;width:100%;height:auto;margin:.6rem 0}summary{cursor:pointer;color:var(--dim)}details[open] summary{margin-bottom:.5rem}"
     ".key{color:var(--dim);font-size:13px;max-width:none}.key i{display:inline-block;width:1rem;height:.65rem;background:var(--blue);margin:0 .25rem 0 .8rem}.key i:first-child{margin-left:0}"
@@ -110,7 +110,7 @@ def _latency(seconds: float | None) -> str:
 def _judged(told: Mapping[str, Any]) -> Iterator[str]:
     if not told["limits"]:
         return
-    heads = ("limit", "", "observed", "interval", "over it", "share, interval", "design effect", "bursts up to", "still needed")
+    heads = ("limit", "", "observed", "interval", "over it", "share, interval", "design effect", "bursts up to", "seconds needed")
     rows = [
         (
             f"{limit['name']} ≤ {length_in_words(limit['seconds'])}",
@@ -125,7 +125,7 @@ def _judged(told: Mapping[str, Any]) -> Iterator[str]:
         )
         for limit in told["limits"]
     ]
-    yield f'<section><h2>Limits</h2>{table(heads, rows, "What was judged, limit by limit")}'
+    yield f"<section><h2>Limits</h2>{table(heads, rows, 'What was judged, limit by limit')}"
     yield "".join(f'<p class="dim">{safe(limit["name"])}: {safe(limit["why"])}</p>' for limit in told["limits"] if limit["why"])
     yield "</section>"
 
@@ -141,7 +141,7 @@ def needed(limit: Mapping[str, Any]) -> str:
     """Seconds of such a run until it would pass; nothing where it has, or never would."""
     if limit["outcome"] in ("pass", "fail"):
         return "–"
-    return f"{limit['missing']:,.0f} s" if limit["missing"] is not None else "unknown"
+    return f"{limit['missing']:,.0f} more" if limit["missing"] is not None else "unknown"
 
 
 def _share(share: float | None) -> str:
@@ -169,7 +169,10 @@ def _curve(told: Mapping[str, Any]) -> Iterator[str]:
 def _clocks(told: Mapping[str, Any]) -> Iterator[str]:
     clocks = told["clocks"]
     heads = ("where", "median", "p90", "p99", "longest", "what it is")
-    rows = [(MEANING[name][0], *(length_in_words(clocks[name][key]) for key in ("p50", "p90", "p99", "max")), MEANING[name][1]) for name in (*PARTS, "latency")]
+    rows = [
+        (MEANING[name][0], *(length_in_words(clocks[name][key]) for key in ("p50", "p90", "p99", "max")), MEANING[name][1])
+        for name in (*PARTS, "latency")
+    ]
     yield f"<section><h2>Where the time went</h2><p>{safe(diagnosis(told))}</p>{table(heads, rows, 'The parts of a latency')}</section>"
 
 
@@ -211,7 +214,11 @@ def _tokens(told: Mapping[str, Any]) -> Iterator[str]:
 
 def _fitness(told: Mapping[str, Any]) -> Iterator[str]:
     made = told["generator"]
-    words = "The generator kept up: what was measured is the server." if made["fit"] else "The generator was the bottleneck; nothing follows about the server."
+    words = (
+        "The generator kept up: what was measured is the server."
+        if made["fit"]
+        else "The generator was the bottleneck; nothing follows about the server."
+    )
     rows = [
         ("lag in taking requests up, p99", length_in_words(made["lag"])),
         ("sent a second", f"{made['rate']:,.4g} of {made['meant']:,.4g}"),
@@ -249,7 +256,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> 
 
     def cells(row: Sequence[str]) -> str:
         first = f'<th scope="row">{safe(row[0])}</th>'
-        return first + "".join(f'<td{" class=said" if wraps and n == len(row) - 1 else ""}>{safe(cell)}</td>' for n, cell in enumerate(row[1:], 1))
+        return first + "".join(f"<td{' class=said' if wraps and n == len(row) - 1 else ''}>{safe(cell)}</td>" for n, cell in enumerate(row[1:], 1))
 
     top = "".join(f'<th scope="col"{" class=said" if wraps and n == len(heads) - 1 else ""}>{safe(head)}</th>' for n, head in enumerate(heads))
     body = "".join(f"<tr>{cells(row)}</tr>" for row in rows)

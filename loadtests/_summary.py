@@ -22,7 +22,14 @@ WINDOWS = 150  # at most so many
 LENGTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds of a window
 SHOWN = (0.5, 0.9, 0.95, 0.99, 0.999)
 STEPS = 16  # points of the percentile plot from one power of ten to the next
-OUTCOMES = {Status.OK: "pass", Status.FAIL: "fail", Status.WARN: "fail", Status.NODATA: "inconclusive", Status.SKIP: "inconclusive", Status.ERROR: "invalid"}
+OUTCOMES = {
+    Status.OK: "pass",
+    Status.FAIL: "fail",
+    Status.WARN: "fail",
+    Status.NODATA: "inconclusive",
+    Status.SKIP: "inconclusive",
+    Status.ERROR: "invalid",
+}
 PARTS = ("lag", "queue", "server")  # of a latency: until it was taken up, until a connection was free, until the answer was whole
 
 
@@ -51,7 +58,7 @@ def summary(
     design = max((float(limit.judged.design) for limit in limits), default=1.0)
     return {
         "format": FORMAT,
-        "outcome": OUTCOMES[verdict.status],
+        "outcome": "aborted" if trace.aborted and verdict.status is not Status.FAIL else OUTCOMES[verdict.status],
         "status": verdict.status.value,
         "reason": verdict.reason,
         "url": traffic.url,
