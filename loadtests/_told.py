@@ -48,7 +48,7 @@ def answered(ran: Ran, claims: Sequence[Claim], burst: timedelta, confidence: fl
         if judged.outcome == "fail" and len(claims) > 1:
             judged = judge(claim, 1 - (1 - confidence) / len(claims))
         found.append(Limit(claim.name, claim.quantile, claim.limit, judged))
-    return tuple(sorted(found, key=lambda one: WORST.index(one.judged.outcome)))
+    return tuple(sorted(found, key=lambda one: (WORST.index(one.judged.outcome), -one.judged.share_interval[1] / (1 - one.quantile))))
 
 
 def outcome(ran: Ran, found: Sequence[Limit]) -> str:
@@ -76,7 +76,7 @@ def kept(verdict: Verdict, ran: Ran, found: Sequence[Limit] = (), confidence: fl
 
 
 def _headline(ran: Ran, first: Limit, came: str) -> str:
-    said = f"{in_words(first)} at {ran.asked.rate:g} requests a second"
+    said = f"{in_words(first)} {rate(ran)}"
     if ran.unfit:
         return f"INVALID: the generator was the bottleneck: {ran.unfit[0]}; {said} is not the server's word"
     if ran.cancelled:
@@ -93,6 +93,15 @@ def in_words(one: Limit) -> str:
     low, high = one.judged.interval
     between = f"interval {length(low)} to {length(high)}" if math.isfinite(high) else f"interval from {length(low)}, with no upper end"
     return f"{one.name} is {length(one.judged.observed)} ({between}), limit {length(one.seconds)}"
+
+
+def rate(ran: Ran) -> str:
+    """At how many requests a second."""
+    asked = ran.asked
+    told = {"ramp": f"on a ramp from {asked.begin:g} to {asked.rate:g}", "spike": f"at {asked.rate:g}, with a spike to {asked.peak:g}"}
+    if asked.arrivals == "replayed":
+        return "with the arrivals replayed"
+    return f"{told.get(asked.arrivals, f'at {asked.rate:g}')} requests a second" if not asked.users else f"with {asked.users} users in a closed loop"
 
 
 def missing(one: Limit) -> str:
