@@ -72,7 +72,8 @@ def histogram_log(trace: Trace) -> bytes:
 def _log_head(trace: Trace) -> str:
     began = trace.began_at.timestamp()
     return (
-        f"#[latencies in nanoseconds, Interval_Max in milliseconds; {HIGHEST} is a request without a good answer]\n#[Histogram log format version 1.3]\n"
+        f"#[latencies in nanoseconds, Interval_Max in milliseconds; {HIGHEST} is a request without a good answer]\n"
+        "#[Histogram log format version 1.3]\n"
         f"#[StartTime: {began:.3f} (seconds since epoch), {trace.began_at.isoformat()}]\n#[BaseTime: {began:.3f} (seconds since epoch)]\n"
         '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"\n'
     )
@@ -96,7 +97,7 @@ def _histogram(latency: Any) -> Any:
     from hdrh.histogram import HdrHistogram
 
     made = HdrHistogram(LOWEST, HIGHEST, DIGITS)
-    whole = np.where(np.isfinite(latency), np.clip(np.rint(np.nan_to_num(latency, posinf=0.0) / UNIT), 0, HIGHEST), HIGHEST).astype(np.int64)
+    whole = np.rint(np.clip(np.nan_to_num(latency, nan=np.inf, posinf=np.inf) / UNIT, 0, HIGHEST)).astype(np.int64)
     spare = np.maximum(np.frexp(whole.astype(float))[1] - BITS, 0)
     values, counts = np.unique((whole >> spare) << spare, return_counts=True)
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):

@@ -15,7 +15,7 @@ SUMMARY, PAGE, JUNIT, LOG, PERCENTILES = "load.json", "load.html", "load.xml", "
 
 
 def files(told: Mapping[str, Any], trace: Trace, everything: bool = False) -> dict[str, bytes]:
-    """The summary and its two pictures, which are kept with a finding; with `everything` also the page and what JUnit's and HdrHistogram's tools read.
+    """The summary and its two pictures, which are kept with a finding; with `everything` also the page and what other tools read.
 
     `told` is what `summary` made of `trace`. None of them holds what was sent or answered, but for the words of the commonest errors.
     """
