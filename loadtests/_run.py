@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from agent import Columns, Json, Load, Registry, Server, Verdict, nodata
 from agent.errors import CancelledError, CannotError, UnreachableError
-from loadtests import _asked, _drive, _generator, _requests
+from loadtests import _asked, _drive, _expect, _generator, _requests
 from loadtests._asked import Asked
 from loadtests._spec import KINDS, Trace, Traffic
 from loadtests._windows import since
@@ -29,6 +28,11 @@ class Ran:
     source: str  # of the requests
     unfit: tuple[str, ...]  # why the generator spoils the verdict
     cancelled: bool  # whoever asked for the run called it off
+
+    @property
+    def warmed(self) -> float:
+        """Seconds that were set apart, so that what is judged begins then."""
+        return 0.0 if self.trace is self.whole else self.asked.warm.total_seconds()
 
     @property
     def kinds(self) -> Mapping[str, int]:
@@ -60,7 +64,7 @@ def run(asked: Asked, load: Load, of: _requests.Laid, scratch: Path, tell: Tell 
     """Send it. UnreachableError when no request at all came to a connection: that says nothing about how fast the server is."""
     out = scratch / name
     out.mkdir()
-    expect = asked.expect or _expected(of)
+    expect = asked.expect or _expect.expected(of.sent)
     traffic = _asked.traffic(replace(asked, expect=expect), load, of.sent, scratch / "requests.jsonl", out)
     calls: list[CancelledError] = []
     whole = _drive.drive(traffic, _noting(tell or quiet, calls))
@@ -69,12 +73,6 @@ def run(asked: Asked, load: Load, of: _requests.Laid, scratch: Path, tell: Tell 
     judged = since(whole, asked.warm.total_seconds())
     judged = judged if len(judged.intended) else whole  # it ended within its warm-up: better that than nothing
     return Ran(asked, traffic, whole, judged, of.source, tuple(_generator.unfit(whole, limit)), bool(calls))
-
-
-def _expected(of: _requests.Laid) -> Any:
-    from loadtests._expect import expected
-
-    return expected(of.sent)
 
 
 def _noting(tell: Tell, calls: list[CancelledError]) -> Tell:

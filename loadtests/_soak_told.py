@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from agent import Metrics, Reading, Status, Verdict, Window, spell
 from loadtests import _soak, _windows
 from loadtests._run import Ran
 from loadtests._soak import Creep, Resident
-from loadtests._told import STATUS, length, sent
+from loadtests._told import STATUS, kept, length, sent
 from loadtests._windows import Windows
 
 MANY = 100  # windows of a soak
@@ -31,16 +31,21 @@ class Ends:
     horizon: timedelta
 
 
-def verdict(ran: Ran, ends: Ends, memory: Any, data: Mapping[str, bytes]) -> Verdict:
+def verdict(ran: Ran, ends: Ends, memory: Any) -> Verdict:
     """`memory` are bytes for each window, NaN where they were not seen; None where nobody looked."""
     table = cut(ran)
     found = creeps(ran, table, ends, memory)
     parts = {one.name: reading(one) for one in found}
-    data = {**data, "soak.csv": _csv(table, memory)}
     first = found[0]
-    lines = [_headline(ran, first, found, ends), *(f"{one.name}: {words(one, ends)}" for one in found), *([] if memory is not None else [UNSEEN]), sent(ran)]
+    lines = [
+        _headline(ran, first, found, ends),
+        *(f"{one.name}: {words(one, ends)}" for one in found),
+        *([] if memory is not None else [UNSEEN]),
+        sent(ran),
+    ]
     status = Status.SKIP if ran.cancelled else Status.ERROR if spoilt(ran, first) else STATUS[first.outcome]
-    return Verdict(status, "\n".join(lines), reading(first), parts=parts, data=data)
+    told = Verdict(status, "\n".join(lines), reading(first), parts=parts)
+    return kept(told, ran, more={"soak.csv": _csv(table, memory)})
 
 
 def spoilt(ran: Ran, first: Creep) -> bool:
@@ -121,7 +126,7 @@ def queried(metrics: Metrics, query: str, ran: Ran) -> Any:
     import numpy as np
 
     table, found = cut(ran), []
-    began_at = ran.trace.began_at + timedelta(seconds=ran.asked.warm.total_seconds() if ran.trace is not ran.whole else 0.0)
+    began_at = ran.trace.began_at
     for start, seconds in zip(table.start.tolist(), table.seconds.tolist(), strict=True):
         window = Window(began_at + timedelta(seconds=start), began_at + timedelta(seconds=start + seconds))
         series = metrics.query(query, window).series
@@ -134,8 +139,8 @@ def read(resident: Resident, ran: Ran) -> Any:
     import numpy as np
 
     table = cut(ran)
-    warm = ran.asked.warm.total_seconds() if ran.trace is not ran.whole else 0.0
-    return resident.over([*(table.start + warm), float(table.start[-1] + table.seconds[-1] + warm)]) if resident.at else np.full(len(table), np.nan)
+    edges = [*table.start.tolist(), float(table.start[-1] + table.seconds[-1])]
+    return resident.over([edge + ran.warmed for edge in edges]) if resident.at else np.full(len(table), np.nan)
 
 
 def _csv(table: Windows, memory: Any) -> bytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from agent import Reading, Status, Verdict, spell
-from loadtests import _verdict
+from loadtests import _report, _verdict
 from loadtests._asked import Claim
 from loadtests._run import Ran
-from loadtests._summary import Limit
+from loadtests._summary import Limit, summary
 from loadtests._verdict import Judged
 
 STATUS = {"pass": Status.OK, "fail": Status.FAIL, "inconclusive": Status.NODATA, "invalid": Status.ERROR}
@@ -47,7 +48,7 @@ def answered(ran: Ran, claims: Sequence[Claim], burst: timedelta, confidence: fl
         if judged.outcome == "fail" and len(claims) > 1:
             judged = judge(claim, 1 - (1 - confidence) / len(claims))
         found.append(Limit(claim.name, claim.quantile, claim.limit, judged))
-    return tuple(sorted(found, key=lambda one: WORST.index(one.judged.outcome)))
+    return tuple(sorted(found, key=lambda one: (WORST.index(one.judged.outcome), -one.judged.share_interval[1] / (1 - one.quantile))))
 
 
 def outcome(ran: Ran, found: Sequence[Limit]) -> str:
@@ -59,17 +60,23 @@ def outcome(ran: Ran, found: Sequence[Limit]) -> str:
     return found[0].judged.outcome
 
 
-def verdict(ran: Ran, found: Sequence[Limit], data: Mapping[str, bytes]) -> Verdict:
-    """The Verdict of one run: its first line is what is told, a line for each claim and what was sent follow."""
+def verdict(ran: Ran, found: Sequence[Limit], confidence: float) -> Verdict:
+    """The Verdict of one run: its first line is what is told, a line for each claim and what was sent follow; its report lies beside."""
     came, first = outcome(ran, found), found[0]
     parts = {one.name: reading(one) for one in found} | {f"{one.name} over": share(one) for one in found} | {"errors": errors(ran)}
     status = Status.SKIP if ran.cancelled else STATUS[came]
-    lines = [_headline(ran, first, came), *(f"{one.name}: {one.judged.why}" for one in found), sent(ran)]
-    return Verdict(status, "\n".join(lines), reading(first), parts=parts, data=data)
+    reason = "\n".join([_headline(ran, first, came), *(f"{one.name}: {one.judged.why}" for one in found), sent(ran)])
+    return kept(Verdict(status, reason, reading(first), parts=parts), ran, found, confidence)
+
+
+def kept(verdict: Verdict, ran: Ran, found: Sequence[Limit] = (), confidence: float = 0.95, more: Mapping[str, bytes] | None = None) -> Verdict:
+    """The same with what is kept beside it: the run in numbers and its pictures, and whatever `more`."""
+    told = summary(ran.traffic, ran.whole, found, verdict, warm=ran.warmed, unfit=ran.unfit, confidence=confidence)
+    return replace(verdict, data={**_report.files(told, ran.whole), **(more or {})})
 
 
 def _headline(ran: Ran, first: Limit, came: str) -> str:
-    said = f"{in_words(first)} at {ran.asked.rate:g} requests a second"
+    said = f"{in_words(first)} {rate(ran)}"
     if ran.unfit:
         return f"INVALID: the generator was the bottleneck: {ran.unfit[0]}; {said} is not the server's word"
     if ran.cancelled:
@@ -86,6 +93,15 @@ def in_words(one: Limit) -> str:
     low, high = one.judged.interval
     between = f"interval {length(low)} to {length(high)}" if math.isfinite(high) else f"interval from {length(low)}, with no upper end"
     return f"{one.name} is {length(one.judged.observed)} ({between}), limit {length(one.seconds)}"
+
+
+def rate(ran: Ran) -> str:
+    """At how many requests a second."""
+    asked = ran.asked
+    told = {"ramp": f"on a ramp from {asked.begin:g} to {asked.rate:g}", "spike": f"at {asked.rate:g}, with a spike to {asked.peak:g}"}
+    if asked.arrivals == "replayed":
+        return "with the arrivals replayed"
+    return f"{told.get(asked.arrivals, f'at {asked.rate:g}')} requests a second" if not asked.users else f"with {asked.users} users in a closed loop"
 
 
 def missing(one: Limit) -> str:

@@ -1,10 +1,11 @@
-"""A run cut into windows of equal length: what plots, baselines and slopes are made of, since requests of one stall are not independent of each other."""
+"""A run cut into windows of equal length: what baselines and slopes are made of, since requests of one stall are not independent of each other."""
 
 from __future__ import annotations
 
 import csv
 import io
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from typing import Any
 
 from agent.errors import DataError
@@ -77,7 +78,7 @@ def since(trace: Trace, seconds: float) -> Trace:
     rest = {name: getattr(trace, name)[kept] for name in ("kind", "status", "first", "tokens") if getattr(trace, name) is not None}
     if trace.gaps is not None:
         rest["gaps"] = trace.gaps[np.repeat(kept, np.maximum(trace.tokens - 1, 0).astype(int))]
-    return replace(trace, wall=max(0.0, trace.wall - seconds), **clocks, **rest)
+    return replace(trace, began_at=trace.began_at + timedelta(seconds=seconds), wall=max(0.0, trace.wall - seconds), **clocks, **rest)
 
 
 # As a file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,11 @@ from agent import Baseline, Columns, Load, Metrics, Registry, Server, Verdict, c
 from loadtests import _asked, _coldstart, _coldstart_told, _regression_told, _requests, _run, _soak_told, _told
 from loadtests._asked import Asked
 from loadtests._regression import Floors
-from loadtests._run import Ran
 from loadtests._soak import Resident
 from loadtests._soak_told import Ends
 from loadtests._spec import Expect, Pattern
 
 Tell = Callable[[float, str], None]
-WINDOW = 10.0  # seconds
 
 
 @check(pillar="deployment", asks="Does the service answer in time at this rate?", cause="latency")
@@ -59,17 +57,14 @@ def latency(
     tell; INVALID (error) that the generator was too slow itself. A latency runs from when the request was due to its whole answer; what was not
     answered well is over every limit. The verdict allows for stalls up to `burst`. Source: loadtests/_verdict.py.
     """
-    asked = Asked(
-        rate, duration, warm, arrivals, begin, peak, peak_at, peak_for, times, timeout, connections, workers, seed, expect, users
-    )
+    asked = Asked(rate, duration, warm, arrivals, begin, peak, peak_at, peak_for, times, timeout, connections, workers, seed, expect, users)
     _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence))
     claims = _asked.claims(limits, timeout)
     laid = _run.laid(server, scratch, registry, live, request, requests, rows)
     if isinstance(laid, Verdict):
         return laid
     ran = _run.run(asked, load, laid, scratch, tell, min(claim.limit for claim in claims))
-    found = _told.answered(ran, claims, burst, confidence)
-    return _told.verdict(ran, found, _files(ran, claims[-1].limit))
+    return _told.verdict(ran, _told.answered(ran, claims, burst, confidence), confidence)
 
 
 @check(pillar="deployment", asks="Is the service slower, or does it fail more, than in the run that was pinned?", cause="latency", severity="ticket")
@@ -114,7 +109,7 @@ def regression(
         return laid
     ran = _run.run(asked, load, laid, scratch, tell, timeout.total_seconds())
     floors = Floors(floor, floor_seconds.total_seconds(), floor_errors)
-    return _regression_told.verdict(ran, baseline, cut.total_seconds(), floors, windows_at_least, {})
+    return _regression_told.verdict(ran, baseline, cut.total_seconds(), floors, windows_at_least)
 
 
 @check(pillar="deployment", asks="Does the service stay as it is, hour after hour?", cause="latency", severity="ticket")
@@ -162,7 +157,7 @@ def soak(
     ran = _run.run(asked, load, laid, scratch, resident.told(tell or _run.quiet) if resident else tell, limit.total_seconds())
     held = _soak_told.read(resident, ran) if resident else _soak_told.queried(metrics, memory, ran) if metrics and memory else None
     ends = Ends(limit.total_seconds(), limit_errors, limit_memory, horizon)
-    return _soak_told.verdict(ran, ends, held, {})
+    return _soak_told.verdict(ran, ends, held)
 
 
 @check(pillar="deployment", asks="How soon after nothing does the service answer well?", cause="latency", severity="ticket")
@@ -192,10 +187,10 @@ def coldstart(
     asked = _coldstart_told.request(server, registry, live, request, bool(command))
     if asked is None:
         return nodata(_requests.NOTHING)
-    once = partial(_coldstart.begun, server, asked, command, give_up.total_seconds()) if command else partial(_coldstart.reconnected, server, asked, idle.total_seconds())
+    once = (
+        partial(_coldstart.begun, server, asked, command, give_up.total_seconds())
+        if command
+        else partial(_coldstart.reconnected, server, asked, idle.total_seconds())
+    )
     found, cancelled = _coldstart.starts(once, starts, tell or _run.quiet)
     return _coldstart_told.verdict(found, cancelled, limit, share, confidence, bool(command))
-
-
-def _files(ran: Ran, limit: float) -> Mapping[str, bytes]:
-    return {"windows.csv": _windows.to_csv(_windows.windows(ran.trace, WINDOW, limit))}
