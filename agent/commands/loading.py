@@ -18,7 +18,7 @@ from agent.door import Call, command, main
 
 CHECK = "sla.latency"  # by its name, as a configuration would say it: whoever owns it
 PERCENTILES = {"p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9"}  # option -> limit
-LEFT = {"html": "load.html", "junit": "load.xml", "csv": "windows.csv", "hdr": "load.hlog"}  # option -> what the check leaves
+LEFT = {"html": "load.html", "junit": "load.xml", "csv": "load.csv", "hdr": "load.hlog"}  # option -> what the check leaves
 PLOT = ".hgrm"  # the suffix of a file that HdrHistogram's plotter reads
 FILE = click.Path(path_type=Path, dir_okay=False)
 READ = click.Path(path_type=Path, dir_okay=False, exists=True)
