@@ -21,11 +21,16 @@ COLOURS = (
     f":root{{color-scheme:light dark;{LIGHT}}}@media(prefers-color-scheme:dark){{:root{{{DARK}}}}}@media print{{:root{{color-scheme:light;{LIGHT}}}}}"
 )
 STYLE = (
-    ".wk{font:12px system-ui,sans-serif}.wk text{fill:var(--dim)}.wk .t{fill:var(--ink);font-weight:600}.wk .e{text-anchor:end}.wk .c{text-anchor:middle}"
-    ".wk .g{stroke:var(--grid);fill:none}.wk .a{fill:var(--blue);fill-opacity:.32}.wk .b{fill:var(--blue);fill-opacity:.16}.wk .d{fill:var(--blue);fill-opacity:.07}"
-    ".wk .l{stroke:var(--blue);stroke-width:1.8;fill:none;stroke-linejoin:round}.wk .w{fill:var(--ink);fill-opacity:.6}.wk .x{stroke:var(--red);stroke-width:1.4;stroke-dasharray:6 4;fill:none}"
-    ".wk .r{fill:var(--red)}.wk text.r{fill:var(--red);font-weight:600}.wk .k{stroke:var(--red);stroke-width:1.6;fill:none}.wk .o{stroke:var(--ink);stroke-width:1.6;fill:none}.wk .p{fill:var(--ink)}"
-    ".wk .n{fill:var(--dim);fill-opacity:.13}.wk .h{fill:transparent}.wk .h:hover{fill:var(--dim);fill-opacity:.18}.wk .m{stroke:var(--dim);stroke-dasharray:2 3;fill:none}"
+    ".wk{font:12px system-ui,sans-serif}.wk text{fill:var(--dim)}.wk .t{fill:var(--ink);font-weight:600}.wk .e{text-anchor:end}"
+    ".wk .c{text-anchor:middle}"
+    ".wk .g{stroke:var(--grid);fill:none}.wk .a{fill:var(--blue);fill-opacity:.32}.wk .b{fill:var(--blue);fill-opacity:.16}"
+    ".wk .d{fill:var(--blue);fill-opacity:.07}"
+    ".wk .l{stroke:var(--blue);stroke-width:1.8;fill:none;stroke-linejoin:round}.wk .w{fill:var(--ink);fill-opacity:.6}"
+    ".wk .x{stroke:var(--red);stroke-width:1.4;stroke-dasharray:6 4;fill:none}"
+    ".wk .r{fill:var(--red)}.wk text.r{fill:var(--red);font-weight:600}.wk .k{stroke:var(--red);stroke-width:1.6;fill:none}"
+    ".wk .o{stroke:var(--ink);stroke-width:1.6;fill:none}.wk .p{fill:var(--ink)}"
+    ".wk .n{fill:var(--dim);fill-opacity:.13}.wk .h{fill:transparent}.wk .h:hover{fill:var(--dim);fill-opacity:.18}"
+    ".wk .m{stroke:var(--dim);stroke-dasharray:2 3;fill:none}"
 )
 Scale = Callable[[float], float]
 
@@ -55,7 +60,10 @@ def over_time(told: Mapping[str, Any]) -> str:
 
 
 def by_percentile(told: Mapping[str, Any]) -> str:
-    """Latency at each percentile, evenly on 1 / (1 - q), with its interval, each limit, and in grey what the run is too short to say. Empty without requests."""
+    """Latency at each percentile on a log axis of 1 / (1 - q), with its interval, each limit, and in grey what the run is too short to say.
+
+    Empty without requests.
+    """
     points = told["curve"]
     if len(points) < 2:
         return ""
@@ -139,7 +147,7 @@ def _ends(window: Mapping[str, Any], x: Scale) -> tuple[float, float]:
 
 def _warm(seconds: float, x: Scale) -> Iterator[str]:
     if seconds:
-        yield f'<rect class="n" x="{LEFT}" y="{TOP}" width="{_n(x(seconds) - LEFT)}" height="{BOTTOM - TOP}"><title>warm-up: sent and not judged</title></rect>'
+        yield _box("n", LEFT, TOP, x(seconds) - LEFT, BOTTOM - TOP, "warm-up: sent and not judged")
 
 
 def _bands(windows: Sequence[Mapping[str, Any]], x: Scale, y: Scale) -> Iterator[str]:
@@ -180,7 +188,8 @@ def _rates(windows: Sequence[Mapping[str, Any]], x: Scale, top: float) -> Iterat
 
     def bars(kind: str, counted: str) -> str:
         tall = [(*_ends(w, x), STRIP * w[counted] / w["seconds"] / most) for w in windows]
-        return f'<path class="{kind}" d="{"".join(f"M{_n(a)} {_n(top + STRIP)}v{_n(-h)}H{_n(max(b - 0.6, a + 0.6))}v{_n(h)}z" for a, b, h in tall if h)}"/>'
+        walks = (f"M{_n(a)} {_n(top + STRIP)}v{_n(-h)}H{_n(max(b - 0.6, a + 0.6))}v{_n(h)}z" for a, b, h in tall if h)
+        return f'<path class="{kind}" d="{"".join(walks)}"/>'
 
     yield f'<path class="g" d="M{LEFT} {top}H{RIGHT}M{LEFT} {top + STRIP}H{RIGHT}"/>'
     yield _text(LEFT, top - 6, "requests a second, and in red those without a good answer", "")
@@ -195,7 +204,7 @@ def _touched(windows: Sequence[Mapping[str, Any]], x: Scale, bottom: float) -> I
         errors = f", {w['errors']:,} without a good answer" if w["errors"] else ""
         said = f"{w['start']:g} s: {w['n']:,} requests, p50 {length_in_words(w['p50'])}, p99 {length_in_words(w['p99'])}{worst}{errors}"
         left, right = _ends(w, x)
-        yield f'<rect class="h" x="{_n(left)}" y="{TOP}" width="{_n(right - left)}" height="{_n(bottom - TOP)}"><title>{said}</title></rect>'
+        yield _box("h", left, TOP, right - left, bottom - TOP, said)
 
 
 # Latency by percentile
@@ -206,7 +215,7 @@ def _unsupported(points: Sequence[Mapping[str, Any]], x: Scale) -> Iterator[str]
     beyond = next((k for k, point in enumerate(points) if not point["supported"]), None)
     if beyond is not None:
         start = x(points[max(beyond - 1, 0)]["q"])
-        yield f'<rect class="n" x="{_n(start)}" y="{TOP}" width="{_n(RIGHT - start)}" height="{BOTTOM - TOP}"/>'
+        yield _box("n", start, TOP, RIGHT - start, BOTTOM - TOP, "beyond what this run can say")
         yield _text(RIGHT - 6, BOTTOM - 9, "grey: beyond what this run can say", "e")
 
 
@@ -241,6 +250,11 @@ def _judged(limits: Sequence[Mapping[str, Any]], x: Scale, y: Scale) -> Iterator
 
 
 # Small things
+
+
+def _box(kind: str, x: float, y: float, wide: float, high: float, said: str) -> str:
+    """A rectangle that says what it is when it is pointed at."""
+    return f'<rect class="{kind}" x="{_n(x)}" y="{_n(y)}" width="{_n(wide)}" height="{_n(high)}"><title>{safe(said)}</title></rect>'
 
 
 def _dot(x: float, y: float) -> str:

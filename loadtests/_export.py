@@ -1,7 +1,8 @@
-"""A load test for other programs: JUnit XML for CI, and HdrHistogram's two text formats for those who merge or plot latencies."""
+"""A load test for other programs: JUnit XML for CI, CSV of its windows, and HdrHistogram's two text formats for those who merge or plot latencies."""
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from loadtests._summary import length_in_words, sent_in_words, window_length
 UNIT = 1e-9  # seconds: histograms are in nanoseconds, which other tools take latencies to be in
 LOWEST, HIGHEST = 1_000, 3_600_000_000_000  # an hour; what had no good answer is counted there, so that percentiles agree with the report's
 DIGITS = 3
+COLUMNS = ("start", "seconds", "n", "sent", "errors", "over", "p50", "p95", "p99", "max", "lag", "in_flight")
 BITS = 11  # that tell values of three digits apart
 
 
@@ -51,6 +53,15 @@ def _properties(told: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield f"{limit['name']} valid for bursts up to", f"{limit['burst']:g} s"
 
 
+def windows_csv(told: Mapping[str, Any]) -> bytes:
+    """A line a window, those of the warm-up too, in seconds and requests; empty where there is no such number."""
+    made = io.StringIO()
+    lines = csv.writer(made, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    lines.writerows([["" if window[name] is None else f"{window[name]:.10g}" for name in COLUMNS] for window in told["windows"]])
+    return made.getvalue().encode()
+
+
 # HdrHistogram
 
 
@@ -72,7 +83,8 @@ def histogram_log(trace: Trace) -> bytes:
 def _log_head(trace: Trace) -> str:
     began = trace.began_at.timestamp()
     return (
-        f"#[latencies in nanoseconds, Interval_Max in milliseconds; {HIGHEST} is a request without a good answer]\n#[Histogram log format version 1.3]\n"
+        f"#[latencies in nanoseconds, Interval_Max in milliseconds; {HIGHEST} is a request without a good answer]\n"
+        "#[Histogram log format version 1.3]\n"
         f"#[StartTime: {began:.3f} (seconds since epoch), {trace.began_at.isoformat()}]\n#[BaseTime: {began:.3f} (seconds since epoch)]\n"
         '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"\n'
     )
@@ -96,7 +108,7 @@ def _histogram(latency: Any) -> Any:
     from hdrh.histogram import HdrHistogram
 
     made = HdrHistogram(LOWEST, HIGHEST, DIGITS)
-    whole = np.where(np.isfinite(latency), np.clip(np.rint(np.nan_to_num(latency, posinf=0.0) / UNIT), 0, HIGHEST), HIGHEST).astype(np.int64)
+    whole = np.rint(np.clip(np.nan_to_num(latency, nan=np.inf, posinf=np.inf) / UNIT, 0, HIGHEST)).astype(np.int64)
     spare = np.maximum(np.frexp(whole.astype(float))[1] - BITS, 0)
     values, counts = np.unique((whole >> spare) << spare, return_counts=True)
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):

@@ -26,25 +26,37 @@ KIND_WORDS = {
     "unfinished": "unfinished at the end",
 }
 STYLE = (
-    "*{box-sizing:border-box}body{font:15px/1.55 system-ui,sans-serif;max-width:1040px;margin:0 auto;padding:2rem 1.25rem 4rem;background:var(--bg);color:var(--ink)}"
-    "h1{font-size:1.35rem;line-height:1.3;margin:.9rem 0 .4rem;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:2.4rem 0 .4rem}p{margin:.35rem 0;max-width:75ch;overflow-wrap:anywhere}"
+    "*{box-sizing:border-box}"
+    "body{font:15px/1.55 system-ui,sans-serif;max-width:1040px;margin:0 auto;padding:2rem 1.25rem 4rem;background:var(--bg);color:var(--ink)}"
+    "h1{font-size:1.35rem;line-height:1.3;margin:.9rem 0 .4rem;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:2.4rem 0 .4rem}"
+    "p{margin:.35rem 0;max-width:75ch;overflow-wrap:anywhere}"
     ".badge{display:inline-block;font-weight:700;letter-spacing:.05em;border:2px solid;border-radius:6px;padding:.1rem .6rem}"
     ".pass{color:var(--green)}.fail{color:var(--red)}.inconclusive,.invalid,.aborted{color:var(--amber)}.dim{color:var(--dim)}"
-    ".tiles{display:flex;flex-wrap:wrap;gap:.7rem;margin:1.3rem 0;padding:0;list-style:none}.tiles li{flex:1 1 9rem;background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:.6rem .8rem}"
-    ".tiles b{display:block;font-size:1.3rem;line-height:1.3;font-weight:650;font-variant-numeric:tabular-nums}.tiles span{color:var(--dim);font-size:.82rem}"
+    ".tiles{display:flex;flex-wrap:wrap;gap:.7rem;margin:1.3rem 0;padding:0;list-style:none}"
+    ".tiles li{flex:1 1 9rem;background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:.6rem .8rem}"
+    ".tiles b{display:block;font-size:1.3rem;line-height:1.3;font-weight:650;font-variant-numeric:tabular-nums}"
+    ".tiles span{color:var(--dim);font-size:.82rem}"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums;margin:.5rem 0}"
-    "td,th{padding:.28rem .95rem .28rem 0;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid);vertical-align:top}th{color:var(--dim);font-weight:500}"
+    "td,th{padding:.28rem .95rem .28rem 0;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid);vertical-align:top}"
+    "th{color:var(--dim);font-weight:500}"
     "td:first-child,th:first-child,.said{text-align:left}.said{white-space:normal;min-width:16rem;padding-right:0}tbody th{color:var(--ink)}"
+    "figure{margin:0}"
     "svg{display:block;width:100%;height:auto;margin:.6rem 0}summary{cursor:pointer;color:var(--dim)}details[open] summary{margin-bottom:.5rem}"
-    ".key{color:var(--dim);font-size:13px;max-width:none}.key i{display:inline-block;width:1rem;height:.65rem;background:var(--blue);margin:0 .25rem 0 .8rem}.key i:first-child{margin-left:0}"
+    ".key{color:var(--dim);font-size:13px;max-width:none}"
+    ".key i{display:inline-block;width:1rem;height:.65rem;background:var(--blue);margin:0 .25rem 0 .8rem}.key i:first-child{margin-left:0}"
     "footer{margin-top:3rem;border-top:1px solid var(--grid);padding-top:.8rem;font-size:13px;color:var(--dim)}"
-    "@media print{body{padding:0;font-size:12px;max-width:none}section,figure,tr{break-inside:avoid}.badge,.key i,svg *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}"
+    "@media print{body{padding:0;font-size:12px;max-width:none}section,figure,tr{break-inside:avoid}"
+    ".badge,.key i,svg *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}"
 )
-KEY = (
-    '<p class="key" aria-hidden="true"><i style="height:2px;vertical-align:.25rem"></i>median<i style="opacity:.42"></i>median to p95<i style="opacity:.22"></i>p95 to p99'
-    '<i style="opacity:.1"></i>p99 to slowest<i style="height:2px;vertical-align:.25rem;background:var(--ink);opacity:.6"></i>slowest'
-    '<i style="background:none;color:var(--red);height:auto;width:auto;font-style:normal">×</i>without a good answer</p>'
+KEYS = (  # what stands above the picture of time: how each line and band looks, and what it is
+    ("height:2px;vertical-align:.25rem", "", "median"),
+    ("opacity:.42", "", "median to p95"),
+    ("opacity:.22", "", "p95 to p99"),
+    ("opacity:.1", "", "p99 to slowest"),
+    ("height:2px;vertical-align:.25rem;background:var(--ink);opacity:.6", "", "slowest"),
+    ("background:none;color:var(--red);height:auto;width:auto;font-style:normal", "x", "without a good answer"),
 )
+KEY = "".join(f'<i style="{style}">{mark}</i>{what}' for style, mark, what in KEYS)
 
 
 def page(told: Mapping[str, Any]) -> bytes:
@@ -67,7 +79,8 @@ def _verdict(told: Mapping[str, Any]) -> Iterator[str]:
     first, *more = str(told["reason"]).splitlines() or [""]
     yield f'<header><span class="badge {safe(told["outcome"])}">{safe(_outcome(told))}</span><h1>{safe(first)}</h1>'
     yield "".join(f"<p>{safe(line)}</p>" for line in more)
-    yield f'<p class="dim">{safe(told["method"])} {safe(told["url"])}<br>{safe(sent_in_words(told))}{_left_out(told["warm"])}<br>begun {safe(told["began_at"][:19].replace("T", " "))} UTC</p>'
+    lines = f"{told['method']} {told['url']}", sent_in_words(told) + _left_out(told["warm"]), f"begun {told['began_at'][:19].replace('T', ' ')} UTC"
+    yield f'<p class="dim">{"<br>".join(map(safe, lines))}</p>'
     if told["schedule"]["closed"]:
         yield f'<p class="fail">{CLOSED}</p>'
     if told["aborted"]:
@@ -118,7 +131,7 @@ def _judged(told: Mapping[str, Any]) -> Iterator[str]:
             _latency(limit["observed"]),
             interval(limit["interval"]),
             f"{limit['over']:,} of {limit['n']:,} ({_share(limit['share'])})",
-            " to ".join(map(_share, limit["share_interval"])) if limit["share_interval"] else "–",
+            " to ".join(map(_share, limit["share_interval"])) if limit["share_interval"] else "-",
             f"{limit['design']:.3g}",
             f"{limit['burst']:g} s",
             needed(limit),
@@ -133,19 +146,19 @@ def _judged(told: Mapping[str, Any]) -> Iterator[str]:
 def interval(ends: Sequence[float | None] | None) -> str:
     """Two lengths; without an upper end there is none, or no good answer at that rank."""
     if ends is None or ends[0] is None:
-        return "–"
+        return "-"
     return f"{length_in_words(ends[0])} {'or more' if ends[1] is None else f'to {length_in_words(ends[1])}'}"
 
 
 def needed(limit: Mapping[str, Any]) -> str:
     """Seconds of such a run until it would pass; nothing where it has, or never would."""
     if limit["outcome"] in ("pass", "fail"):
-        return "–"
+        return "-"
     return f"{limit['missing']:,.0f} more" if limit["missing"] is not None else "unknown"
 
 
 def _share(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.3g} %"
+    return "-" if share is None else f"{100 * share:.3g} %"
 
 
 # Pictures
@@ -153,13 +166,13 @@ def _share(share: float | None) -> str:
 
 def _time(told: Mapping[str, Any]) -> Iterator[str]:
     if told["windows"]:
-        yield f"<section><h2>Latency over time</h2>{KEY}<figure style='margin:0'>{over_time(told)}</figure></section>"
+        yield f"<section><h2>Latency over time</h2><p class='key' aria-hidden='true'>{KEY}</p><figure>{over_time(told)}</figure></section>"
 
 
 def _curve(told: Mapping[str, Any]) -> Iterator[str]:
     if drawn := by_percentile(told):
         rows = [(p["name"], _latency(p["seconds"]), interval(p["interval"]), "yes" if p["supported"] else "no") for p in told["percentiles"]]
-        yield f"<section><h2>Latency by percentile</h2><figure style='margin:0'>{drawn}</figure>"
+        yield f"<section><h2>Latency by percentile</h2><figure>{drawn}</figure>"
         yield f"{table(('percentile', 'latency', 'interval', 'supported by this run'), rows, 'Percentiles of the latency')}</section>"
 
 
@@ -240,7 +253,7 @@ def _windows(told: Mapping[str, Any]) -> Iterator[str]:
             f"{w['n']:,}",
             f"{w['n'] / w['seconds']:,.4g}",
             f"{w['errors']:,}",
-            *(_latency(w[name]) if w["n"] else "–" for name in ("p50", "p95", "p99")),
+            *(_latency(w[name]) if w["n"] else "-" for name in ("p50", "p95", "p99")),
             *(length_in_words(w[name]) for name in ("max", "lag")),
             f"{w['in_flight']:,}",
         )
@@ -252,20 +265,27 @@ def _windows(told: Mapping[str, Any]) -> Iterator[str]:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
     """A table whose first column names its rows; a last column called 'what ...' holds sentences and wraps."""
-    wraps = heads[-1].startswith("what ")
+    said = len(heads) - 1 if heads[-1].startswith("what ") else -1
 
-    def cells(row: Sequence[str]) -> str:
-        first = f'<th scope="row">{safe(row[0])}</th>'
-        return first + "".join(f"<td{' class=said' if wraps and n == len(row) - 1 else ''}>{safe(cell)}</td>" for n, cell in enumerate(row[1:], 1))
+    def cells(row: Sequence[str], tag: str) -> str:
+        kinds = (f'{tag} class="said"' if n == said else tag for n in range(1, len(row)))
+        return "".join(f"<{kind}>{safe(cell)}</{tag[:2]}>" for kind, cell in zip(kinds, row[1:], strict=True))
 
-    top = "".join(f'<th scope="col"{" class=said" if wraps and n == len(heads) - 1 else ""}>{safe(head)}</th>' for n, head in enumerate(heads))
-    body = "".join(f"<tr>{cells(row)}</tr>" for row in rows)
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{safe(caption)}"><table aria-label="{safe(caption)}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    top = f'<tr><th scope="col">{safe(heads[0])}</th>{cells(heads, TH)}</tr>'
+    body = "".join(f'<tr><th scope="row">{safe(row[0])}</th>{cells(row, "td")}</tr>' for row in rows)
+    named = f'aria-label="{safe(caption)}"'
+    return f'<div class="scroll" tabindex="0" role="region" {named}><table {named}><thead>{top}</thead><tbody>{body}</tbody></table></div>'
+
+
+TH = 'th scope="col"'
 
 
 def _foot(told: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        "<footer><p>The whole schedule was drawn before the run and no request was left out. A latency counts from the time the schedule said, not from "
-        "when the request could be sent; one without a good answer counts as over every limit. Percentiles are order statistics. An interval allows for "
-        "bursts: requests that are slow together count as one.</p></footer>"
-    )
+    yield f"<footer><p>{NOTE}</p></footer>"
+
+
+NOTE = (
+    "The whole schedule was drawn before the run and no request was left out. A latency counts from the time the schedule said, not from when the "
+    "request could be sent; one without a good answer counts as over every limit. Percentiles are order statistics. An interval allows for bursts: "
+    "requests that are slow together count as one."
+)

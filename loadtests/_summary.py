@@ -254,7 +254,7 @@ def _in_flight(trace: Trace, at: Any) -> list[int]:
 def length_in_words(seconds: float | None) -> str:
     """Three digits and a unit: 940 µs, 12.3 ms, 1.05 s; a dash for none."""
     if seconds is None or seconds != seconds:
-        return "–"
+        return "-"
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(seconds) >= size * 0.9995 or unit == "µs":
             return f"{_digits(seconds / size)} {unit}"

@@ -60,19 +60,26 @@ def outcome(ran: Ran, found: Sequence[Limit]) -> str:
     return found[0].judged.outcome
 
 
-def verdict(ran: Ran, found: Sequence[Limit], confidence: float) -> Verdict:
+def verdict(ran: Ran, found: Sequence[Limit], confidence: float, report: bool = False) -> Verdict:
     """The Verdict of one run: its first line is what is told, a line for each claim and what was sent follow; its report lies beside."""
     came, first = outcome(ran, found), found[0]
     parts = {one.name: reading(one) for one in found} | {f"{one.name} over": share(one) for one in found} | {"errors": errors(ran)}
     status = Status.SKIP if ran.cancelled else STATUS[came]
     reason = "\n".join([_headline(ran, first, came), *(f"{one.name}: {one.judged.why}" for one in found), sent(ran)])
-    return kept(Verdict(status, reason, reading(first), parts=parts), ran, found, confidence)
+    return kept(Verdict(status, reason, reading(first), parts=parts), ran, found, confidence, report=report)
 
 
-def kept(verdict: Verdict, ran: Ran, found: Sequence[Limit] = (), confidence: float = 0.95, more: Mapping[str, bytes] | None = None) -> Verdict:
-    """The same with what is kept beside it: the run in numbers and its pictures, and whatever `more`."""
+def kept(
+    verdict: Verdict,
+    ran: Ran,
+    found: Sequence[Limit] = (),
+    confidence: float = 0.95,
+    more: Mapping[str, bytes] | None = None,
+    report: bool = False,
+) -> Verdict:
+    """The same with what is kept beside it: the run in numbers and its pictures, with `report` every file there is of it, and whatever `more`."""
     told = summary(ran.traffic, ran.whole, found, verdict, warm=ran.warmed, unfit=ran.unfit, confidence=confidence)
-    return replace(verdict, data={**_report.files(told, ran.whole), **(more or {})})
+    return replace(verdict, data={**_report.files(told, ran.whole, report), **(more or {})})
 
 
 def _headline(ran: Ran, first: Limit, came: str) -> str:

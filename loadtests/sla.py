@@ -50,12 +50,14 @@ def latency(
     connections: int = 512,
     workers: int = 1,
     seed: int = 0,
+    report: bool = False,
 ) -> Verdict:
     """Sends `rate` requests a second for `duration`, whether answers come or not, and judges each of `limits`, such as {p99: 100ms}.
 
     PASS is ok and says that with `confidence` every quantile is within its limit; FAIL that one is not; INCONCLUSIVE (nodata) that the run cannot
     tell; INVALID (error) that the generator was too slow itself. A latency runs from when the request was due to its whole answer; what was not
-    answered well is over every limit. The verdict allows for stalls up to `burst`. Source: loadtests/_verdict.py.
+    answered well is over every limit. The verdict allows for stalls up to `burst`. `report` leaves a page and other tools' files beside the verdict.
+    Source: loadtests/_verdict.py.
     """
     asked = Asked(rate, duration, warm, arrivals, begin, peak, peak_at, peak_for, times, timeout, connections, workers, seed, expect, users)
     _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence))
@@ -64,7 +66,7 @@ def latency(
     if isinstance(laid, Verdict):
         return laid
     ran = _run.run(asked, load, laid, scratch, tell, min(claim.limit for claim in claims))
-    return _told.verdict(ran, _told.answered(ran, claims, burst, confidence), confidence)
+    return _told.verdict(ran, _told.answered(ran, claims, burst, confidence), confidence, report)
 
 
 @check(pillar="deployment", asks="Is the service slower, or does it fail more, than in the run that was pinned?", cause="latency", severity="ticket")

@@ -86,7 +86,8 @@ def hints(told: Mapping[str, Json]) -> Iterator[str]:
     if outcome == "inconclusive" and (longer := _longer(told)):
         yield f"run it longer: --for {longer}s"
     if outcome == "fail" and over.get("queue", 0) > max(over["server"], over["unanswered"]):
-        yield f"most late requests waited for one of {told['schedule']['connections']} connections: is that what clients have? --connections says how many"
+        many = told["schedule"]["connections"]
+        yield f"most late requests waited for one of {many} connections: --connections says how many there are; do your clients have as few?"
     if outcome == "fail" and not told["schedule"]["closed"]:
         yield "watchkeeper load capacity finds the rate that holds"
     if not told["files"]:
@@ -97,4 +98,4 @@ def _longer(told: Mapping[str, Json]) -> int | None:
     missing = [one["missing"] for one in told["limits"] if one["outcome"] == "inconclusive"]
     if not missing or None in missing:
         return None
-    return round(told["schedule"]["seconds"] - told["warm"] + max(missing) + 1)
+    return round(float(told["schedule"]["seconds"] - told["warm"] + max(missing) + 1))
