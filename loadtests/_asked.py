@@ -160,6 +160,19 @@ def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> 
 # What the other checks are given beside
 
 
+def quest(rate: float, highest: float, allowed: float, each: float, duration: timedelta, width: float, drain: timedelta) -> Iterator[str]:
+    """What is wrong with how `sla.capacity` is to search."""
+    if not rate <= highest <= allowed or highest == math.inf:
+        yield f"ceiling: {highest:g} requests a second should be between `rate` ({rate:g}) and what `load: {{rate: ...}}` allows ({allowed:g})"
+    if not 0 < each <= duration.total_seconds():
+        took = spell(timedelta(seconds=each))
+        yield f"step: runs of {took} (as long as a PASS takes, where no `step` is given) do not fit into the `duration` of {spell(duration)}"
+    if not 1 < width < math.inf:
+        yield f"width: {width:g} should be above 1, such as 1.1 for a bracket 10 % wide"
+    if drain < timedelta():
+        yield f"drain: {spell(drain)} should be 0s or more"
+
+
 def comparison(duration: timedelta, cut: timedelta, at_least: int, shares: tuple[float, float], seconds: timedelta) -> Iterator[str]:
     """What is wrong with how `sla.regression` is to compare."""
     if cut <= timedelta():
