@@ -111,12 +111,9 @@ def _shape(asked: Asked) -> Iterator[str]:
 def _ceilings(asked: Asked, load: Load) -> Iterator[str]:
     length = timedelta(seconds=asked.seconds)
     if asked.highest > load.rate:
-        yield f"{asked.highest:g} requests a second are more than the {load.rate:g} that `load: {{rate: ...}}` of the service allows; nothing was sent"
+        yield f"rate: {asked.highest:g} requests a second are more than the {load.rate:g} that the service's `load: {{rate: ...}}` allows"
     if length > load.longest:
-        yield (
-            f"{spell(length)} with its warm-up is more than the {spell(load.longest)} that `load: {{longest: ...}}` of the service allows; "
-            "nothing was sent"
-        )
+        yield f"duration: {spell(length)} with its warm-up is more than the {spell(load.longest)} that the service's `load: {{longest: ...}}` allows"
 
 
 def burst_and_confidence(burst: timedelta, confidence: float) -> Iterator[str]:
@@ -178,7 +175,7 @@ def comparison(duration: timedelta, cut: timedelta, at_least: int, shares: tuple
     if cut <= timedelta():
         yield f"cut: {spell(cut)} should be above 0"
     elif duration < at_least * cut:
-        yield f"duration: {spell(duration)} holds fewer than {at_least} windows of {spell(cut)}; make it {spell(at_least * cut)}, or change `cut`"
+        yield f"duration: {spell(duration)} holds fewer than {at_least} windows of {spell(cut)}; make it {spell(at_least * cut)}, or `cut` shorter"
     elif duration > MOST_WINDOWS * cut:
         yield f"cut: {spell(duration)} would be more than {MOST_WINDOWS} windows of {spell(cut)}; make them {spell(duration / MOST_WINDOWS)} or longer"
     if at_least < 5:

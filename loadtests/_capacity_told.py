@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -49,7 +49,9 @@ def searched(of: Search, load: Load, laid: Laid, scratch: Path, tell: Tell, at_l
         time.sleep(of.drain if done else 0.0)
         asked = replace(of.asked, rate=rate, duration=timedelta(seconds=seconds), seed=of.asked.seed + len(done))
         try:
-            ran = _run.run(asked, load, laid, scratch, _of_it(tell, rate, spent, of), min(one.limit for one in of.claims), f"run-{len(done)}")
+            ran = _run.run(
+                asked, load, laid, scratch, _of_it(tell, rate, seconds, spent, of), min(one.limit for one in of.claims), f"run-{len(done)}"
+            )
         except UnreachableError as problem:
             if not done:
                 raise
@@ -62,13 +64,12 @@ def searched(of: Search, load: Load, laid: Laid, scratch: Path, tell: Tell, at_l
         made, reading = _attempt(of, ran, rate, seconds)
         done.append(made)
         parts[f"{reading[0]} at {rate:.4g}/s"] = reading[1]
-    return _verdict(bracket(done, of.plan) if done else None, at_least, parts, stopped, cancelled)
+    return _verdict(bracket(done, of.plan) if done else None, at_least, parts, stopped, cancelled, of.burst)
 
 
-def _of_it(tell: Tell, rate: float, spent: float, of: Search) -> Callable[[float, str], None]:
+def _of_it(tell: Tell, rate: float, seconds: float, spent: float, of: Search) -> Tell:
     """Progress of one run as that of the whole: the share of the time that is used up."""
-    share = (of.asked.seconds + of.plan.seconds) / of.duration.total_seconds()
-    return lambda done, what: tell(min(1.0, spent / of.duration.total_seconds() + done * min(share, 1.0)), f"{rate:.4g} a second: {what}")
+    return lambda done, what: tell(min(1.0, (spent + done * seconds) / of.duration.total_seconds()), f"{rate:.4g} a second: {what}")
 
 
 def _attempt(of: Search, ran: _run.Ran, rate: float, seconds: float) -> tuple[Attempt, tuple[str, Reading]]:
@@ -85,13 +86,13 @@ def _attempt(of: Search, ran: _run.Ran, rate: float, seconds: float) -> tuple[At
     return made, (first.name, _told.reading(first))
 
 
-def _verdict(found: Bracket | None, at_least: float | None, parts: dict[str, Reading], stopped: str, cancelled: bool) -> Verdict:
+def _verdict(found: Bracket | None, at_least: float | None, parts: dict[str, Reading], stopped: str, cancelled: bool, burst: timedelta) -> Verdict:
     if found is None:
         return Verdict(Status.SKIP if cancelled else Status.NODATA, f"no run was finished: {stopped or 'there was nothing to try'}")
     came = outcome(found, at_least)
     needed = f", and {at_least:g} a second are needed" if at_least else ""
     between = f"[{found.low:.4g}, {found.high:.4g}]" if math.isfinite(found.high) else f"[{found.low:.4g}, no FAIL up to {_highest(found):.4g}]"
-    head = f"{came.upper()}: {found.why}: last PASS, first FAIL {between}{needed}"
+    head = f"{came.upper()}: {found.why}: last PASS, first FAIL {between}{needed}; valid for bursts up to {spell(burst)}"
     confirmed = f"confirmed by a longer run at {found.confirmed:.4g} a second" if found.confirmed else "not confirmed by a longer run"
     lines = [head, *([stopped] if stopped else []), confirmed, *(_line(one) for one in found.attempts)]
     status = Status.SKIP if cancelled else STATUS[came]

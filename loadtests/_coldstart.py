@@ -1,4 +1,4 @@
-"""How long until the first good answer, when nothing was there before: a process that is started, or a connection that is new after a while of silence.
+"""How long until the first good answer when nothing was there before: a process that is started, or a connection that is new after a silence.
 
 Each start is one trial, in time or not; the share of starts in time is judged by the exact interval of Clopper and Pearson, as every other share is.
 """
