@@ -177,7 +177,7 @@ def comparison(duration: timedelta, cut: timedelta, at_least: int, shares: tuple
     elif duration < at_least * cut:
         yield f"duration: {spell(duration)} holds fewer than {at_least} windows of {spell(cut)}; make it {spell(at_least * cut)}, or `cut` shorter"
     elif duration > MOST_WINDOWS * cut:
-        yield f"cut: {spell(duration)} would be more than {MOST_WINDOWS} windows of {spell(cut)}; make them {spell(duration / MOST_WINDOWS)} or longer"
+        yield f"cut: {spell(duration)} holds more than {MOST_WINDOWS} windows of {spell(cut)}; make them {spell(duration / MOST_WINDOWS)} or longer"
     if at_least < 5:
         yield f"windows_at_least: {at_least} should be 5 or more: fewer cannot differ surely; 20 is what is usual"
     for name, value in zip(("floor", "floor_errors"), shares, strict=True):

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -86,7 +86,7 @@ def _attempt(of: Search, ran: _run.Ran, rate: float, seconds: float) -> tuple[At
     return made, (first.name, _told.reading(first))
 
 
-def _verdict(found: Bracket | None, at_least: float | None, parts: dict[str, Reading], stopped: str, cancelled: bool, burst: timedelta) -> Verdict:
+def _verdict(found: Bracket | None, at_least: float | None, parts: Mapping[str, Reading], stopped: str, cancelled: bool, burst: timedelta) -> Verdict:
     if found is None:
         return Verdict(Status.SKIP if cancelled else Status.NODATA, f"no run was finished: {stopped or 'there was nothing to try'}")
     came = outcome(found, at_least)

@@ -46,7 +46,7 @@ def _told(found: Sequence[Shift], ran: Ran, baseline: Baseline, then: Windows, n
         "pass": f"nothing got worse by what matters since {_when(baseline)}; nearest: {words(first)}",
     }[first.outcome]
     windows = f"{len(then)} windows of {then.seconds[0]:g} s against {len(now)}; valid for bursts much shorter than a window, one run against one run"
-    lines = [f"{first.outcome.upper()}: {said}", *(f"{one.name}: {words(one)}, p = {one.p:.2g}, {one.outcome}" for one in found), windows, sent(ran)]
+    lines = [f"{first.outcome.upper()}: {said}", *(f"{words(one)}, p = {one.p:.2g}: {one.outcome}" for one in found), windows, sent(ran)]
     return Verdict(STATUS[first.outcome], "\n".join(lines), reading(first), parts={one.name: reading(one) for one in found})
 
 

@@ -39,7 +39,7 @@ def verdict(ran: Ran, ends: Ends, memory: Any) -> Verdict:
     first = found[0]
     lines = [
         _headline(ran, first, found, ends),
-        *(f"{one.name}: {words(one, ends)}" for one in found),
+        *(words(one, ends) for one in found),
         *([] if memory is not None else [UNSEEN]),
         sent(ran),
     ]
