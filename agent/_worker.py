@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import errors
-from agent.errors import WatchkeeperError, WorkerError
+from agent.errors import CancelledError, WatchkeeperError, WorkerError
 from agent.perform import Connections, Tell, perform
 from agent.rebuild import verdict_to_json
 
@@ -34,9 +35,26 @@ def main() -> None:
         with suppress(ImportError):
             importlib.import_module(module)
     connections = Connections()
+    tell = _teller(jobs, replies)
     for line in jobs:
-        reply = _reply(json.loads(line), lambda done, what: _say(replies, {"tell": [float(done), str(what)]}), connections)
-        _say(replies, {**reply, "resident": _resident()})
+        job = json.loads(line)
+        if "stop" not in job:  # else it came when the check was done already
+            _say(replies, {**_reply(job, tell, connections), "resident": _resident()})
+
+
+def _teller(jobs: Any, replies: Any) -> Tell:
+    """What passes progress on; whatever comes in meanwhile can only be the wish to stop, which is raised in the check."""
+    heard, one = select.poll(), threading.Lock()
+    heard.register(jobs.fileno(), select.POLLIN)
+
+    def tell(done: float, what: str) -> None:
+        with one:
+            _say(replies, {"tell": [float(done), str(what)]})
+            said = jobs.readline() if any(event & select.POLLIN for _, event in heard.poll(0)) else b""
+        if said:
+            raise CancelledError(json.loads(said)["stop"])
+
+    return tell
 
 
 def _reply(job: Mapping[str, Any], tell: Tell, connections: Connections) -> Mapping[str, Any]:
@@ -68,8 +86,6 @@ def _say(replies: Any, reply: Mapping[str, Any]) -> None:
 
 def _end_with_parent(jobs: int) -> None:
     """Wait for the other end of stdin to close, even in the middle of a look, and take down with us what the look started."""
-    import select
-
     watch = select.poll()
     watch.register(jobs, 0)
     watch.poll()

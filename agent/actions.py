@@ -103,6 +103,8 @@ class Better(_Looking):
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         ((w, verdict),) = self._looks([args["watch"]], args["version"], t)
+        if w.load is not None:
+            return Failed(f"{w.key} makes load, which is not sent to one version apart: a person should look")
         if "server" not in w.words:
             return Failed(f"{w.key} does not ask the model anything, so no version can make it better")
         if verdict.status is Status.OK:

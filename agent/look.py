@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.errors import (
     AnswerError,
+    BusyError,
     CancelledError,
     CannotError,
     DataError,
@@ -22,7 +23,8 @@ from agent.errors import (
     UnreachableError,
     WatchkeeperError,
 )
-from agent.model import Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
+from agent.judge import ALL
+from agent.model import Incident, Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
 from agent.perform import perform
 from agent.rebuild import baseline_to_json
 from agent.wire import Wire, deadline
@@ -32,6 +34,7 @@ from agent.world import Watched, World
 Tell = Callable[[float, str], None]
 RELOOK = 0.25  # seconds between the looks that confirm
 CONFIRMED_WITHIN = 5.0
+EACH = 1.0  # seconds between two questions to the store while a load test runs
 
 
 def look(
@@ -43,7 +46,14 @@ def look(
     within: timedelta | None = None,
     tell: Tell | None = None,
 ) -> Verdict:
-    """One look: the check's Verdict, or what its failure to look means. `version` asks one loaded version instead of what is served."""
+    """One look: the check's Verdict, or what its failure to look means. `version` asks one loaded version instead of what is served.
+
+    A load test is not begun while its service has an incident, and asked to end early when one opens.
+    """
+    if w.load is not None:
+        if why := _unfit(world, w, version):
+            return skip(why)
+        tell = _watchful(world, w, tell)
     try:
         return _perform(world, w, _job(world, w, window, version), within or w.watch.within, tell)
     except WatchkeeperError as problem:
@@ -65,6 +75,8 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
         job["until"] = {role: job["now"] for role, at in w.locators.items() if grows(at)}
     if w.watch.run_length is not None:
         job["run_length"] = w.watch.run_length
+    if w.load is not None:
+        job["load"] = w.load
     if "party" in w.words:
         job["party"] = world.config.party(w.service.name)
     if w.words & {"memory", "history"} or w.baseline:
@@ -88,7 +100,47 @@ def _perform(world: World, w: Watched, job: dict[str, Any], within: timedelta, t
     sent = {name: to_json(value) for name, value in job.items() if name != "locators"}
     sent["window"] = [job["window"].start.isoformat(), job["window"].end.isoformat()]
     sent["locators"] = {role: locator_to_json(at) for role, at in w.locators.items()}
-    return verdict_from_json(world.pool.call(sent, within, tell)["verdict"])
+    pool = world.pool if w.load is None else world.loads
+    return verdict_from_json(pool.call(sent, within, tell)["verdict"])
+
+
+def _unfit(world: World, w: Watched, version: str | None) -> str:
+    """Why no load test may begin now; empty when one may."""
+    if version is not None:
+        return "load is made on what is served, not on one version apart"
+    trouble = _trouble(world, w)
+    return f"no load test while {trouble}" if trouble else ""
+
+
+def _trouble(world: World, w: Watched) -> str:
+    """The incident that this service is in, in words; empty when there is none but what load tests found."""
+    with world.store.read() as ledger:
+        opened = [*ledger.open_incidents(w.service.name), *ledger.open_incidents(ALL)]
+    found = next((incident for incident in opened if _troubles(world, w.service.name, incident)), None)
+    return f"incident {found.id} is open ({found.title})" if found else ""
+
+
+def _troubles(world: World, service: str, incident: Incident) -> bool:
+    bad = [world.watched.get(m.watch) for m in incident.members if m.cleared_at is None and m.watch.startswith(f"{service}/")]
+    return any(w is None or w.load is None for w in bad)
+
+
+def _watchful(world: World, w: Watched, tell: Tell | None) -> Tell:
+    """`tell`, which raises CancelledError, once, when the agent stops or the service comes into an incident."""
+    asked, stopped = time.monotonic(), False
+
+    def told(done: float, what: str) -> None:
+        nonlocal asked, stopped
+        if tell is not None:
+            tell(done, what)
+        why = "" if stopped else "the agent is stopping" if world.stopping() else ""
+        if not stopped and not why and time.monotonic() - asked >= EACH:
+            asked, why = time.monotonic(), _trouble(world, w)
+        if why:
+            stopped = True
+            raise CancelledError(f"stopped early: {why}")
+
+    return told
 
 
 def _blind(world: World, w: Watched, problem: WatchkeeperError, version: str | None) -> Verdict:
@@ -117,6 +169,7 @@ WORDS: dict[type[WatchkeeperError], str] = {  # the more particular kinds first
     ServerError: "5xx",
     AnswerError: "answer",
     DataError: "data",
+    BusyError: "busy",
     TargetError: "target",
 }
 

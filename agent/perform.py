@@ -19,8 +19,9 @@ from threading import Lock
 from typing import Any
 
 from agent import model
+from agent.alone import alone
 from agent.errors import PluginError, WatchkeeperError
-from agent.model import BEGINNING, Locator, Verdict, Window
+from agent.model import BEGINNING, Load, Locator, Verdict, Window
 from agent.plugins import PLATFORM, Need, Plugin, find
 from agent.rebuild import locator_from_json, plain, rebuild, verdict_from_json, verdict_to_json
 
@@ -34,8 +35,9 @@ def perform(job: Mapping[str, Any], tell: Tell | None = None, connect: Connect |
 
     `job`: check, locators {role: Locator or its JSON}, at {role: the one loaded version to ask}, until {role: when its rows end, of which none later
     is to be seen}, parameters, memory, window [start, end], now, and where the check asks for them party, history, baseline, service ... as JSON or
-    as the values themselves. `connect` lends an adapter for a Locator (default: a fresh one, closed afterwards). A WatchkeeperError the check raises
-    is passed on; anything else it raises, or a return that is no Verdict, is an `error` Verdict naming the plugin and its line.
+    as the values themselves. The lock of a `load` is held meanwhile: BusyError when another load test has it. `connect` lends an adapter for a
+    Locator (default: a fresh one, closed afterwards). A WatchkeeperError the check raises is passed on; anything else it raises, or a return that is no
+    Verdict, is an `error` Verdict naming the plugin and its line.
     """
     known = _known(job["check"])
     with ExitStack() as open_until_end:
@@ -107,6 +109,11 @@ class _Known:
             yield "scratch", Path(until.enter_context(tempfile.TemporaryDirectory(prefix="watchkeeper-")))
         elif need.name == "window" and job.get("window") is not None:
             yield "window", _window(job["window"])
+        elif need.name == "load" and job.get("load") is not None:
+            load = rebuild(Load, job["load"])
+            if load.lock:
+                until.enter_context(alone(load.lock))
+            yield "load", load
         elif need.name in PLATFORM:
             if job.get(need.name) is not None or not need.optional:
                 yield need.name, self.coerce(need.name, job.get(need.name))

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from agent import errors
-from agent.errors import AnswerError, DeadlineError, WatchkeeperError, WorkerError
+from agent.errors import AnswerError, CancelledError, DeadlineError, WatchkeeperError, WorkerError
 from agent.model import Locator, spell, to_json
 from agent.perform import Connections, perform
 from agent.rebuild import locator_from_json, locator_to_json, plain, verdict_from_json, verdict_to_json
@@ -28,6 +28,7 @@ Tell = Callable[[float, str], None]
 REPLY_LIMIT = 8 * 2**20  # bytes of one line from a worker
 TAIL_LIMIT = 4096  # bytes of a worker's stderr that are kept
 AHEAD = ("numpy", "scipy.stats", "pyarrow", "duckdb")  # seconds of imports on a busy machine, which would otherwise be the first look's
+STOPPING = timedelta(seconds=20)  # that a check has to end with what it has so far, once it was asked to stop
 OWN_SHARE = 0.95  # of the time left is given to the child's own wire: its DeadlineError names the target, a kill cannot
 
 
@@ -56,8 +57,10 @@ class Pool:
     def call(self, job: Mapping[str, Any], within: timedelta, tell: Tell | None = None) -> Mapping[str, Any]:
         """The child's reply, {"verdict": {...}}, within a total time that includes the wait for a free child.
 
-        `tell` is called in this thread with the check's progress; what it raises ends the child. DeadlineError: the child and all it started were
-        killed. WorkerError: no child was free in time, or it died or spoke nonsense. Errors of the check come back as their own kinds.
+        `tell` is called in this thread with the check's progress. A CancelledError that it raises is raised in the check, where it tells next: it may
+        answer with what it has by then, and is killed when it does not within STOPPING. Anything else that `tell` raises ends the child.
+        DeadlineError: the child and all it started were killed. WorkerError: no child was free in time, or it died or spoke nonsense. Errors of the
+        check come back as their own kinds.
         """
         until = time.monotonic() + within.total_seconds()
         worker = self._take(until, within)
@@ -137,6 +140,7 @@ class _Worker:
         self.calls = 0
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._in, self._out, self._err = (end.fileno() for end in (self._process.stdin, self._process.stdout, self._process.stderr))
+        self._until, self._stopped = 0.0, ""
         self._heard = b""
         self._tail = b""
         self._pipes = selectors.DefaultSelector()
@@ -148,14 +152,15 @@ class _Worker:
     def exchange(self, job: Mapping[str, Any], until: float, within: timedelta, tell: Tell | None) -> Mapping[str, Any]:
         """Send one job and wait for its reply, passing progress to `tell`."""
         self.calls += 1
+        self._until, self._stopped = until, ""
         left = max(0.0, until - time.monotonic())
         unsent = self._send(memoryview(json.dumps({**job, "within": left * OWN_SHARE}, default=_portable).encode() + b"\n"))
         if unsent:
             self._pipes.register(self._in, selectors.EVENT_WRITE)
         while True:
-            ready = self._pipes.select(max(0.0, until - time.monotonic()))
-            if not ready and time.monotonic() >= until:
-                raise DeadlineError(f"check '{job.get('check')}' was not done after {spell(within)}; its worker was killed{self._last_words()}")
+            ready = self._pipes.select(max(0.0, self._until - time.monotonic()))
+            if not ready and time.monotonic() >= self._until:
+                raise self._overdue(job, within)
             for key, _ in ready:
                 if key.fd == self._in:
                     unsent = self._send(unsent)
@@ -185,9 +190,22 @@ class _Worker:
             reply = _parse(line)
             if "tell" not in reply:
                 return reply
-            if tell is not None:
-                tell(float(reply["tell"][0]), str(reply["tell"][1]))
+            if tell is not None and not self._stopped:
+                self._tell(tell, float(reply["tell"][0]), str(reply["tell"][1]))
         return None
+
+    def _tell(self, tell: Tell, done: float, what: str) -> None:
+        try:
+            tell(done, what)
+        except CancelledError as problem:
+            self._stopped = str(problem) or "it was asked to stop"
+            self._until = min(self._until, time.monotonic() + STOPPING.total_seconds())
+            self._send(memoryview(json.dumps({"stop": self._stopped}).encode() + b"\n"))  # it has read its job, so there is room
+
+    def _overdue(self, job: Mapping[str, Any], within: timedelta) -> WatchkeeperError:
+        if self._stopped:
+            return CancelledError(f"{self._stopped}; check '{job.get('check')}' did not end within {spell(STOPPING)}, and its worker was killed")
+        return DeadlineError(f"check '{job.get('check')}' was not done after {spell(within)}; its worker was killed{self._last_words()}")
 
     def _overhear(self) -> None:
         said = os.read(self._err, 2**16)

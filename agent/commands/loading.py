@@ -1,0 +1,232 @@
+"""The command that loads a server and says whether it holds; without a configuration or a store, or for a service of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.door import Call, command, main
+
+CHECK = "sla.latency"  # by its name, as a configuration would say it: whoever owns it
+PERCENTILES = {"p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9"}  # option -> limit
+LEFT = {"html": "load.html", "junit": "load.xml", "csv": "load.csv", "hdr": "load.hlog"}  # option -> what the check leaves
+PLOT = ".hgrm"  # the suffix of a file that HdrHistogram's plotter reads
+FILE = click.Path(path_type=Path, dir_okay=False)
+READ = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+class Group(click.Group):
+    """`watchkeeper load URL` is `watchkeeper load run URL`."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in context.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(context, args)
+
+
+@main.group(cls=Group)
+def load() -> None:
+    """Send a server requests, and say whether it answers in time.
+
+    `watchkeeper load URL ...` is short for `watchkeeper load run URL ...`.
+    """
+
+
+def span(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
+    """A length of time, such as 100ms or 5m."""
+    from agent.model import duration
+
+    try:
+        return None if value is None else duration(value)
+    except (ValueError, OverflowError) as problem:
+        raise click.BadParameter(str(problem)) from problem
+
+
+def whole(_: click.Context, __: click.Parameter, value: str | None) -> Any:
+    """A request as JSON."""
+    try:
+        return None if value is None else json.loads(value)
+    except ValueError as problem:
+        raise click.BadParameter(f"this is no JSON: {problem}") from problem
+
+
+def length(name: str, text: str, **more: Any) -> Any:
+    return click.option(name, callback=span, metavar="LENGTH", help=text, **more)
+
+
+@command("watchkeeper load run http://127.0.0.1:8000/predict --rate 200 --for 5m --p99 100ms --request '{\"amount\": 1}'", "run", load)
+@click.argument("target")
+@click.option("--rate", type=float, required=True, metavar="NUMBER", help="Requests a second, such as 200; of a ramp, where it ends.")
+@length("--for", "How long they are sent and judged.", default="5m", show_default=True)
+@length("--p50", "The limit of the median latency, such as 20ms.")
+@length("--p95", "The limit of the 95th percentile.")
+@length("--p99", "The limit of the 99th percentile, such as 100ms.")
+@length("--p999", "The limit of the 99.9th percentile, which takes a run of 50 minutes to judge.")
+@click.option(
+    "--arrivals",
+    type=click.Choice(["poisson", "constant", "ramp", "spike", "replayed"]),
+    help="How requests follow each other.  [default: poisson, as those of many people do]",
+)
+@click.option("--begin", type=float, metavar="NUMBER", help="Of a ramp: the rate it begins with.")
+@click.option("--peak", type=float, metavar="NUMBER", help="Of a spike: the rate within it.")
+@length("--peak-at", "Of a spike: when it begins.")
+@length("--peak-for", "Of a spike: how long it lasts.")
+@click.option("--times", type=READ, metavar="FILE", help="Of replayed arrivals: a time in seconds a line.")
+@click.option("--seed", type=click.IntRange(0), metavar="NUMBER", help="The same seed draws the same arrivals.  [default: 0]")
+@length("--warm", "How long before that they are sent and not judged.  [default: 5s]")
+@length("--burst", "The verdict allows for stalls up to this long.  [default: 1s]")
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), help="How sure a verdict must be.  [default: 0.95]")
+@length("--timeout", "An answer that takes longer is none.  [default: 30s]")
+@click.option("--connections", type=click.IntRange(1), metavar="NUMBER", help="At most so many requests at once; more wait.  [default: 512]")
+@click.option("--method", type=click.Choice(["GET", "POST"]), help="How a plain http URL is asked.  [default: POST]")
+@click.option("--header", metavar="'NAME: VALUE'", help="A header with every request, such as 'Authorization: Bearer ${TOKEN}'.")
+@click.option("--ca", type=READ, metavar="FILE", help="The certificates that https is trusted by.")
+@click.option("--request", callback=whole, metavar="JSON", help="What is sent; with --from, {inputs} in it is a row's.")
+@click.option("--data", "requests", type=READ, metavar="FILE", help="A file of one JSON request a line, which are sent in turn.")
+@click.option("--from", "table", metavar="TABLE", help="A table of logged requests: a file, or a URL such as sqlite:log.db?table=live.")
+@click.option("--rows", type=click.IntRange(1), metavar="NUMBER", help="How many of the newest rows of it are sent.  [default: 1000]")
+@click.option("--expect-status", type=int, multiple=True, metavar="CODE", help="A status that is good; may be given again.  [default: any 2xx]")
+@click.option("--expect-field", multiple=True, metavar="PLACE", help="A dotted place that a good answer has, such as outputs.0; may be given again.")
+@click.option("--workers", type=click.IntRange(1), metavar="NUMBER", help="Generator processes.  [default: 1]")
+@click.option("--closed", "users", type=click.IntRange(1), metavar="USERS", help="Send as so many users who each wait for an answer. Not a PASS.")
+@click.option("--html", type=FILE, metavar="FILE", help="Also write a page with the pictures and every number.")
+@click.option("--junit", type=FILE, metavar="FILE", help="Also write JUnit XML, a test case a limit.")
+@click.option("--csv", type=FILE, metavar="FILE", help="Also write the windows.")
+@click.option("--hdr", type=FILE, metavar="FILE", help="Also write an HdrHistogram log, or with the suffix .hgrm its percentiles.")
+@click.option("--yes", is_flag=True, help="Do not ask before a URL is loaded that stands in no configuration.")
+def load_run(
+    call: Call,
+    target: str,
+    method: str | None,
+    header: str | None,
+    ca: Path | None,
+    table: str | None,
+    html: Path | None,
+    junit: Path | None,
+    csv: Path | None,
+    hdr: Path | None,
+    yes: bool,
+    **settings: Any,
+) -> None:
+    """Send TARGET requests at a rate, and say whether it answers in time.
+
+    TARGET is a URL (http://HOST/PATH, oip+http://HOST/MODEL ...), or a service of the configuration whose `load:` allows it. The schedule is drawn
+    before the run and kept whatever the server does; latency counts from it. A URL is asked about first, --yes says it is yours to load: on
+    localhost too, where a tunnel may end. Ctrl-C ends the run early and judges nothing. Exit code 0: every limit holds; 1: one does not; 3: the run
+    cannot tell, was called off, or the generator was too slow itself.
+    """
+    from agent.commands import _live, _loaded
+    from agent.perform import perform
+
+    parameters = _parameters(settings)
+    known = _known(call, target) if "://" not in target else _url(target, method, header, ca, parameters["rate"])
+    if "://" in target and not yes:
+        _agreed(target, parameters)
+    job = {"check": CHECK, "parameters": {**parameters, "report": True}, "load": known["load"], "locators": {**known["locators"], **_rows(table)}}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: drain, and tell what was seen
+    with _live.watching() as tell:
+        verdict = perform(job, tell)
+    summary = json.loads(verdict.data.get("load.json", b"{}"))
+    files = _written({"html": html, "junit": junit, "csv": csv, "hdr": hdr}, verdict.data)
+    told = {"target": target, **summary, "status": verdict.status.value, "reason": verdict.reason, "files": files}
+    call.say(told, _loaded.loaded)
+    raise SystemExit({"ok": 0, "fail": 1}.get(verdict.status.value, 3))
+
+
+def _parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, in the check's words; the rest is left to the check."""
+    given = {name: value for name, value in settings.items() if value not in (None, ())}
+    limits = {limit: given.pop(option) for option, limit in PERCENTILES.items() if option in given}
+    if not limits:
+        raise click.UsageError("no limit is given, so nothing could ever be wrong: add --p99 100ms, or --p50, --p95, --p999")
+    expect = {name: given.pop(f"expect_{word}") for name, word in (("status", "status"), ("fields", "field")) if f"expect_{word}" in given}
+    paths = {name: str(given[name]) for name in ("times", "requests") if name in given}
+    return {**given, "duration": given.pop("for"), "limits": limits, **({"expect": expect} if expect else {}), **paths}
+
+
+# What is loaded
+
+
+def _known(call: Call, name: str) -> dict[str, Any]:
+    """A service of the configuration, and what that lets a load test do to it."""
+    from agent import reach
+    from agent.alone import lock_of
+    from agent.errors import ConfigError
+
+    config = call.config()
+    service = config.services[reach.service_named(config, name)]
+    if service.load is None:
+        raise ConfigError(f"{config.path}: {name} has no `load:`, so no load test may run; write `load: {{rate: 100, longest: 10m}}` where it may")
+    if "server" not in service.targets:
+        raise ConfigError(f"{config.path}: {name} has no server among its targets, so there is nothing to load")
+    at = service.targets["server"]
+    return {"locators": dict(service.targets), "load": replace(service.load, lock=lock_of(at.url))}
+
+
+def _url(url: str, method: str | None, header: str | None, ca: Path | None, rate: float) -> dict[str, Any]:
+    """A server that stands in no configuration: what is asked for is what it may be asked."""
+    from agent.alone import lock_of
+    from agent.model import Load, Locator
+
+    at = Locator("load", "server", url, {"method": method} if method else {}, look=_credential(header), ca=str(ca) if ca else None)
+    return {"locators": {"server": at}, "load": Load(rate=float("inf"), longest=timedelta.max, lock=lock_of(url))}
+
+
+def _credential(header: str | None) -> Any:
+    """The header as a credential, which no log and no page shows; ${NAME} in it is taken from the environment."""
+    from agent.model import Auth
+
+    if header is None:
+        return None
+    name, colon, value = os.path.expandvars(header).partition(":")
+    if not colon or not name.strip() or not value.strip():
+        raise click.BadParameter("write 'NAME: VALUE'", param_hint="--header")
+    if "${" in value:
+        raise click.BadParameter("a variable in it is not set", param_hint="--header")
+    return Auth("header", {"name": name.strip(), "value": value.strip()})
+
+
+def _rows(table: str | None) -> dict[str, Any]:
+    from agent.commands.comparing import table as known
+    from agent.model import Locator
+
+    return {"live": Locator("load", "live", known(table))} if table else {}
+
+
+def _agreed(url: str, parameters: Mapping[str, Any]) -> None:
+    """Whoever runs the server should know. On localhost too: a tunnel may end there."""
+    from agent.credential import shown
+    from agent.errors import WatchkeeperError
+    from agent.model import spell
+
+    said = f"{parameters['rate']:g} requests a second for {spell(parameters['duration'])} will be sent to {shown(url)}"
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{said}, which stands in no configuration; add --yes if it may be loaded")
+    if not click.confirm(f"{said}. May it be loaded?", err=True):
+        raise WatchkeeperError("nothing was sent")
+
+
+def _written(wanted: Mapping[str, Path | None], data: Mapping[str, bytes]) -> list[str]:
+    """Every file that was asked for, where the run left it."""
+    from agent.errors import ConfigError
+
+    made = []
+    for option, path in wanted.items():
+        body = data.get("load.hgrm" if path and option == "hdr" and path.suffix == PLOT else LEFT[option])
+        if path is None or body is None:
+            continue
+        try:
+            path.write_bytes(body)
+        except OSError as problem:
+            raise ConfigError(f"--{option} {path} cannot be written: {problem.strerror}; name another file") from problem
+        made.append(str(path))
+    return made
