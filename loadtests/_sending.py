@@ -205,7 +205,7 @@ class Sending:
         if self._wanted:
             self._bodies.pop(place, None)
             if tokens := self._tokens.pop(place, None):
-                self.clocks.stream(place, tokens.times)
+                self.clocks.stream(place, tokens.times, tokens.usage)
         self.finished += 1
         self.last = self.now
         if self.traffic.closed:
