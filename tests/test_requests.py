@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import PROBE_PREFIX, Auth, Locator
+from agent import PROBE_PREFIX, Auth, Locator, fill
 from agent.errors import CannotError, DataError
 from agent.targets import connect
 from loadtests import _requests
@@ -86,6 +86,13 @@ def test_the_newest_rows_of_a_table_are_put_into_the_request(laid, live):
     found = written(laid, server(), live=live, request={"rows": ["{inputs}"], "who": "load"}, rows=3)
     assert (found.n, found.source) == (3, "the newest rows of the live table")
     assert bodies(laid) == [{"rows": [[place, place / 2, 1.5]], "who": "load"} for place in (39, 38, 37)]
+
+
+def test_inputs_are_put_into_a_prompt_as_the_text_they_are():
+    prompt = {"messages": [{"role": "user", "content": "Is this fraud? {inputs}"}], "max_tokens": 8}
+    assert fill(prompt, "A {strange} letter")["messages"][0]["content"] == "Is this fraud? A {strange} letter"
+    assert fill(prompt, {"amount": 1}) == {"messages": [{"role": "user", "content": 'Is this fraud? {"amount": 1}'}], "max_tokens": 8}
+    assert fill("{inputs}", [1.0]) == [1.0]
 
 
 def test_the_newest_rows_of_a_table_take_the_place_of_a_golden_requests_data(laid, registry, live, speaker):
