@@ -82,7 +82,7 @@ def _headline(ran: Ran, first: Creep, found: Sequence[Creep], ends: Ends) -> str
     seen = ", ".join(one.name for one in found)
     valid = f"valid for bursts shorter than a window of {spell(timedelta(seconds=ran.asked.duration.total_seconds() / MANY))}"
     if first.outcome == "pass":
-        return f"PASS: none of {seen} would reach its limit within {spell(ends.horizon)}, as {spent} show; {valid}"
+        return f"PASS: none of {seen} would reach its limit within {spell(ends.horizon)}, as {spent} of it show; {valid}"
     return f"{first.outcome.upper()}: {words(first, ends)}; {valid}"
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import socket
+import sys
 from datetime import timedelta
 
 import numpy as np
+import psutil
 import pytest
 
 from agent import Baseline, Load, Locator, Status
@@ -15,15 +19,17 @@ from agent.errors import CancelledError, ConfigError, DataError, UnreachableErro
 from agent.perform import perform
 from agent.plugins import listing
 from agent.targets import connect
-from loadtests import _asked, _regression_told, _soak_told, _told, sla
+from loadtests import _regression_told, _soak_told, _told, sla
 from loadtests._asked import Asked, Claim, claims
 from loadtests._capacity import Attempt, Plan, bracket
 from loadtests._capacity_told import outcome as enough
+from loadtests._coldstart_told import request
 from loadtests._regression import Floors
 from loadtests._run import Ran
 from loadtests._soak_told import Ends
 from loadtests._spec import Arrivals, Traffic
 from loadtests._windows import from_csv, windows
+from tests.conftest import HOUSE
 from tests.servers import folder, oip, slow
 from tests.traces import BEGAN, trace
 
@@ -283,8 +289,7 @@ def test_the_sentence_says_how_requests_came(asked, words):
 
 def test_a_service_is_tested_as_the_daemon_would_and_its_lock_is_free_afterwards(tmp_path):
     speaker = oip.Speaker(loaded=("1",))
-    folder.Speaker(tmp_path / "registry")
-    registry = folder.Speaker(tmp_path / "registry2")
+    registry = folder.Speaker(tmp_path / "registry")
     job = {
         "check": "sla.latency",
         "load": {"rate": 50.0, "longest": 60.0, "lock": str(tmp_path / "lock" / "x.load")},
@@ -304,7 +309,7 @@ def test_a_service_is_tested_as_the_daemon_would_and_its_lock_is_free_afterwards
     assert verdict.reading.n == json.loads(verdict.data["load.json"])["requests"] < len(sent)
 
 
-def test_a_share_of_slow_and_wrong_answers_fails_the_quantile_above_it_and_spares_the_one_below(speaker, tmp_path):
+def test_a_share_of_wrong_answers_fails_the_quantile_above_it_and_spares_the_one_below(speaker, tmp_path):
     speaker.break_every = 2  # every other answer is a 503
     verdict = sla.latency(to(speaker), LOAD, tmp_path, **SHORT | {"limits": {"p25": 8 * SECOND, "p80": 8 * SECOND}}, request=slow.REQUEST)
     told(verdict, Status.FAIL, "FAIL: p80 is no answer, limit 8s", "status")
@@ -394,16 +399,16 @@ def test_a_real_run_is_compared_with_the_one_that_was_pinned(speaker, tmp_path):
 
 # Over hours
 
-HOUR = np.arange(360_000) / 100  # an hour at 100 requests a second
+HOUR = np.arange(36_000) / 10  # an hour at 10 requests a second
 
 
 def soaked(latency, memory=None, horizon=timedelta(days=1), **more):
-    return _soak_told.verdict(ran(trace(latency), **more), Ends(1.0, 0.01, None, horizon), memory)
+    return _soak_told.verdict(ran(trace(latency, HOUR), rate=10.0, **more), Ends(1.0, 0.01, None, horizon), memory)
 
 
 def test_an_hour_that_stays_as_it_is_passes_and_says_that_memory_was_not_seen():
-    verdict = soaked(0.1 + 0.001 * np.random.default_rng(1).random(360_000))
-    told(verdict, Status.OK, "PASS: none of p99, p50, errors would reach its limit within 1d, as 1h show", "the server's memory was not seen")
+    verdict = soaked(0.1 + 0.001 * np.random.default_rng(1).random(36_000))
+    told(verdict, Status.OK, "PASS: none of p99, p50, errors would reach its limit within 1d, as 1h of it show", "the server's memory was not seen")
     assert verdict.data["soak.csv"].count(b"\n") == 101
 
 
@@ -415,25 +420,23 @@ def test_a_latency_that_creeps_fails_with_when_it_would_reach_its_limit():
 
 def test_a_leak_fails_where_no_latency_moved():
     leak = np.linspace(1e9, 1.2e9, 100)
-    verdict = soaked(np.full(360_000, 0.1), leak)
+    verdict = soaked(np.full(36_000, 0.1), leak)
     told(verdict, Status.FAIL, "FAIL: memory is 1.19 GB, limit 2.02 GB; slope 202 MB an hour", "it would reach its limit in 4h")
-    told(soaked(np.full(360_000, 0.1), np.full(100, np.nan)), Status.NODATA, "memory was seen in 0 windows; 20 are needed")
+    told(soaked(np.full(36_000, 0.1), np.full(100, np.nan)), Status.NODATA, "memory was seen in 0 windows; 20 are needed")
 
 
 def test_a_server_that_fails_at_the_end_of_a_soak_fails_it():
-    latency = np.full(360_000, 0.1)
-    latency[-30_000:] = np.inf
+    latency = np.full(36_000, 0.1)
+    latency[-3_000:] = np.inf
     told(soaked(latency), Status.FAIL, "above it at the end of the run")
 
 
 def test_a_soak_by_an_unfit_generator_or_cut_short_is_no_verdict():
-    told(soaked(np.full(360_000, 0.1), unfit=("it was late",)), Status.ERROR, "INVALID")
-    told(soaked(np.full(360_000, 0.1), cancelled=True), Status.SKIP, "aborted after")
+    told(soaked(np.full(36_000, 0.1), unfit=("it was late",)), Status.ERROR, "INVALID")
+    told(soaked(np.full(36_000, 0.1), cancelled=True), Status.SKIP, "aborted after")
 
 
 def test_a_real_soak_sees_a_process_of_this_machine(speaker, tmp_path):
-    import os
-
     wanted = {"rate": 40.0, "duration": 2 * SECOND, "warm": timedelta(), "limit": 8 * SECOND, "limit_errors": 1.0, "horizon": ms(1)}
     verdict = sla.soak(to(speaker), LOAD, tmp_path, **wanted, pid=os.getpid(), request=slow.REQUEST)
     told(verdict, Status.NODATA, "memory was seen in", "p99 is", "errors are 0 %")
@@ -477,4 +480,71 @@ def test_a_search_that_has_no_time_left_says_so(speaker, tmp_path):
 
 # From nothing
 
-ASIDE = _asked.PATTERNS  # the module is imported for what it refuses
+STARTING = str(HOUSE / "tests" / "servers" / "starting.py")
+
+
+def free_port():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+def started(bad=0, **more):
+    """Cold starts of a program that answers `bad` requests with 503 first; and how many of its processes are left."""
+    port = free_port()
+    server = connect(Locator("fraud", "server", f"http://127.0.0.1:{port}/predict", {}))
+    command = [sys.executable, STARTING, str(port), str(bad)]
+    verdict = sla.coldstart(server, command=command, request=slow.REQUEST, **{"limit": 30 * SECOND, "starts": 2} | more)
+    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == command]
+    return verdict
+
+
+def test_a_process_is_started_timed_until_it_answers_well_and_stopped_again():
+    verdict = started(bad=3, share=0.2)
+    told(verdict, Status.OK, "PASS: 2 of 2 starts gave a good answer within 30s (between 22.4 % and 100 % of starts are, and 20 % must be)")
+    told(verdict, Status.OK, "start 2: ", "the first answer itself took", "from the start of the process")
+    assert verdict.parts["in time"].interval[0] == pytest.approx(0.05**0.5)  # nothing but two successes: the exact bound
+    assert 0 < verdict.reading.observed < 30
+
+
+def test_two_starts_are_too_few_to_be_sure_of_every_other_one():
+    told(started(), Status.NODATA, "INCONCLUSIVE: 2 of 2 starts")
+
+
+def test_a_process_that_ends_before_it_answers_fails_and_says_so():
+    told(started(bad=-1, share=0.9), Status.FAIL, "FAIL: 0 of 2 starts", "ended with status 3 before it answered: not today")
+
+
+def test_a_process_that_never_answers_well_is_given_up_with_its_last_words():
+    told(started(bad=10**9, starts=1, limit=ms(300), give_up=ms(300)), Status.NODATA, "0 of 1 starts", "start 1: no good answer within 0.3")
+
+
+def test_a_command_that_cannot_be_run_and_a_server_that_is_there_already_are_refused(speaker):
+    server = connect(Locator("fraud", "server", f"http://127.0.0.1:{free_port()}/predict", {}))
+    with pytest.raises(ConfigError, match="nowhere-to-be-found cannot be run"):
+        sla.coldstart(server, limit=SECOND, command=["nowhere-to-be-found"], request=slow.REQUEST)
+    with pytest.raises(ConfigError, match="something answers at the server's address"):
+        sla.coldstart(to(speaker), limit=SECOND, command=["x"], request=slow.REQUEST)
+
+
+def test_without_a_command_each_start_is_a_new_connection_to_the_server_as_it_is(speaker):
+    verdict = sla.coldstart(to(speaker), limit=30 * SECOND, request=slow.REQUEST)
+    told(verdict, Status.OK, "PASS: 5 of 5 starts", "what loading the model takes is not in it")
+    assert len(speaker.kept) == 5
+    speaker.break_every = 1
+    told(sla.coldstart(to(speaker), limit=30 * SECOND, request=slow.REQUEST), Status.FAIL, "0 of 5 starts", "503")
+
+
+def test_starts_can_be_called_off(speaker):
+    def tell(done, what):
+        if what == "start 3 of 5":
+            raise CancelledError("not now")
+
+    told(sla.coldstart(to(speaker), tell=tell, limit=SECOND, request=slow.REQUEST), Status.SKIP, "called off", "of 2 starts")
+
+
+def test_what_a_server_that_is_not_there_yet_is_asked_is_the_newest_golden_request(tmp_path):
+    registry = connect(Locator("fraud", "registry", folder.Speaker(tmp_path / "registry").url, {}))
+    newest = registry.golden(registry.versions()[-1].version).rows[0].request
+    assert request(Untouched(), registry, None, None, True) == newest
+    assert request(Untouched(), None, None, None, True) is None
