@@ -131,7 +131,7 @@ def _curve(latency: Any, design: float, confidence: float) -> list[dict[str, Any
 def _points(latency: Any, quantiles: Sequence[float], design: float, confidence: float) -> list[dict[str, Any]]:
     """Percentiles, each between two order statistics: where the bound of the share above them meets what may be above, as the verdict's are.
 
-    `supported` is whether there is an upper one: beyond, the run holds no evidence of how slow the slowest are.
+    Without a lower one it begins at 0. `supported` is whether there is an upper one: beyond, the run holds no evidence of how slow the slowest are.
     """
     import numpy as np
 
@@ -141,7 +141,7 @@ def _points(latency: Any, quantiles: Sequence[float], design: float, confidence:
     points = []
     for q in quantiles:
         most, least = counts[high <= 1 - q], counts[low > 1 - q]
-        ends = [rank(rising, 1 - least[0] / n) if len(least) else None, rank(rising, 1 - most[-1] / n) if len(most) else None]
+        ends = [rank(rising, 1 - least[0] / n) if len(least) else 0.0, rank(rising, 1 - most[-1] / n) if len(most) else None]
         points.append({"q": q, "seconds": rank(rising, q), "interval": ends, "supported": bool(len(most))})
     return points
 

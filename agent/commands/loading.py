@@ -149,8 +149,8 @@ def _parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
     if not limits:
         raise click.UsageError("no limit is given, so nothing could ever be wrong: add --p99 100ms, or --p50, --p95, --p999")
     expect = {name: given.pop(f"expect_{word}") for name, word in (("status", "status"), ("fields", "field")) if f"expect_{word}" in given}
-    paths = {name: str(given[name]) for name in ("times", "requests") if name in given}
-    return {**given, "duration": given.pop("for"), "limits": limits, **({"expect": expect} if expect else {}), **paths}
+    given |= {name: str(given[name]) for name in ("times", "requests") if name in given}
+    return {"duration": given.pop("for"), "limits": limits, **given, **({"expect": expect} if expect else {})}
 
 
 # What is loaded
