@@ -1,9 +1,8 @@
-"""Whether an answer under load is a good one: the one place that says so, for the traffic program to ask of each answer."""
+"""Whether an answer under load is a good one, beside its time: the one place that says so, for the traffic program to ask of each."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from agent import Sent
@@ -15,44 +14,46 @@ def expected(sent: Sent) -> Expect:
     return Expect(json=bool(sent.fields), fields=sent.fields)
 
 
-def taken(expect: Expect, status: int) -> bool:
-    """Whether the status is a good one."""
+def reads(expect: Expect) -> bool:
+    """Whether the bodies must be kept at all."""
+    return bool(expect.json or expect.fields or expect.text)
+
+
+def status_good(expect: Expect, status: int) -> bool:
+    """Whether the status is one that was expected."""
     return status in expect.status if expect.status else 200 <= status < 300
 
 
-def amiss(expect: Expect, status: int, body: bytes) -> str:
-    """Why an answer is not good, in words that answers with the same fault share; empty when it is.
+def wrong(expect: Expect, body: bytes) -> str:
+    """What is wrong with a body, in a few words that are the same for the same fault; empty when nothing is.
 
-    Where JSON is expected, a text or an object under `error` is one, whatever the status: servers say it with 200 too. (A number may be the model's
-    own.) A field that is null is not there. A body that nothing is expected of is not looked at.
+    Where JSON is expected, a text or an object under `error` is one: servers say it with status 200 too. (A number may be the model's own.) A place
+    that is null is not there.
     """
-    if not taken(expect, status):
-        return f"status {status}"
     if expect.text and expect.text.encode() not in body:
-        return f"no {expect.text!r} in the answer"
-    return _unlike(expect.fields, body) if expect.json or expect.fields else ""
-
-
-def _unlike(fields: tuple[str, ...], body: bytes) -> str:
+        return f"the body does not hold {expect.text[:40]!r}"
+    if not expect.json and not expect.fields:
+        return ""
     try:
-        found = json.loads(body.decode(), parse_constant=_refused)
+        said = json.loads(body.decode(), parse_constant=_refused)
     except (ValueError, RecursionError):
-        return "the answer is no JSON"
-    if isinstance(found, Mapping) and isinstance(found.get("error"), (str, Mapping)):
-        return "the answer is an error"
-    missing = [field for field in fields if _at(found, field) is None]
-    return f"no {', '.join(missing)} in the answer" if missing else ""
+        return "the body is not JSON"
+    if isinstance(said, dict) and isinstance(said.get("error"), (str, dict)):
+        return "the body is an error"
+    absent = next((place for place in expect.fields if _at(said, place) is None), None)
+    return "" if absent is None else f"the body has no {absent[:40]!r}"
 
 
-def _at(body: Any, field: str) -> Any:
-    for name in field.split("."):
-        if isinstance(body, Mapping):
-            body = body.get(name)
-        elif isinstance(body, list) and name.isdecimal() and int(name) < len(body):
-            body = body[int(name)]
+def _at(said: Any, place: str) -> Any:
+    """What stands at a dotted place: a name in an object, a number in a list."""
+    for name in place.split("."):
+        if isinstance(said, dict):
+            said = said.get(name)
+        elif isinstance(said, list) and name.isdecimal() and int(name) < len(said):
+            said = said[int(name)]
         else:
             return None
-    return body
+    return said
 
 
 def _refused(constant: str) -> None:

@@ -1,0 +1,193 @@
+"""Starts the traffic program, passes its progress on, stops it gracefully, and makes a Trace of what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from agent import UTC, errors
+from agent.errors import CancelledError, ConfigError, WatchkeeperError, WorkerError
+from loadtests._clocks import load
+from loadtests._spec import Arrivals, Expect, Trace, Traffic
+
+Hear = Callable[[Mapping[str, Any]], None]
+SILENCE = 60.0  # seconds without a line after which the program is taken for hung: it speaks twice a second, and imports for a few
+LINE_LIMIT = 2**20  # bytes of one line
+TAIL_LIMIT = 4096  # bytes of its stderr that are kept
+EXTRA = "install watchkeeper[load]"
+
+
+def quiet(done: float, what: str) -> None:
+    """For whoever does not want to hear how it goes."""
+
+
+def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: Hear | None = None) -> Trace:
+    """Runs it to its end. `tell` gets the share that is done and a sentence, about twice a second; `hear` the same as numbers.
+
+    When either raises CancelledError, or Ctrl-C is pressed, no request is begun any more, those in flight get a moment, and what there is comes
+    back with `aborted` set; a second Ctrl-C kills. ConfigError: it cannot be run as told. UnreachableError, NameLookupError, TrustError: no
+    connection came about before the run, and nothing was sent. WorkerError: the program died, or said nothing for a minute.
+    The program is in our process group, and ends when we do.
+    """
+    begun_at = datetime.now(UTC)
+    with _Program(traffic) as program:
+        stopped = ""
+        while True:
+            try:
+                said = program.hear()
+                if "end" in said:
+                    return _trace(traffic, said["end"], stopped)
+                if "problem" in said:
+                    raise _problem(said["problem"])
+                if hear is not None and not stopped:
+                    hear(said)
+                if not stopped:
+                    tell(min(1.0, max(0.0, said["t"] / said["of"])), _sentence(said))
+            except (CancelledError, KeyboardInterrupt) as wish:
+                if stopped and isinstance(wish, KeyboardInterrupt):
+                    raise
+                stopped = stopped or ("interrupted" if isinstance(wish, KeyboardInterrupt) else "cancelled")
+                if not program.stop():
+                    return _nothing(traffic, begun_at, stopped)
+
+
+def _sentence(said: Mapping[str, Any]) -> str:
+    if said["t"] < 0:
+        return "opening connections"
+    speed = f"{said['rate']:,.1f} a second" + ("" if said["p50"] is None else f", p50 {_short(said['p50'])}, p99 {_short(said['p99'])}")
+    return f"{said['t']:.0f} s of {said['of']:.0f}: {speed}, {said['errors']:,} errors, {said['flying']:,} in flight"
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def _trace(traffic: Traffic, end: Mapping[str, Any], stopped: str) -> Trace:
+    known = {name: end[name] for name in ("wall", "cpu", "workers", "lost", "said")}
+    began_at, aborted = datetime.fromtimestamp(end["began"], UTC), end["aborted"] and (stopped or end["aborted"])
+    return Trace(**load(Path(traffic.out)), **known, began_at=began_at, aborted=aborted, closed=traffic.closed)
+
+
+def _nothing(traffic: Traffic, begun_at: datetime, stopped: str) -> Trace:
+    """Stopped before the first request: an empty Trace."""
+    import numpy as np
+
+    none = np.empty(0)
+    kind, status = none.astype(np.uint8), none.astype(np.uint16)
+    return Trace(none, none, none, none, kind, status, begun_at, 0.0, 0.0, aborted=stopped, closed=traffic.closed)
+
+
+def _problem(said: Mapping[str, str]) -> WatchkeeperError:
+    kind = getattr(errors, said["kind"], WorkerError)
+    problem = kind(said["message"])
+    return problem if isinstance(problem, WatchkeeperError) else WorkerError(said["message"])
+
+
+def spoken(traffic: Traffic) -> str:
+    """A Traffic as one line for the program's stdin: headers hold secrets, and arguments are seen by everyone on the machine."""
+    return json.dumps({**asdict(traffic), "headers": dict(traffic.headers)}) + "\n"
+
+
+def heard(line: str) -> Traffic:
+    """The Traffic that `spoken` wrote."""
+    said = json.loads(line)
+    expect = {**said.pop("expect")}
+    expect |= {name: tuple(expect[name]) for name in ("status", "fields")}
+    return Traffic(**{**said, "arrivals": Arrivals(**said["arrivals"]), "expect": Expect(**expect)})
+
+
+class _Program:
+    """The running program. Both of its pipes are read here, under one time limit, so that neither can fill up and hang it."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        command, pipe = [sys.executable, "-P", "-m", "loadtests._traffic"], subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)  # noqa: S603 - ours
+        except OSError as problem:
+            raise WorkerError(f"the traffic program could not be started: {problem}; is the machine out of memory or processes?") from problem
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._out, self._err = self._process.stdout.fileno(), self._process.stderr.fileno()
+        self._lines: list[bytes] = []
+        self._rest = self._tail = b""
+        self._running = False  # it has spoken, so it knows what SIGTERM means
+        self._pipes = selectors.DefaultSelector()
+        for end in (self._out, self._err):
+            self._pipes.register(end, selectors.EVENT_READ)
+        self._told = spoken(traffic).encode()
+
+    def __enter__(self) -> _Program:
+        assert self._process.stdin
+        with suppress(BrokenPipeError):  # it died at once; `hear` says why
+            self._process.stdin.write(self._told)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        try:
+            if kind is not None:
+                self._process.kill()
+            self._process.stdin.close()  # and with it goes the program, wherever it is
+            self._process.wait()
+        finally:
+            self._process.kill()
+            self._pipes.close()
+            self._process.stdout.close()
+            self._process.stderr.close()
+
+    def stop(self) -> bool:
+        """Asks it to end; False where it has sent nothing yet, and so is just ended."""
+        if self._running:
+            self._process.terminate()
+        else:
+            self._process.kill()
+        return self._running
+
+    def hear(self) -> Mapping[str, Any]:
+        """Its next line; WorkerError when there will be none."""
+        until = time.monotonic() + SILENCE
+        while not self._lines:
+            self._read(until)
+        said = self._lines.pop(0)
+        self._running = True
+        try:
+            return dict(json.loads(said))
+        except ValueError as problem:
+            raise WorkerError(f"the traffic program spoke nonsense: {said[:80]!r}") from problem
+
+    def _read(self, until: float) -> None:
+        ready = self._pipes.select(max(0.0, until - time.monotonic()))
+        if not ready:
+            raise WorkerError(f"the traffic program said nothing for {SILENCE:.0f} s and was killed{self._words()}")
+        for key, _ in ready:
+            data = os.read(key.fd, 1 << 16)
+            if key.fd == self._err:
+                self._tail = (self._tail + data)[-TAIL_LIMIT:]
+            else:
+                *lines, self._rest = (self._rest + data).split(b"\n")
+                self._lines += lines
+            if not data:
+                self._pipes.unregister(key.fd)
+        if len(self._rest) > LINE_LIMIT:
+            raise WorkerError(f"the traffic program spoke a line of more than {LINE_LIMIT:,} bytes")
+        if not self._lines and not self._pipes.get_map():
+            raise self._died()
+
+    def _died(self) -> WatchkeeperError:
+        if b"No module named 'locust'" in self._tail:
+            return ConfigError(f"load tests need locust, which is not installed: {EXTRA}")
+        return WorkerError(f"the traffic program died with status {self._process.wait()}{self._words()}")
+
+    def _words(self) -> str:
+        words = self._tail.decode("utf-8", "replace").strip().rsplit("\n", 1)[-1][-300:]
+        return f"; its last words: {words}" if words else ""

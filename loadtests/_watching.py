@@ -1,0 +1,77 @@
+"""What is seen of a run while it goes on: a line twice a second, and an end before its time where the target suffers more than was allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from loadtests._clocks import GOOD
+from loadtests._sending import Sending
+
+EVERY = 0.5  # seconds
+FEW = 10  # requests that must have ended before a second of them is judged
+DRAIN = 2.0  # seconds that requests in flight have left when a run is ended early
+
+
+class Watching:
+    """Looks at a Sending from time to time."""
+
+    def __init__(self, sending: Sending, say: Callable[[dict[str, Any]], None]) -> None:
+        self.sending, self._say = sending, say
+        self._ended, self._at = 0, 0.0  # when last told
+        self._second: list[float] = []  # latencies of the second being judged
+        self._since = 0.0
+
+    def run(self) -> None:
+        """Until the run is over."""
+        while not self.sending.over.wait(EVERY):
+            recent, self.sending.clocks.recent = self.sending.clocks.recent, []
+            self._say(self.line(recent))
+            self._second += recent
+            if self.sending.now - self._since >= 1 and len(self._second) + self.sending.flying >= FEW:
+                if why := self._unbearable():
+                    self.sending.stop(why, DRAIN)
+                self._second, self._since = [], self.sending.now
+
+    def line(self, recent: list[float] | None = None) -> dict[str, Any]:
+        """How it goes; t is below 0 before the first request is due."""
+        sending, counts, now = self.sending, self.sending.clocks.counts, max(-1.0, self.sending.now)
+        p50, p99 = quantiles(recent or [])
+        rate = (sending.finished - self._ended) / max(now - self._at, 1e-9) if now > 0 else 0.0
+        self._ended, self._at = sending.finished, max(now, 0.0)
+        lag = max(0.0, self._lag(now))
+        errors = sum(counts) - counts[GOOD]
+        told = {"t": now, "of": self._length(), "sent": sending.next, "done": sending.finished, "errors": errors, "rate": rate}
+        return told | {"p50": p50, "p99": p99, "lag": lag, "flying": sending.flying}
+
+    def _length(self) -> float:
+        clocks, traffic = self.sending.clocks, self.sending.traffic
+        return max(traffic.arrivals.seconds if traffic.closed or not len(clocks) else clocks.intended[-1], 1e-9)
+
+    def _lag(self, now: float) -> float:
+        """How late the last request was taken up, or how late the next one is by now."""
+        clocks, place = self.sending.clocks, self.sending.next
+        last = clocks.dispatched[place - 1] - clocks.intended[place - 1] if place else 0.0
+        return max(last, now - clocks.intended[place]) if place < len(clocks) else last
+
+    def _unbearable(self) -> str:
+        """Why the run must end now; empty where it need not."""
+        traffic, second = self.sending.traffic, self._second
+        bad = sum(one == float("inf") for one in second)
+        if traffic.abort_errors is not None and len(second) >= FEW and bad > traffic.abort_errors * len(second):
+            return f"{bad} of the last {len(second)} requests were not answered well, and {traffic.abort_errors:.3g} of them is the most allowed"
+        if traffic.abort_latency is None:
+            return ""
+        late = self.sending.older(traffic.abort_latency)
+        slow = late + sum(one > traffic.abort_latency for one in second)
+        if slow * 2 <= len(second) + late or len(second) + late < FEW:
+            return ""
+        return f"of the last second's requests more than half took longer than the {traffic.abort_latency:g} s allowed"
+
+
+def quantiles(latencies: list[float]) -> tuple[float | None, float | None]:
+    """The median and the 99th percentile by order, in seconds; None where they are infinite or there is nothing."""
+    ranked = sorted(latencies)
+    found = [ranked[max(0, -(-len(ranked) * part // 100) - 1)] if ranked else float("inf") for part in (50, 99)]
+    p50, p99 = (None if one == float("inf") else one for one in found)
+    return p50, p99
