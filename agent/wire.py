@@ -104,6 +104,8 @@ class _Line:
             body = bounded(self._timely(response.iter_stream()), limit)
         finally:
             response.close()
+        if response.status >= 500:
+            self.connection.close()  # frameworks drop the connection then without saying so, and the next request on it would be lost
         self.used_at = monotonic()
         return response.status, headers, inflated(body, headers.get("content-encoding", ""), limit)
 

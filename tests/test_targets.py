@@ -198,6 +198,9 @@ class TestServer:
     def test_it_states_the_signature(self, name, tmp_path):
         with talk(name, tmp_path) as (_, server):
             stated = server.signature()
+            if "signature" not in server.can:
+                assert stated is None
+                return
             assert isinstance(stated, Signature)
             assert (stated.inputs[0].name, stated.inputs[0].datatype, stated.inputs[0].shape) == ("x", "FP32", (-1, 2))
 
@@ -205,7 +208,7 @@ class TestServer:
         with talk(name, tmp_path) as (speaker, server):
             for ask in (server.ready, server.version, server.signature, lambda: server.infer(speakers()[name].REQUEST)):
                 ask()
-            assert len(speaker.requests) >= 4
+            assert len(speaker.requests) >= 3 + ("signature" in server.can)
             assert all(PROBE_HEADER.lower() in {key.lower() for key in headers} for _, _, headers, _ in speaker.requests)
 
     def test_a_request_sent_many_times_over_is_the_one_that_infer_sends(self, name, tmp_path):
@@ -215,6 +218,11 @@ class TestServer:
                 one.infer(speakers()[name].REQUEST)
                 again(one.request(speakers()[name].REQUEST))
                 by_infer, by_hand = map(as_recorded, speaker.requests[-2:])
+                if name == "server:openai":  # the one difference there is: load reads a stream
+                    streamed = json.loads(by_hand[3])
+                    assert (streamed.pop("stream"), streamed.pop("stream_options")) == (True, {"include_usage": True})
+                    body = json.dumps(streamed, separators=(",", ":")).encode()
+                    by_hand = (*by_hand[:2], {**by_hand[2], "content-length": str(len(body))}, body)
                 assert by_infer == by_hand
                 assert by_hand[2]["authorization"] == "Bearer may-look"
 
@@ -230,7 +238,8 @@ class TestServer:
     def test_a_bad_answer_is_an_error_and_never_an_answer(self, name, tmp_path, fault, error):
         with talk(name, tmp_path) as (speaker, server):
             speaker.fault = fault
-            for ask in (server.version, server.signature, lambda: server.infer(speakers()[name].REQUEST)):
+            stating = (server.signature,) if "signature" in server.can else ()
+            for ask in (server.version, *stating, lambda: server.infer(speakers()[name].REQUEST)):
                 with pytest.raises(error):
                     ask()
 

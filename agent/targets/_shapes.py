@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent import Answer, Json, Locator, Signature, Tensor
-from agent.errors import AnswerError, ConfigError, ServerError
-from agent.wire import Reply, Wire
+from agent.errors import AnswerError, ConfigError
 
 
 def options(at: Locator, known: Sequence[str]) -> Mapping[str, Json]:
@@ -72,15 +71,6 @@ def posting(path: str, request: Json) -> Mapping[str, Any]:
     """What a Wire is asked with (`request`, `sent`) to post a request as it was logged: NaN too, which only the server may refuse."""
     content = json.dumps(request, separators=(",", ":")).encode()
     return {"method": "POST", "path": path, "content": content, "headers": {"Content-Type": "application/json"}}
-
-
-def ask(wire: Wire, asking: Mapping[str, Any]) -> Reply:
-    """The reply to what `posting` made."""
-    try:
-        return wire.request(**asking)
-    except ServerError:
-        wire.close()  # frameworks drop the connection after a 5xx without saying so, and the next request on it would be lost
-        raise
 
 
 def moved(where: str, expected: Json, problem: object) -> AnswerError:

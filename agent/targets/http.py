@@ -70,7 +70,7 @@ class Http:
     def infer(self, request: Json) -> Answer:
         """Sends the request, wrapped as configured; the answer's body is the JSON that came back."""
         asking = self._asking(request)
-        reply = _shapes.ask(self._wire, asking)
+        reply = self._wire.request(**asking)
         answer = Answer(reply.json(), None if "path" in self._version else self._told(reply, asking["path"]), reply.seconds)
         self._asked = request
         return answer

@@ -65,7 +65,7 @@ class Oip:
 
     def infer(self, request: Json) -> Answer:
         """POST to `infer`; a request without an id gets one that says it is ours."""
-        reply = _shapes.ask(self._wire, self._asking(request))
+        reply = self._wire.request(**self._asking(request))
         body = reply.json()
         if not isinstance(body, Mapping) or not isinstance(body.get("outputs"), list):
             raise AnswerError(f"{self._path}/infer: the answer has no list of outputs: {reply.body[:200].decode('utf-8', 'replace')}", reply.status)
