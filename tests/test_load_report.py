@@ -1,4 +1,4 @@
-"""What a load test leaves for people and for other programs: true to the run, small, well-formed, safe from what servers say, and read by others' tools."""
+"""What a load test leaves for people and other programs: true to the run, small, well-formed, safe from what servers say, read by others' tools."""
 
 import csv
 import io
@@ -128,7 +128,8 @@ def test_the_json_is_strict_and_says_none_for_what_did_not_come():
 
 
 @pytest.mark.parametrize(
-    ("make", "aborted", "outcome"), [(ok, "", "pass"), (fail, "errors", "fail"), (nodata, "", "inconclusive"), (error, "", "invalid"), (error, "x", "aborted")]
+    ("make", "aborted", "outcome"),
+    [(ok, "", "pass"), (fail, "errors", "fail"), (nodata, "", "inconclusive"), (error, "", "invalid"), (error, "x", "aborted")],
 )
 def test_an_outcome_follows_from_the_verdict(make, aborted, outcome):
     trace = traced([0.0, 0.1], [0.01, 0.01], aborted=aborted)
@@ -192,7 +193,12 @@ def test_junit_has_a_case_for_each_limit_and_a_word_for_each_outcome():
     trace = regular(seconds=60.0, slow=0.05)
     limits = (("p50", 0.5, 0.02), ("p99", 0.99, 5.0), ("p99.9", 0.999, 5.0))
     (suite,) = ElementTree.fromstring(_export.junit(told(trace, limits, fail, "FAIL: p50 is 50 ms\nmore of it")))
-    assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {"tests": "3", "failures": "1", "errors": "0", "skipped": "2"}
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "3",
+        "failures": "1",
+        "errors": "0",
+        "skipped": "2",
+    }
     cases = {case.get("name"): [child.tag for child in case] for case in suite.iter("testcase")}
     assert cases == {"p50 at most 20 ms": ["failure"], "p99 at most 5 s": ["skipped"], "p99.9 at most 5 s": ["skipped"]}
     (bad,) = ElementTree.fromstring(_export.junit(told(trace, limits, error, "INVALID: the generator was the bottleneck")))
@@ -217,7 +223,11 @@ def drawn_numbers(svg):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.one_of(st.floats(1e-9, 1e5), st.just(math.inf)), min_size=1, max_size=60), st.floats(1e-6, 1e4), st.integers(0, 100_000).map(lambda ms: ms / 1000))
+@given(
+    st.lists(st.one_of(st.floats(1e-9, 1e5), st.just(math.inf)), min_size=1, max_size=60),
+    st.floats(1e-6, 1e4),
+    st.integers(0, 100_000).map(lambda ms: ms / 1000),
+)
 def test_a_picture_is_well_formed_and_stays_inside_itself(latencies, limit, seconds):
     value = told(traced(np.linspace(0, seconds, len(latencies)), latencies), (("p90", 0.9, limit),))
     for svg in (_drawing.over_time(value), _drawing.by_percentile(value)):
@@ -262,7 +272,14 @@ def test_the_page_needs_no_network_and_no_script_and_says_what_it_rests_on():
 def test_a_page_says_when_nothing_follows_from_its_run():
     trace = traced([0.0, 0.1, 0.2], [0.01, 0.01, 0.01], aborted="half of the requests failed", closed=5, lost=1)
     page = _page.page(told(trace, make=error, reason="INVALID: x", unfit=("lag p99 is 40 ms, and may be 10 ms",))).decode()
-    for said in ("half of the requests failed", "A closed loop", "may be far too low", "The generator was the bottleneck", "lag p99 is 40 ms", "1 lost"):
+    for said in (
+        "half of the requests failed",
+        "A closed loop",
+        "may be far too low",
+        "The generator was the bottleneck",
+        "lag p99 is 40 ms",
+        "1 lost",
+    ):
         assert said in page, said
 
 
@@ -278,7 +295,9 @@ def test_ten_minutes_at_a_thousand_a_second_are_a_page_below_300_kB():
     assert sum(map(len, made.values())) < 300_000
 
 
-@pytest.mark.parametrize("trace", [traced([], []), traced([0.0], [0.01]), traced([0.0], [math.inf]), traced([0.0, 0.0], [0.0, 0.0])], ids=["none", "one", "lost", "still"])
+@pytest.mark.parametrize(
+    "trace", [traced([], []), traced([0.0], [0.01]), traced([0.0], [math.inf]), traced([0.0, 0.0], [0.0, 0.0])], ids=["none", "one", "lost", "still"]
+)
 def test_a_run_of_hardly_anything_still_has_every_file(trace):
     made = files(told(trace, make=nodata, reason="INCONCLUSIVE: hardly anything was sent"), trace, everything=True)
     assert {"load.html", "load.xml", "load.csv", "load.hlog", "load.hgrm", "load.json"} <= set(made)
