@@ -19,7 +19,7 @@ from agent.errors import CancelledError, ConfigError, DataError, UnreachableErro
 from agent.perform import perform
 from agent.plugins import listing
 from agent.targets import connect
-from loadtests import _regression_told, _soak_told, _told, sla
+from loadtests import _asked, _regression_told, _soak_told, _told, sla
 from loadtests._asked import Asked, Claim, claims
 from loadtests._capacity import Attempt, Plan, bracket
 from loadtests._capacity_told import outcome as enough
@@ -68,8 +68,8 @@ def ran(made, *, unfit=(), cancelled=False, warm=timedelta(), **asked):
     return Ran(wanted, traffic, made, made, "one request", unfit, cancelled)
 
 
-def judged(run, limits, burst=ms(20), confidence=0.95):
-    return _told.verdict(run, _told.answered(run, claims(limits, 30 * SECOND), burst, confidence), confidence)
+def judged(run, limits, burst=0.02, confidence=0.95):
+    return _told.verdict(run, _told.answered(run, claims(limits, 30 * SECOND), timedelta(seconds=burst), confidence), confidence)
 
 
 def test_every_check_says_what_its_fail_points_at_and_runs_in_a_worker():
@@ -176,6 +176,28 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path):
     assert [problem.partition(":")[0] for problem in refused.value.problems] == ["burst", "rate", "duration", "workers"]
 
 
+def test_a_replay_is_held_to_what_is_said_of_it(tmp_path):
+    recorded = tmp_path / "times.txt"
+    recorded.write_text("\n".join(map(str, [100.0, *np.arange(107.0, 107.5, 0.01), 130.2])))
+    wanted = LATENCY | {"arrivals": "replayed", "times": str(recorded)}
+    with pytest.raises(ConfigError) as refused:
+        sla.latency(Untouched(), LOAD, tmp_path, **wanted)
+    assert refused.value.problems == (
+        f"rate: the busiest second of {recorded} has 50 requests; write `rate: 50` if that is meant",
+        f"duration: {recorded} goes on for 31s; write `duration: 26s` if that is meant",
+    )
+    recorded.write_text("0\nsoon\n")
+    with pytest.raises(ConfigError, match="line 2"):
+        sla.latency(Untouched(), LOAD, tmp_path, **wanted)
+
+
+def test_whom_a_target_trusts_the_generator_trusts(tmp_path):
+    server = connect(Locator("fraud", "server", "https://127.0.0.1:9/predict", {}, verify=False, ca="our.pem", folder=str(tmp_path)))
+    told = _asked.traffic(Asked(10.0, SECOND), LOAD, server.request(slow.REQUEST), tmp_path / "requests.jsonl", tmp_path)
+    assert (told.verify, told.ca) == (False, str(tmp_path / "our.pem"))
+    assert (told.abort_errors, told.abort_latency) == (1.0, None)
+
+
 def test_limits_are_judged_from_the_lowest_quantile_on():
     assert claims({"p99.9": SECOND, "p50": ms(20)}, SECOND) == (Claim("p50", 0.5, 0.02), Claim("p99.9", pytest.approx(0.999), 1.0))
 
@@ -236,7 +258,7 @@ def test_what_was_not_answered_well_is_over_every_limit():
 
 
 def test_a_run_that_is_too_short_is_inconclusive_and_says_how_much_is_missing():
-    verdict = judged(ran(trace(np.full(3000, 0.01))), {"p99": ms(100)}, burst=SECOND)
+    verdict = judged(ran(trace(np.full(3000, 0.01))), {"p99": ms(100)}, burst=1)
     told(verdict, Status.NODATA, "INCONCLUSIVE: p99 is 10ms", "4m29s more would tell", "valid for bursts up to 1s")
 
 
@@ -249,8 +271,8 @@ def test_a_generator_that_was_unfit_says_nothing_about_the_server():
 def test_one_limit_of_several_fails_only_with_its_part_of_the_risk():
     latency = np.full(400, 0.01)
     latency[::14] = 0.5  # 29 of 400 over, where 20 may: P(so many at 5 %) = 3 %
-    alone = judged(ran(trace(latency)), {"p95": ms(100)}, burst=ms(10))
-    among = judged(ran(trace(latency)), {"p95": ms(100), "p10": ms(100), "p50": ms(100)}, burst=ms(10))
+    alone = judged(ran(trace(latency)), {"p95": ms(100)}, burst=0.01)
+    among = judged(ran(trace(latency)), {"p95": ms(100), "p10": ms(100), "p50": ms(100)}, burst=0.01)
     told(alone, Status.FAIL, "FAIL: p95")
     told(among, Status.NODATA, "INCONCLUSIVE: p95")
 
