@@ -111,12 +111,9 @@ def _shape(asked: Asked) -> Iterator[str]:
 def _ceilings(asked: Asked, load: Load) -> Iterator[str]:
     length = timedelta(seconds=asked.seconds)
     if asked.highest > load.rate:
-        yield f"{asked.highest:g} requests a second are more than the {load.rate:g} that `load: {{rate: ...}}` of the service allows; nothing was sent"
+        yield f"rate: {asked.highest:g} requests a second are more than the {load.rate:g} that the service's `load: {{rate: ...}}` allows"
     if length > load.longest:
-        yield (
-            f"{spell(length)} with its warm-up is more than the {spell(load.longest)} that `load: {{longest: ...}}` of the service allows; "
-            "nothing was sent"
-        )
+        yield f"duration: {spell(length)} with its warm-up is more than the {spell(load.longest)} that the service's `load: {{longest: ...}}` allows"
 
 
 def burst_and_confidence(burst: timedelta, confidence: float) -> Iterator[str]:
@@ -160,14 +157,27 @@ def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> 
 # What the other checks are given beside
 
 
+def quest(rate: float, highest: float, allowed: float, each: float, duration: timedelta, width: float, drain: timedelta) -> Iterator[str]:
+    """What is wrong with how `sla.capacity` is to search."""
+    if not rate <= highest <= allowed or highest == math.inf:
+        yield f"ceiling: {highest:g} requests a second should be between `rate` ({rate:g}) and what `load: {{rate: ...}}` allows ({allowed:g})"
+    if not 0 < each <= duration.total_seconds():
+        took = spell(timedelta(seconds=each))
+        yield f"step: runs of {took} (as long as a PASS takes, where no `step` is given) do not fit into the `duration` of {spell(duration)}"
+    if not 1 < width < math.inf:
+        yield f"width: {width:g} should be above 1, such as 1.1 for a bracket 10 % wide"
+    if drain < timedelta():
+        yield f"drain: {spell(drain)} should be 0s or more"
+
+
 def comparison(duration: timedelta, cut: timedelta, at_least: int, shares: tuple[float, float], seconds: timedelta) -> Iterator[str]:
     """What is wrong with how `sla.regression` is to compare."""
     if cut <= timedelta():
         yield f"cut: {spell(cut)} should be above 0"
     elif duration < at_least * cut:
-        yield f"duration: {spell(duration)} holds fewer than {at_least} windows of {spell(cut)}; make it {spell(at_least * cut)}, or change `cut`"
+        yield f"duration: {spell(duration)} holds fewer than {at_least} windows of {spell(cut)}; make it {spell(at_least * cut)}, or `cut` shorter"
     elif duration > MOST_WINDOWS * cut:
-        yield f"cut: {spell(duration)} would be more than {MOST_WINDOWS} windows of {spell(cut)}; make them {spell(duration / MOST_WINDOWS)} or longer"
+        yield f"cut: {spell(duration)} holds more than {MOST_WINDOWS} windows of {spell(cut)}; make them {spell(duration / MOST_WINDOWS)} or longer"
     if at_least < 5:
         yield f"windows_at_least: {at_least} should be 5 or more: fewer cannot differ surely; 20 is what is usual"
     for name, value in zip(("floor", "floor_errors"), shares, strict=True):

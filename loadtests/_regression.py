@@ -126,7 +126,7 @@ def design(side: Windows) -> float:
 
 
 def _dealt(now: Windows, then: Windows, seed: int) -> float:
-    """P(the mean share of errors is so much higher, or more), the windows dealt to the two sides by chance: `DRAWS` seeded draws, this one counted."""
+    """P(the mean share of errors is so much higher, or more), windows dealt to the two sides by chance: `DRAWS` seeded draws, this one counted."""
     import numpy as np
 
     one, other = (side.errors[side.n > 0] / side.n[side.n > 0] for side in (now, then))

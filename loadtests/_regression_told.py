@@ -42,11 +42,11 @@ def _told(found: Sequence[Shift], ran: Ran, baseline: Baseline, then: Windows, n
     first = found[0]
     said = {
         "fail": f"{words(first)} than pinned {_when(baseline)}, and surely so",
-        "inconclusive": f"{words(first)} than pinned {_when(baseline)}: more windows would tell whether that is more than {_amount(first, first.floor)}",
+        "inconclusive": f"{words(first)} than pinned {_when(baseline)}; more windows would tell whether it matters",
         "pass": f"nothing got worse by what matters since {_when(baseline)}; nearest: {words(first)}",
     }[first.outcome]
     windows = f"{len(then)} windows of {then.seconds[0]:g} s against {len(now)}; valid for bursts much shorter than a window, one run against one run"
-    lines = [f"{first.outcome.upper()}: {said}", *(f"{one.name}: {words(one)}, p = {one.p:.2g}, {one.outcome}" for one in found), windows, sent(ran)]
+    lines = [f"{first.outcome.upper()}: {said}", *(f"{words(one)}, p = {one.p:.2g}: {one.outcome}" for one in found), windows, sent(ran)]
     return Verdict(STATUS[first.outcome], "\n".join(lines), reading(first), parts={one.name: reading(one) for one in found})
 
 
@@ -55,7 +55,8 @@ def words(one: Shift) -> str:
     low, high = (_amount(one, end) for end in one.interval)
     sign = "more" if one.shift >= 0 else "less"
     floor = f"up to {_amount(one, one.floor)} is too little to matter"
-    return f"{one.name} {'are' if one.name == 'errors' else 'is'} {_amount(one, one.now)}, {_amount(one, abs(one.shift))} {sign} ({low} to {high}; {floor})"
+    verb = "are" if one.name == "errors" else "is"
+    return f"{one.name} {verb} {_amount(one, one.now)}, {_amount(one, abs(one.shift))} {sign} ({low} to {high}; {floor})"
 
 
 def reading(one: Shift) -> Reading:

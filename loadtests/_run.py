@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent import Columns, Json, Load, Registry, Server, Verdict, nodata
-from agent.errors import CancelledError, CannotError, UnreachableError
+from agent.errors import CannotError, UnreachableError
 from loadtests import _asked, _drive, _expect, _generator, _requests
 from loadtests._asked import Asked
 from loadtests._spec import KINDS, Trace, Traffic
@@ -15,6 +15,7 @@ from loadtests._windows import since
 
 Tell = Callable[[float, str], None]
 CONNECT = KINDS.index("connect")
+CALLED_OFF = ("cancelled", "interrupted")  # as the traffic program says that whoever asked for it ended it
 
 
 @dataclass(frozen=True)
@@ -66,26 +67,12 @@ def run(asked: Asked, load: Load, of: _requests.Laid, scratch: Path, tell: Tell 
     out.mkdir()
     expect = asked.expect or _expect.expected(of.sent)
     traffic = _asked.traffic(replace(asked, expect=expect), load, of.sent, scratch / "requests.jsonl", out)
-    calls: list[CancelledError] = []
-    whole = _drive.drive(traffic, _noting(tell or quiet, calls))
+    whole = _drive.drive(traffic, tell or quiet)
     if len(whole.kind) and (whole.kind == CONNECT).all():
         raise UnreachableError(f"{traffic.url}: none of {len(whole.kind):,} requests came to a connection{_commonest(whole)}")
     judged = since(whole, asked.warm.total_seconds())
     judged = judged if len(judged.intended) else whole  # it ended within its warm-up: better that than nothing
-    return Ran(asked, traffic, whole, judged, of.source, tuple(_generator.unfit(whole, limit)), bool(calls))
-
-
-def _noting(tell: Tell, calls: list[CancelledError]) -> Tell:
-    """The same, remembering that it called the run off: the traffic program's own reasons to end early are others."""
-
-    def told(done: float, what: str) -> None:
-        try:
-            tell(done, what)
-        except CancelledError as problem:
-            calls.append(problem)
-            raise
-
-    return told
+    return Ran(asked, traffic, whole, judged, of.source, tuple(_generator.unfit(whole, limit)), whole.aborted in CALLED_OFF)
 
 
 def _commonest(trace: Trace) -> str:

@@ -1,8 +1,8 @@
 """Whether a long run creeps: the slope of what the server shows from window to window, and when it would reach its limit.
 
 The slope is Theil and Sen's, the median of the slopes between all pairs of windows, with its interval from Kendall's S (Sen, "Estimates of the
-regression coefficient based on Kendall's tau", J. Amer. Statist. Assoc. 63, 1968), as scipy works it out: a few wild windows move neither. Windows are
-taken to be independent of each other around the line, so they should be longer than what comes in bursts.
+regression coefficient based on Kendall's tau", J. Amer. Statist. Assoc. 63, 1968), as scipy works it out: a few wild windows move neither. Windows
+are taken to be independent of each other around the line, so they should be longer than what comes in bursts.
 """
 
 from __future__ import annotations

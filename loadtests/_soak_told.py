@@ -39,7 +39,7 @@ def verdict(ran: Ran, ends: Ends, memory: Any) -> Verdict:
     first = found[0]
     lines = [
         _headline(ran, first, found, ends),
-        *(f"{one.name}: {words(one, ends)}" for one in found),
+        *(words(one, ends) for one in found),
         *([] if memory is not None else [UNSEEN]),
         sent(ran),
     ]
@@ -82,7 +82,7 @@ def _headline(ran: Ran, first: Creep, found: Sequence[Creep], ends: Ends) -> str
     seen = ", ".join(one.name for one in found)
     valid = f"valid for bursts shorter than a window of {spell(timedelta(seconds=ran.asked.duration.total_seconds() / MANY))}"
     if first.outcome == "pass":
-        return f"PASS: none of {seen} would reach its limit within {spell(ends.horizon)}, as {spent} show; {valid}"
+        return f"PASS: none of {seen} would reach its limit within {spell(ends.horizon)}, as {spent} of it show; {valid}"
     return f"{first.outcome.upper()}: {words(first, ends)}; {valid}"
 
 

@@ -88,6 +88,7 @@ class Trace:
     first: Any = None  # streams: seconds from intended to the first token
     tokens: Any = None  # streams: how many tokens came
     gaps: Any = None  # streams: all gaps between tokens, in seconds, request after request (tokens - 1 of each)
+    notes: tuple[str, ...] = ()  # what else there is to say of how it was run, a sentence each: how far the workers' clocks were apart
 
     @property
     def good(self) -> Any:

@@ -98,6 +98,8 @@ def _headline(ran: Ran, first: Limit, came: str) -> str:
 def in_words(one: Limit) -> str:
     """p99 is 12ms (interval 11ms to 14ms), limit 100ms."""
     low, high = one.judged.interval
+    if low == math.inf:
+        return f"{one.name} is no answer, limit {length(one.seconds)}"
     between = f"interval {length(low)} to {length(high)}" if math.isfinite(high) else f"interval from {length(low)}, with no upper end"
     return f"{one.name} is {length(one.judged.observed)} ({between}), limit {length(one.seconds)}"
 

@@ -10,8 +10,10 @@ from time import monotonic
 from typing import Any, Literal
 
 from agent import Baseline, Columns, Load, Metrics, Registry, Server, Verdict, check, nodata
-from loadtests import _asked, _coldstart, _coldstart_told, _regression_told, _requests, _run, _soak_told, _told
+from loadtests import _asked, _capacity_told, _coldstart, _coldstart_told, _regression_told, _requests, _run, _soak_told, _told, _verdict
 from loadtests._asked import Asked
+from loadtests._capacity import Plan
+from loadtests._capacity_told import Search
 from loadtests._regression import Floors
 from loadtests._soak import Resident
 from loadtests._soak_told import Ends
@@ -69,6 +71,56 @@ def latency(
     return _told.verdict(ran, _told.answered(ran, claims, burst, confidence), confidence, report)
 
 
+@check(pillar="deployment", asks="How many requests a second does the service bear within its limits?", cause="latency", severity="ticket")
+def capacity(
+    server: Server,
+    load: Load,
+    scratch: Path,
+    registry: Registry | None = None,
+    live: Columns | None = None,
+    tell: Tell | None = None,
+    *,
+    rate: float,
+    limits: dict[str, timedelta],
+    at_least: float | None = None,
+    ceiling: float | None = None,
+    duration: timedelta = timedelta(hours=2),
+    step: timedelta | None = None,
+    width: float = 1.1,
+    drain: timedelta = timedelta(seconds=2),
+    burst: timedelta = timedelta(seconds=1),
+    confidence: float = 0.95,
+    warm: timedelta = timedelta(seconds=5),
+    arrivals: Literal["poisson", "constant"] = "poisson",
+    request: dict[str, Any] | list[Any] | None = None,
+    requests: str = "",
+    rows: int = 1000,
+    expect: Expect | None = None,
+    timeout: timedelta = timedelta(seconds=30),
+    connections: int = 512,
+    workers: int = 1,
+    seed: int = 0,
+) -> Verdict:
+    """Searches the highest rate at which `limits` hold: from `rate` on doubled up to `ceiling` (default: what `load:` allows), then bisected until
+    the last PASS and the first FAIL are at most `width` apart as a ratio, and confirmed by a longer run a little beneath.
+
+    Each run is judged as by `sla.latency`, and lasts `step`: as long as a PASS takes, if it is not given, and up to four times that where it is
+    INCONCLUSIVE. With `at_least` it fails when that rate is not borne, is ok when it is; without, it is ok when a capacity was found. All runs
+    together take at most `duration`. Poisson arrivals queue, so the capacity lies below servers over service time. Source: loadtests/_capacity.py.
+    """
+    asked = Asked(rate, duration, warm, arrivals, timeout=timeout, connections=connections, workers=workers, seed=seed, expect=expect)
+    claims = _asked.claims(limits, timeout)
+    each = step.total_seconds() if step else _verdict.needed_seconds(claims[-1].quantile, burst.total_seconds(), confidence)
+    highest = load.rate if ceiling is None else ceiling
+    _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence), *_asked.quest(rate, highest, load.rate, each, duration, width, drain))
+    laid = _run.laid(server, scratch, registry, live, request, requests, rows)
+    if isinstance(laid, Verdict):
+        return laid
+    plan = Plan(rate, highest, rate / 1000, each, 4 * each, width)
+    search = Search(asked, claims, burst, confidence, plan, drain.total_seconds(), duration)
+    return _capacity_told.searched(search, load, laid, scratch, tell or _run.quiet, at_least)
+
+
 @check(pillar="deployment", asks="Is the service slower, or does it fail more, than in the run that was pinned?", cause="latency", severity="ticket")
 def regression(
     server: Server,
@@ -109,7 +161,7 @@ def regression(
     laid = _run.laid(server, scratch, registry, live, request, requests, rows)
     if isinstance(laid, Verdict):
         return laid
-    ran = _run.run(asked, load, laid, scratch, tell, timeout.total_seconds())
+    ran = _run.run(asked, load, laid, scratch, tell, 10 * floor_seconds.total_seconds())
     floors = Floors(floor, floor_seconds.total_seconds(), floor_errors)
     return _regression_told.verdict(ran, baseline, cut.total_seconds(), floors, windows_at_least)
 

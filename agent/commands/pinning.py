@@ -24,7 +24,7 @@ def baseline() -> None:
 @click.option("--since", callback=length, metavar="LENGTH", help=f"How long ago the stretch begins: {LENGTH}.")
 @click.option("--until", default="0s", callback=length, metavar="LENGTH", help="How long ago it ends; without it, now.")
 @click.option(
-    "--finding", type=int, metavar="NUMBER", help="Pin what this finding of WATCH judged, with the files it left, and no stretch of your own."
+    "--finding", type=int, metavar="NUMBER", help="Instead of a stretch: what this finding of WATCH judged, and its files."
 )
 @click.option("--why", required=True, help="Why, for the record.")
 @BY

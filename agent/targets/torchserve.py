@@ -33,14 +33,8 @@ class TorchServe:
         self.can = frozenset({"at", "load", *(("version",) if managed else ())})
 
     def ready(self) -> bool:
-        """Whether `/ping` calls the server healthy and, with `management`, a worker of the model is READY. 500 and 503 of `/ping` are a no."""
-        try:
-            self._wire.get(f"{self._root}/ping")
-        except AnswerError as problem:
-            if problem.status in (500, 503):
-                return False
-            raise
-        return self._managed is None or any(_ready(worker) for worker in self._described().get("workers") or ())
+        """Whether `/ping` calls the server healthy and, with `management`, a worker of the model is READY. Their 500, 503 and 404 are a no."""
+        return self._healthy() and (self._managed is None or self._worked())
 
     def version(self) -> str | None:
         """The version that unversioned requests get, always asked anew; None without `management`."""
@@ -80,6 +74,24 @@ class TorchServe:
     def _version(self) -> str:
         return f"/{quote(self._named, safe='')}" if self._named else ""
 
+    def _healthy(self) -> bool:
+        try:
+            self._wire.get(f"{self._root}/ping")
+        except AnswerError as problem:
+            if problem.status in (500, 503):
+                return False
+            raise
+        return True
+
+    def _worked(self) -> bool:
+        try:
+            workers = self._described().get("workers")
+        except AnswerError as problem:
+            if problem.status == 404:
+                return False
+            raise
+        return isinstance(workers, list) and any(isinstance(one, Mapping) and one.get("status") == "READY" for one in workers)
+
     def _described(self) -> Mapping[str, Json]:
         assert self._managed, "asked of the management API only"
         path = f"models/{self.model}{self._version}"
@@ -87,7 +99,3 @@ class TorchServe:
         if not isinstance(said, list) or not said or not isinstance(said[0], Mapping):
             raise AnswerError(f"{path}: the description is no list of versions")
         return said[0]
-
-
-def _ready(worker: Json) -> bool:
-    return isinstance(worker, Mapping) and worker.get("status") == "READY"
