@@ -89,9 +89,7 @@ def _take(handle: int, lock: str) -> None:
         if not _held(handle, fcntl.LOCK_EX):
             return
         time.sleep(PAUSE)
-    other = last(lock)
-    who = f", by process {other.pid} since {other.since_at:%H:%M:%S}Z" if other is not None and other.until_at is None else ""
-    raise BusyError(f"another load test is running against this server{who}; wait for its end")
+    raise BusyError(f"{taken(lock) or 'another load test is beginning against this server'}; wait for its end")
 
 
 def _held(handle: int, kind: int) -> bool:
@@ -105,6 +103,14 @@ def _held(handle: int, kind: int) -> bool:
 
 def _write(handle: int, told: dict[str, object]) -> None:
     os.pwrite(handle, json.dumps(told).encode().ljust(SIZE), 0)
+
+
+def taken(lock: str) -> str:
+    """Which load test has this lock now, in words; empty when none has."""
+    ran = last(lock)
+    if ran is None or ran.until_at is not None:
+        return ""
+    return f"a load test is running against this server, by process {ran.pid} since {ran.since_at:%H:%M:%S}Z"
 
 
 def last(lock: str) -> Ran | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from agent.alone import taken
 from agent.errors import (
     AnswerError,
     BusyError,
@@ -100,8 +101,11 @@ def _perform(world: World, w: Watched, job: dict[str, Any], within: timedelta, t
     sent = {name: to_json(value) for name, value in job.items() if name != "locators"}
     sent["window"] = [job["window"].start.isoformat(), job["window"].end.isoformat()]
     sent["locators"] = {role: locator_to_json(at) for role, at in w.locators.items()}
-    pool = world.pool if w.load is None else world.loads
-    return verdict_from_json(pool.call(sent, within, tell)["verdict"])
+    if w.load is None:
+        return verdict_from_json(world.pool.call(sent, within, tell)["verdict"])
+    if other := taken(w.lock):  # else it would wait for the worker that runs it, and then run
+        raise BusyError(f"{other}; wait for its end")
+    return verdict_from_json(world.loads.call(sent, within, tell)["verdict"])
 
 
 def _unfit(world: World, w: Watched, version: str | None) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from agent.alone import last, lock_of
+from agent.alone import lock_of, taken
 from agent.config import ServiceConfig
 from agent.model import Plan, Run, RunState, Status, spell
 from agent.world import World
@@ -69,8 +69,8 @@ def _alone(world: World, service: ServiceConfig, run: Run, now: datetime) -> Per
     halt = halted(world)
     if halt:
         return Permission("wait", f"automatic action is halted: {halt}")
-    if load := _loaded(service):
-        return Permission("wait", load)
+    if "server" in service.targets and (load := taken(lock_of(service.targets["server"].url))):
+        return Permission("wait", f"{load}, and what is seen meanwhile may be its doing")
     with world.store.read() as ledger:
         drill = ledger.last_drill(service.name, run.runbook)
         budget = service.budget
@@ -85,13 +85,6 @@ def _alone(world: World, service: ServiceConfig, run: Run, now: datetime) -> Per
         return Permission("ask", f"the budget of {budget.actions} automatic actions in {spell(budget.per)} is used up")
     stale = _stale(world, run, now)
     return Permission("no", stale, "expired") if stale else Permission("yes", "mode auto: drilled, within budget, on fresh evidence")
-
-
-def _loaded(service: ServiceConfig) -> str:
-    ran = last(lock_of(service.targets["server"].url)) if "server" in service.targets else None
-    if ran is None or ran.until_at is not None:
-        return ""
-    return f"a load test has been running since {ran.since_at:%H:%M:%S}Z (process {ran.pid}), and what is seen meanwhile may be its doing"
 
 
 def _over(world: World, run: Run) -> bool:

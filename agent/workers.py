@@ -77,10 +77,11 @@ class Pool:
             raise _error(reply["error"])
         return reply
 
-    def close(self) -> None:
-        """End all children; a call under way gets a WorkerError."""
+    def close(self, grace: timedelta = timedelta()) -> None:
+        """Begin no more calls and end all children; a call that is under way after the grace gets a WorkerError."""
         with self._some:
             self._closed = True
+            self._some.wait_for(lambda: len(self._free) == len(self._all), grace.total_seconds())
             for worker in self._free:
                 worker.end()
             for worker in self._all.difference(self._free):

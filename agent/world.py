@@ -14,7 +14,7 @@ from agent.incidents import Rules
 from agent.model import UTC, Baseline, Load, Locator, Mode, Window, digest, to_json
 from agent.perform import Connections
 from agent.store import Store
-from agent.workers import Pool
+from agent.workers import STOPPING, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class World:
     def close(self) -> None:
         """End the workers and close what is open; the store is its maker's."""
         self.pool.close()
-        self.loads.close()
+        self.loads.close(STOPPING)
         self.connections.close()
 
     def service(self, name: str) -> ServiceConfig:

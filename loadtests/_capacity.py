@@ -132,7 +132,7 @@ def _further(seen: _Seen, plan: Plan) -> float | None:
     highest = seen.unclear[-1] if seen.unclear else seen.low
     if seen.top == math.inf and highest < plan.ceiling:
         return min(2 * highest, plan.ceiling)
-    if seen.top <= plan.width * seen.low or not seen.unclear and seen.top == math.inf:
+    if seen.top <= plan.width * seen.low or (not seen.unclear and seen.top == math.inf):
         return None
     edges = (seen.low, *(seen.unclear[:1]), *(seen.unclear[-1:]), *((seen.top,) if seen.top < math.inf else ()))
     below, above = edges[:2], edges[-2:]

@@ -74,7 +74,11 @@ class Clocks:
         for name in NAMES + (STREAMED[:3] if self.streams else ()):
             np.save(out / f"{name}.npy", np.frombuffer(getattr(self, name), getattr(self, name).typecode)[:count])
         if self.streams:
-            np.save(out / "gaps.npy", np.frombuffer(b"".join(self.gaps[place].tobytes() for place in sorted(self.gaps) if place < count)))
+            np.save(out / "gaps.npy", np.frombuffer(self.all_gaps(count)))
+
+    def all_gaps(self, count: int) -> bytes:
+        """The gaps between the tokens of the first `count` requests, request after request."""
+        return b"".join(self.gaps[place].tobytes() for place in sorted(self.gaps) if place < count)
 
 
 def load(out: Path) -> dict[str, Any]:

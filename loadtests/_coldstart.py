@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import statistics
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from agent import Json, Server, stats
 from agent.errors import AnswerError, CancelledError, ConfigError, DeadlineError, DeniedError, TargetError, TrustError, UnreachableError
@@ -40,11 +40,11 @@ def begun(server: Server, request: Json, command: Sequence[str], give_up: float)
     """Start `command`, ask until it answers well, ask some more, and stop it again. ConfigError where something answers before it was started, or the
     command cannot be run."""
     _nothing_there(server, request)
-    with _running(command) as process:
+    with _running(command) as (process, words):
         start = time.perf_counter()
         while (passed := time.perf_counter() - start) < give_up:
             if process.poll() is not None:
-                return Start(None, said=f"{command[0]} ended with status {process.returncode} before it answered")
+                return Start(None, said=f"{command[0]} ended with status {process.returncode} before it answered{_last(words)}")
             began = time.perf_counter()
             try:
                 server.infer(request)
@@ -94,21 +94,29 @@ def _nothing_there(server: Server, request: Json) -> None:
 
 
 @contextmanager
-def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, ended afterwards. It stays in our process group, so that whoever ends us ends it."""
-    try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr)  # noqa: S603 - the configuration's own
-    except OSError as problem:
-        raise ConfigError(f"command: {command[0]} cannot be run ({problem.strerror}); write a program and its arguments as a list") from problem
-    try:
-        yield process
-    finally:
-        process.terminate()
+def _running(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """The process and what it writes, ended afterwards. It stays in our process group, so that whoever ends us ends it."""
+    with tempfile.TemporaryFile() as words:
         try:
-            process.wait(STOP)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words)  # noqa: S603 - the configuration's own
+        except OSError as problem:
+            raise ConfigError(f"command: {command[0]} cannot be run ({problem.strerror}); write a program and its arguments as a list") from problem
+        try:
+            yield process, words
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _last(words: IO[bytes]) -> str:
+    """The last line that a process wrote."""
+    words.seek(max(0, words.seek(0, 2) - 4096))
+    lines = words.read().decode("utf-8", "replace").strip().splitlines()
+    return f": {lines[-1][:300]}" if lines else ""
 
 
 def starts(once: Callable[[], Start], many: int, tell: Callable[[float, str], None]) -> tuple[tuple[Start, ...], bool]:

@@ -148,6 +148,7 @@ def _ends(window: Mapping[str, Any], x: Scale) -> tuple[float, float]:
 def _warm(seconds: float, x: Scale) -> Iterator[str]:
     if seconds:
         yield _box("n", LEFT, TOP, x(seconds) - LEFT, BOTTOM - TOP, "warm-up: sent and not judged")
+        yield _text(LEFT + 5, BOTTOM - 8, "warm-up", "") if x(seconds) - LEFT > 60 else ""
 
 
 def _bands(windows: Sequence[Mapping[str, Any]], x: Scale, y: Scale) -> Iterator[str]:

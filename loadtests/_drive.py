@@ -8,7 +8,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -41,7 +41,8 @@ def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: He
     The program is in our process group, and ends when we do.
     """
     begun_at = datetime.now(UTC)
-    with _Program(traffic) as program:
+    module = "loadtests._crew" if traffic.workers > 1 or traffic.join else "loadtests._traffic"
+    with _Program([module], spoken(traffic)) as program:
         stopped = ""
         while True:
             try:
@@ -49,7 +50,7 @@ def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: He
                 if "end" in said:
                     return _trace(traffic, said["end"], stopped)
                 if "problem" in said:
-                    raise _problem(said["problem"])
+                    raise problem(said["problem"])
                 if hear is not None and not stopped:
                     hear(said)
                 if not stopped:
@@ -62,9 +63,22 @@ def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: He
                     return _nothing(traffic, begun_at, stopped)
 
 
+def join(address: str, tell: Callable[[float, str], None] = quiet) -> None:
+    """Works for the load test that waits at host:port, on this machine or another, for one run. Ctrl-C ends it, and makes that run invalid.
+
+    Whoever reaches that port gets the run's requests and headers, and nothing in between is encrypted: it belongs on a private network. A file
+    of certificates is read here. UnreachableError: nobody there took us in.
+    """
+    with _Program(["loadtests._crew", address], "\n") as program:
+        while "end" not in (said := program.hear()):
+            if "problem" in said:
+                raise problem(said["problem"])
+            tell(min(1.0, max(0.0, said["t"] / said["of"])), _sentence(said))
+
+
 def _sentence(said: Mapping[str, Any]) -> str:
     if said["t"] < 0:
-        return "opening connections"
+        return str(said.get("words", "opening connections"))
     speed = f"{said['rate']:,.1f} a second" + ("" if said["p50"] is None else f", p50 {_short(said['p50'])}, p99 {_short(said['p99'])}")
     return f"{said['t']:.0f} s of {said['of']:.0f}: {speed}, {said['errors']:,} errors, {said['flying']:,} in flight"
 
@@ -76,7 +90,7 @@ def _short(seconds: float | None) -> str:
 
 
 def _trace(traffic: Traffic, end: Mapping[str, Any], stopped: str) -> Trace:
-    known = {name: end[name] for name in ("wall", "cpu", "workers", "lost", "said")}
+    known = {name: end[name] for name in ("wall", "cpu", "workers", "lost", "said")} | {"notes": tuple(end["notes"])}
     began_at, aborted = datetime.fromtimestamp(end["began"], UTC), end["aborted"] and (stopped or end["aborted"])
     return Trace(**load(Path(traffic.out)), **known, began_at=began_at, aborted=aborted, closed=traffic.closed)
 
@@ -90,10 +104,11 @@ def _nothing(traffic: Traffic, begun_at: datetime, stopped: str) -> Trace:
     return Trace(none, none, none, none, kind, status, begun_at, 0.0, 0.0, aborted=stopped, closed=traffic.closed)
 
 
-def _problem(said: Mapping[str, str]) -> WatchkeeperError:
+def problem(said: Mapping[str, str]) -> WatchkeeperError:
+    """The error that a program said in its last line."""
     kind = getattr(errors, said["kind"], WorkerError)
-    problem = kind(said["message"])
-    return problem if isinstance(problem, WatchkeeperError) else WorkerError(said["message"])
+    found = kind(said["message"])
+    return found if isinstance(found, WatchkeeperError) else WorkerError(said["message"])
 
 
 def spoken(traffic: Traffic) -> str:
@@ -110,10 +125,10 @@ def heard(line: str) -> Traffic:
 
 
 class _Program:
-    """The running program. Both of its pipes are read here, under one time limit, so that neither can fill up and hang it."""
+    """A running program. Both of its pipes are read here, under one time limit, so that neither can fill up and hang it."""
 
-    def __init__(self, traffic: Traffic) -> None:
-        command, pipe = [sys.executable, "-P", "-m", "loadtests._traffic"], subprocess.PIPE
+    def __init__(self, module: Sequence[str], told: str) -> None:
+        command, pipe = [sys.executable, "-P", "-m", *module], subprocess.PIPE
         try:
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)  # noqa: S603 - ours
         except OSError as problem:
@@ -126,7 +141,7 @@ class _Program:
         self._pipes = selectors.DefaultSelector()
         for end in (self._out, self._err):
             self._pipes.register(end, selectors.EVENT_READ)
-        self._told = spoken(traffic).encode()
+        self._told = told.encode()
 
     def __enter__(self) -> _Program:
         assert self._process.stdin
@@ -135,17 +150,13 @@ class _Program:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+        """It has said its last word, or none is wanted any more; what it started ends when its own pipes do."""
         assert self._process.stdin and self._process.stdout and self._process.stderr
-        try:
-            if kind is not None:
-                self._process.kill()
-            self._process.stdin.close()  # and with it goes the program, wherever it is
-            self._process.wait()
-        finally:
-            self._process.kill()
-            self._pipes.close()
-            self._process.stdout.close()
-            self._process.stderr.close()
+        self._process.kill()
+        self._process.wait()
+        self._pipes.close()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            pipe.close()
 
     def stop(self) -> bool:
         """Asks it to end; False where it has sent nothing yet, and so is just ended."""

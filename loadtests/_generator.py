@@ -37,7 +37,7 @@ def _late(trace: Trace, limit: float) -> str:
     lag = _taken(trace, "dispatched") - _taken(trace, "intended")
     if not len(lag):
         return ""
-    p99, most = float(np.quantile(lag, 0.99, method="higher")), max(LAG_SHARE * limit, LAG_LEAST)
+    p99, most = float(np.quantile(lag, 0.99, method="inverted_cdf")), max(LAG_SHARE * limit, LAG_LEAST)
     return f"it took requests up late: p99 of its lag is {p99 * 1000:.3g} ms, and {most * 1000:.3g} ms is the most allowed" if p99 > most else ""
 
 

@@ -40,8 +40,9 @@ STYLE = (
     "td,th{padding:.28rem .95rem .28rem 0;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid);vertical-align:top}"
     "th{color:var(--dim);font-weight:500}"
     "td:first-child,th:first-child,.said{text-align:left}.said{white-space:normal;min-width:16rem;padding-right:0}tbody th{color:var(--ink)}"
-    "figure{margin:0}"
-    "svg{display:block;width:100%;height:auto;margin:.6rem 0}summary{cursor:pointer;color:var(--dim)}details[open] summary{margin-bottom:.5rem}"
+    "figure{margin:0;overflow-x:auto}"
+    "svg{display:block;width:100%;min-width:660px;height:auto;margin:.6rem 0}"
+    "summary{cursor:pointer;color:var(--dim)}details[open] summary{margin-bottom:.5rem}"
     ".key{color:var(--dim);font-size:13px;max-width:none}"
     ".key i{display:inline-block;width:1rem;height:.65rem;background:var(--blue);margin:0 .25rem 0 .8rem}.key i:first-child{margin-left:0}"
     "footer{margin-top:3rem;border-top:1px solid var(--grid);padding-top:.8rem;font-size:13px;color:var(--dim)}"
@@ -76,7 +77,7 @@ def _outcome(told: Mapping[str, Any]) -> str:
 
 
 def _verdict(told: Mapping[str, Any]) -> Iterator[str]:
-    first, *more = str(told["reason"]).splitlines() or [""]
+    first, *more = str(told["reason"]).removeprefix(f"{_outcome(told)}: ").splitlines() or [""]
     yield f'<header><span class="badge {safe(told["outcome"])}">{safe(_outcome(told))}</span><h1>{safe(first)}</h1>'
     yield "".join(f"<p>{safe(line)}</p>" for line in more)
     lines = f"{told['method']} {told['url']}", sent_in_words(told) + _left_out(told["warm"]), f"begun {told['began_at'][:19].replace('T', ' ')} UTC"
@@ -139,7 +140,6 @@ def _judged(told: Mapping[str, Any]) -> Iterator[str]:
         for limit in told["limits"]
     ]
     yield f"<section><h2>Limits</h2>{table(heads, rows, 'What was judged, limit by limit')}"
-    yield "".join(f'<p class="dim">{safe(limit["name"])}: {safe(limit["why"])}</p>' for limit in told["limits"] if limit["why"])
     yield "</section>"
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import select
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
 import gevent.event
+from gevent.monkey import get_original
 
 from loadtests import _expect
 from loadtests._clocks import CONNECT, GOOD, INVALID, PROTOCOL, STATUS, TIMEOUT, UNFINISHED, Clocks
@@ -21,6 +21,8 @@ from loadtests._tokens import Tokens
 FINE = 0.001  # seconds: libev's timers round up to whole milliseconds, so the last of them is waited out on its epoll itself
 AT_ONCE = 32  # requests taken up before answers are let in again
 SWEEP = 0.02  # seconds between looks for requests whose time is over
+
+_select: Callable[..., Any] = get_original("select", "select")  # gevent's own is not for the loop's callbacks, and rounds up as well
 
 
 class Sending:
@@ -125,7 +127,7 @@ class Sending:
             elif left > FINE:
                 self._again(left - FINE, self._due)
                 return
-            elif select.select([self.loop.fileno()], [], [], left)[0]:
+            elif _select([self.loop.fileno()], [], [], left)[0]:
                 self._again(0.0, self._due)
                 return
 

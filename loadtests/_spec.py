@@ -89,6 +89,7 @@ class Trace:
     tokens: Any = None  # streams: in how many pieces tokens came
     gaps: Any = None  # streams: all gaps between those pieces, in seconds, request after request (tokens - 1 of each)
     usage: Any = None  # streams: how many tokens the server says that it made; 0 where it did not say
+    notes: tuple[str, ...] = ()  # what else there is to say of how it was run, a sentence each: how far the workers' clocks were apart
 
     @property
     def good(self) -> Any:

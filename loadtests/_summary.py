@@ -13,7 +13,7 @@ from typing import Any
 
 from agent import Status, Verdict
 from loadtests import _streamed
-from loadtests._bursts import bounds
+from loadtests._bursts import bounds, counted, design
 from loadtests._spec import KINDS, Trace, Traffic
 from loadtests._verdict import Judged, percentile
 from loadtests._windows import since, windows
@@ -22,6 +22,7 @@ FORMAT = 1  # of the JSON; a new meaning of a name is a new number
 WINDOWS = 150  # at most so many
 LENGTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds of a window
 SHOWN = (0.5, 0.9, 0.95, 0.99, 0.999)
+BURST = 1.0  # seconds of a stall that is allowed for where no limit says
 STEPS = 16  # points of the percentile plot from one power of ten to the next
 OUTCOMES = {
     Status.OK: "pass",
@@ -56,7 +57,7 @@ def summary(
 ) -> dict[str, Any]:
     """The whole run as JSON values. What is judged, and so all but the windows, leaves out the first `warm` seconds."""
     judged = since(trace, warm) if warm else trace
-    design = max((float(limit.judged.design) for limit in limits), default=1.0)
+    alike = _alike(judged, limits)
     return {
         "format": FORMAT,
         "outcome": "aborted" if trace.aborted and verdict.status is not Status.FAIL else OUTCOMES[verdict.status],
@@ -73,14 +74,22 @@ def summary(
         "answers": _answers(judged),
         "said": dict(trace.said),
         "limits": [_limit(limit) for limit in limits],
-        "percentiles": _percentiles(judged.latency, design, confidence, [limit.quantile for limit in limits]),
-        "curve": _curve(judged.latency, design, confidence),
+        "percentiles": _percentiles(judged.latency, alike, confidence, [limit.quantile for limit in limits]),
+        "curve": _curve(judged.latency, alike, confidence),
         "clocks": _clocks(judged),
         "over": _over(judged, limits),
         "generator": _generator(trace, traffic, unfit),
         "tokens": _tokens(judged),
         "windows": _windows(trace, limits),
     }
+
+
+def _alike(judged: Trace, limits: Sequence[Limit]) -> float:
+    """How many requests count as one where intervals are drawn: as at the limits, or without any as among the slowest hundredth."""
+    if limits or not len(judged.intended):
+        return max((float(limit.judged.design) for limit in limits), default=1.0)
+    slowest = judged.latency >= (rank(_sorted(judged.latency), 0.99) or math.inf)
+    return float(design(counted(judged.intended, slowest, BURST), BURST))
 
 
 def _limit(limit: Limit) -> dict[str, Any]:
@@ -114,35 +123,35 @@ def rank(rising: Any, q: float) -> float | None:
     return finite(rising[min(max(math.ceil(q * len(rising) - 1e-9) - 1, 0), last)]) if last >= 0 else None
 
 
-def _percentiles(latency: Any, design: float, confidence: float, more: Sequence[float]) -> list[dict[str, Any]]:
+def _percentiles(latency: Any, alike: float, confidence: float, more: Sequence[float]) -> list[dict[str, Any]]:
     """Those that are shown, and those that have a limit."""
     quantiles = sorted({*SHOWN, *more})
-    return [{"name": percentile(q), **point} for q, point in zip(quantiles, _points(latency, quantiles, design, confidence), strict=True)]
+    return [{"name": percentile(q), **point} for q, point in zip(quantiles, _points(latency, quantiles, alike, confidence), strict=True)]
 
 
-def _curve(latency: Any, design: float, confidence: float) -> list[dict[str, Any]]:
+def _curve(latency: Any, alike: float, confidence: float) -> list[dict[str, Any]]:
     """Points evenly on a log axis of 1 / (1 - q), up to the largest latency."""
     if len(latency) < 2:
         return []
     last = math.log10(len(latency))
     places = [*(k / STEPS for k in range(1, math.ceil(last * STEPS - 1e-9))), last]
-    return _points(latency, [1 - 10**-place for place in places], design, confidence)
+    return _points(latency, [1 - 10**-place for place in places], alike, confidence)
 
 
-def _points(latency: Any, quantiles: Sequence[float], design: float, confidence: float) -> list[dict[str, Any]]:
+def _points(latency: Any, quantiles: Sequence[float], alike: float, confidence: float) -> list[dict[str, Any]]:
     """Percentiles, each between two order statistics: where the bound of the share above them meets what may be above, as the verdict's are.
 
-    `supported` is whether there is an upper one: beyond, the run holds no evidence of how slow the slowest are.
+    Without a lower one it begins at 0. `supported` is whether there is an upper one: beyond, the run holds no evidence of how slow the slowest are.
     """
     import numpy as np
 
     rising, n = _sorted(latency), len(latency)
     counts = np.unique(np.concatenate([np.arange(min(n, 4096)), np.linspace(0, n, 4097)]).astype(np.int64))
-    low, high = bounds(counts / design, n / design, 1 - confidence) if n else (np.zeros(1), np.ones(1))
+    low, high = bounds(counts / alike, n / alike, 1 - confidence) if n else (np.zeros(1), np.ones(1))
     points = []
     for q in quantiles:
         most, least = counts[high <= 1 - q], counts[low > 1 - q]
-        ends = [rank(rising, 1 - least[0] / n) if len(least) else None, rank(rising, 1 - most[-1] / n) if len(most) else None]
+        ends = [rank(rising, 1 - least[0] / n) if len(least) else 0.0, rank(rising, 1 - most[-1] / n) if len(most) else None]
         points.append({"q": q, "seconds": rank(rising, q), "interval": ends, "supported": bool(len(most))})
     return points
 

@@ -7,6 +7,7 @@ it is gone then.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,13 @@ from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool  #
 from agent.errors import ConfigError, NameLookupError, TrustError, UnreachableError, WatchkeeperError  # noqa: E402
 from loadtests._clocks import Clocks  # noqa: E402
 from loadtests._drive import heard  # noqa: E402
+from loadtests._exposed import Exposed  # noqa: E402
 from loadtests._lines import clock, worded  # noqa: E402
 from loadtests._payload import address, payload  # noqa: E402
 from loadtests._schedule import highest, times  # noqa: E402
 from loadtests._sending import Sending  # noqa: E402
 from loadtests._spec import Traffic  # noqa: E402
-from loadtests._watching import DRAIN, Watching  # noqa: E402
+from loadtests._watching import DRAIN, Line, Watching  # noqa: E402
 
 OPENING = 10.0  # seconds in which connections are opened before the run
 SPARE = 64  # file descriptors beside the connections
@@ -43,20 +46,24 @@ AHEAD = 0.1  # seconds between the last preparation and the first intended time
 def main() -> None:
     """One run; its problem, where it has one, is its last line."""
     try:
-        _run(heard(_told()))
+        _run(heard(told()))
     except WatchkeeperError as problem:
         say({"problem": {"kind": type(problem).__name__, "message": str(problem)}}, must=True)
 
 
-def _told() -> str:
+def told() -> str:
+    """The first line of stdin; from then on its end is ours, and a mistake in a callback ends the program instead of being printed only."""
     line = sys.stdin.buffer.readline().decode()
     if not line:
         os._exit(1)
-    watch = gevent.get_hub().loop.io(0, 1)
-    watch.start(_end_with_parent)
-    _told.watch = watch  # type: ignore[attr-defined]  # a watcher lives as long as somebody holds it
-    gevent.get_hub().SYSTEM_ERROR = (*gevent.get_hub().SYSTEM_ERROR, Exception)  # a mistake in a callback ends the program, and is not just printed
+    hub = gevent.get_hub()
+    hub.SYSTEM_ERROR = (*hub.SYSTEM_ERROR, Exception)
+    _KEPT.append(hub.loop.io(0, 1))
+    _KEPT[-1].start(_end_with_parent)
     return line
+
+
+_KEPT: list[Any] = []  # a watcher lives as long as somebody holds it
 
 
 def _end_with_parent() -> None:
@@ -65,33 +72,46 @@ def _end_with_parent() -> None:
 
 
 def _run(traffic: Traffic) -> None:
-    requests = payload(traffic)
+    requests, exposed = payload(traffic), Exposed(traffic.metrics)
     clocks = Clocks([] if traffic.closed else times(traffic.arrivals), bool(traffic.stream))
-    _descriptors(traffic.connections + SPARE)
-    sending = Sending(traffic, requests, clocks, _pool(traffic))
-    watching = Watching(sending, say)
-    with_sigterm = gevent.signal_handler(signal.SIGTERM, sending.stop, "stopped", DRAIN)
+
+    def tell(line: Line, recent: Sequence[float]) -> None:
+        exposed.take(line, recent)
+        say(line)
+
+    sending = ready(traffic, requests, clocks)
+    watching = Watching(sending, tell)
+    _KEPT.append(gevent.signal_handler(signal.SIGTERM, sending.stop, "stopped", DRAIN))
     say(watching.line())
-    sending.open(_first(traffic), OPENING)
-    began, cpu = clock() + AHEAD, time.process_time()
-    began_at = time.time() + AHEAD
+    opened(sending)
+    end = sent(sending, watching, AHEAD)
+    clocks.save(Path(traffic.out), sending.next)
+    say({"end": end | {"workers": 1, "lost": 0, "notes": []}}, must=True)
+
+
+def ready(traffic: Traffic, requests: Sequence[bytes], clocks: Clocks, first: int = 0, step: int = 1) -> Sending:
+    """All that can be known to be wrong before the first connection of the run, and then what will send it."""
+    _descriptors(traffic.connections + SPARE)
+    return Sending(traffic, requests, clocks, _pool(traffic), first, step)
+
+
+def opened(sending: Sending) -> None:
+    """Opens connections before the run: as many as told, or as are in use at once where answers take a tenth of a second."""
+    traffic = sending.traffic
+    guess = traffic.closed or math.ceil(highest(traffic.arrivals) / sending.step / 10)
+    sending.open(min(traffic.connections, traffic.open_first or max(1, guess)), OPENING)
+
+
+def sent(sending: Sending, watching: Watching, after: float) -> dict[str, Any]:
+    """Sends it all, beginning in so many seconds, and says what came of it beside the clocks."""
+    gc.freeze()  # what is there by now stays, and need not be looked through while requests are in flight
+    cpu, began, at = time.process_time(), clock() + after, time.time() + after
     watch = gevent.spawn(watching.run)
     sending.run(began)
     watch.kill()
-    with_sigterm.cancel()
-    clocks.save(Path(traffic.out), sending.next)
-    end = {"began": began_at, "wall": max(0.0, sending.last - _zero(clocks)), "cpu": time.process_time() - cpu, "workers": 1, "lost": 0}
-    say({"end": end | {"aborted": sending.stopped, "said": dict(clocks.said.most_common())}}, must=True)
-
-
-def _zero(clocks: Clocks) -> float:
-    return clocks.intended[0] if len(clocks) else 0.0
-
-
-def _first(traffic: Traffic) -> int:
-    """How many connections to open before the run: told, or those in use at once where answers take a tenth of a second."""
-    guess = traffic.closed or math.ceil(highest(traffic.arrivals) / 10)
-    return min(traffic.connections, traffic.open_first or max(1, guess))
+    first = sending.clocks.intended[0] if len(sending.clocks) else 0.0
+    told = {"began": at, "first": first, "last": sending.last, "wall": max(0.0, sending.last - first), "cpu": time.process_time() - cpu}
+    return told | {"aborted": sending.stopped, "said": dict(sending.clocks.said.most_common())}
 
 
 def _descriptors(count: int) -> None:

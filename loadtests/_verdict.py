@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from loadtests import _bursts
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+MOST = 1e6  # times as long a run is not asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +45,52 @@ def judge(intended: Any, latency: Any, *, limit: float, quantile: float = 0.99, 
 
     intended, latency = (np.asarray(values, dtype=float) for values in (intended, latency))
     _sound(intended, latency, limit, quantile, burst, confidence)
-    took = np.sort(np.where(np.isnan(latency), np.inf, latency))
-    seen = _bursts.counted(intended, ~((latency <= limit) & (latency < np.inf)), burst)
-    n, over, allowed, risk = len(took), int(seen.over.sum()), 1 - quantile, 1 - confidence
-    one = float(_bursts.design(seen, burst))
-    low, high = (float(side) for side in _bursts.bounds(over / one, n / one, risk)) if n else (0.0, 1.0)
-    least = needed_seconds(quantile, burst, confidence)
-    outcome: Outcome = "fail" if low > allowed else "pass" if high <= allowed and seen.seconds >= least else "inconclusive"
-    missing = 0.0 if outcome == "pass" else _missing(over / one, n / one, allowed, risk, seen.seconds, least) if n else None
-    observed = float(took[math.ceil(quantile * n - 1e-9) - 1]) if n else math.nan
-    interval = _interval(took, one, allowed, risk) if n else (0.0, math.inf)
-    judged = Judged(outcome, observed, interval, n, over, over / n if n else 0.0, (low, high), one, burst, seen.seconds, missing, "")
-    return replace(judged, why=_why(judged, limit, quantile, confidence, least))
+    latency = np.where(np.isnan(latency), np.inf, latency)
+    allowed, risk = 1 - quantile, 1 - confidence
+    if not len(latency):
+        return _nothing(burst)
+    order, place, seconds = _bursts.ordered(intended, burst)
+    latency = latency[order]
+
+    def over(limit: float) -> _bursts.Cells:
+        return _bursts.counted(place, ~((latency <= limit) & (latency < np.inf)), seconds)
+
+    seen = over(limit)
+    word, one = outcome(seen, allowed, risk)
+    took = np.sort(latency)
+    judged = Judged(
+        word,
+        float(took[math.ceil(quantile * len(took) - 1e-9) - 1]),
+        _interval(took, over, allowed, risk),
+        len(took),
+        int(seen.over.sum()),
+        seen.share,
+        _bursts.bounds(seen, one, risk),
+        one,
+        burst,
+        seconds,
+        0.0 if word == "pass" else _missing(seen, one, allowed, risk),
+        "",
+    )
+    return replace(judged, why=_why(judged, limit, quantile, confidence))
+
+
+def outcome(seen: _bursts.Cells, allowed: float, risk: float) -> tuple[Outcome, float]:
+    """Whether the share over the limit is at most what is allowed, each answer wrong with at most `risk`; and the design effect."""
+    one = _bursts.design(seen)
+    if _bursts.exact(seen.over.sum() / one, seen.n / one, risk)[0] > allowed:
+        return "fail", one
+    return ("pass" if _bursts.passes(seen, one, allowed, risk) else "inconclusive"), one
 
 
 def needed_seconds(quantile: float, burst: float, confidence: float = 0.95) -> float:
     """The shortest run that can PASS: what a run without one request over the limit needs, a burst counted as one request."""
     return burst * math.ceil(math.log(1 - confidence) / math.log(quantile))
+
+
+def _nothing(burst: float) -> Judged:
+    why = f"no request was sent, so nothing is known; {_valid(burst)}"
+    return Judged("inconclusive", math.nan, (0.0, math.inf), 0, 0, 0.0, (0.0, 1.0), 1.0, burst, 0.0, None, why)
 
 
 def _sound(intended: Any, latency: Any, limit: float, quantile: float, burst: float, confidence: float) -> None:
@@ -72,36 +104,33 @@ def _sound(intended: Any, latency: Any, limit: float, quantile: float, burst: fl
         raise ValueError(f"no verdict on the {quantile} quantile against {limit} s with bursts of {burst} s at {confidence}")
 
 
-def _interval(took: Any, one: float, allowed: float, risk: float) -> tuple[float, float]:
-    """Two order statistics that bracket the quantile: where the bound of the share over them meets what is allowed."""
+def _interval(took: Any, over: Callable[[float], _bursts.Cells], allowed: float, risk: float) -> tuple[float, float]:
+    """Two of the latencies that bracket the quantile: the largest that is still too low for a limit, and the least that would PASS as one."""
     import numpy as np
 
-    n = len(took)
-    counts = np.unique(np.concatenate([np.arange(min(n, 4096)), np.linspace(0, n, 4097)]).astype(np.int64))
-    low, high = _bursts.bounds(counts / one, n / one, risk)
-    most, least = counts[high <= allowed], counts[low > allowed]
-    return (float(took[n - least[0]]) if len(least) else 0.0), (float(took[n - most[-1] - 1]) if len(most) else math.inf)
+    def says(limit: float) -> Outcome:
+        return outcome(over(limit), allowed, risk)[0]
+
+    values = np.unique(took[took < np.inf])
+    low, high = bisect_left(values, True, key=lambda limit: says(limit) != "fail"), bisect_left(values, True, key=lambda limit: says(limit) == "pass")
+    return (float(values[low]) if low < len(values) else math.inf), (float(values[high]) if high < len(values) else math.inf)
 
 
-def _missing(over: float, n: float, allowed: float, risk: float, seconds: float, least: float) -> float | None:
-    """Seconds until the bound falls to what is allowed if the share, the rate and the design effect stay as they are."""
-    if over / n >= allowed:
+def _missing(seen: _bursts.Cells, one: float, allowed: float, risk: float) -> float | None:
+    """Seconds until it would PASS if share, rate and design effect stay as they are; None for never."""
+    if seen.share >= allowed or not seen.seconds:
         return None
-    near, far = 1.0, 2.0
-    while _bursts.bounds(over * far, n * far, risk)[1] > allowed:
-        near, far = far, far * 2
-        if far > 1e6:
+    far = 1.0
+    while not _bursts.passes(seen, one, allowed, risk, far):
+        far *= 2
+        if far > MOST:
             return None
-    for _ in range(30):
-        middle = (near + far) / 2
-        near, far = (near, middle) if _bursts.bounds(over * middle, n * middle, risk)[1] <= allowed else (middle, far)
-    return max(seconds * far, least) - seconds
+    far = far if far == 1.0 else _bursts.bisected(lambda times: _bursts.passes(seen, one, allowed, risk, times), far / 2, far)
+    return seen.seconds * (far - 1)
 
 
-def _why(judged: Judged, limit: float, quantile: float, confidence: float, least: float) -> str:
+def _why(judged: Judged, limit: float, quantile: float, confidence: float) -> str:
     """One line: what was seen, how far it can be trusted, and for which bursts."""
-    if not judged.n:
-        return f"no request was sent, so nothing is known; {_valid(judged.burst)}"
     seen = f"{_percent(judged.share)} of {judged.n:,} requests took over {limit:g} s and {_percent(1 - quantile)} may"
     low, high = judged.share_interval
     sure = {
@@ -109,7 +138,7 @@ def _why(judged: Judged, limit: float, quantile: float, confidence: float, least
         "fail": f"at least {_percent(low)}",
         "inconclusive": f"between {_percent(low)} and {_percent(high)}",
     }[judged.outcome]
-    more = f"; {_more(judged, quantile, least)}" if judged.outcome == "inconclusive" else ""
+    more = f"; {_more(judged, quantile, needed_seconds(quantile, judged.burst, confidence))}" if judged.outcome == "inconclusive" else ""
     return f"{seen}; {sure} with {_percent(confidence)} confidence{more}; {_valid(judged.burst)}"
 
 

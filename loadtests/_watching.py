@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loadtests._clocks import GOOD
@@ -11,12 +12,16 @@ from loadtests._sending import Sending
 EVERY = 0.5  # seconds
 FEW = 10  # requests that must have ended before a second of them is judged
 DRAIN = 2.0  # seconds that requests in flight have left when a run is ended early
+SUMMED, LARGEST = ("sent", "done", "errors", "rate", "flying"), ("t", "of", "lag")  # of the lines of several workers
+
+Line = dict[str, Any]
+Say = Callable[[Line, Sequence[float]], None]  # a line, and the latencies since the one before: infinite where there was no good answer
 
 
 class Watching:
     """Looks at a Sending from time to time."""
 
-    def __init__(self, sending: Sending, say: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, sending: Sending, say: Say) -> None:
         self.sending, self._say = sending, say
         self._ended, self._at = 0, 0.0  # when last told
         self._second: list[float] = []  # latencies of the second being judged
@@ -26,23 +31,21 @@ class Watching:
         """Until the run is over."""
         while not self.sending.over.wait(EVERY):
             recent, self.sending.clocks.recent = self.sending.clocks.recent, []
-            self._say(self.line(recent))
+            self._say(self.line(recent), recent)
             self._second += recent
             if self.sending.now - self._since >= 1 and len(self._second) + self.sending.flying >= FEW:
                 if why := self._unbearable():
                     self.sending.stop(why, DRAIN)
                 self._second, self._since = [], self.sending.now
 
-    def line(self, recent: list[float] | None = None) -> dict[str, Any]:
+    def line(self, recent: Sequence[float] = ()) -> Line:
         """How it goes; t is below 0 before the first request is due."""
         sending, counts, now = self.sending, self.sending.clocks.counts, max(-1.0, self.sending.now)
-        p50, p99 = quantiles(recent or [])
         rate = (sending.finished - self._ended) / max(now - self._at, 1e-9) if now > 0 else 0.0
         self._ended, self._at = sending.finished, max(now, 0.0)
-        lag = max(0.0, self._lag(now))
         errors = sum(counts) - counts[GOOD]
         told = {"t": now, "of": self._length(), "sent": sending.next, "done": sending.finished, "errors": errors, "rate": rate}
-        return told | {"p50": p50, "p99": p99, "lag": lag, "flying": sending.flying}
+        return told | {**quantiles(recent), "lag": max(0.0, self._lag(now)), "flying": sending.flying, "kinds": list(counts)}
 
     def _length(self) -> float:
         clocks, traffic = self.sending.clocks, self.sending.traffic
@@ -57,21 +60,27 @@ class Watching:
     def _unbearable(self) -> str:
         """Why the run must end now; empty where it need not."""
         traffic, second = self.sending.traffic, self._second
-        bad = sum(one == float("inf") for one in second)
+        bad = sum(map(math.isinf, second))
         if traffic.abort_errors is not None and len(second) >= FEW and bad > traffic.abort_errors * len(second):
-            return f"{bad} of the last {len(second)} requests were not answered well, and {traffic.abort_errors:.3g} of them is the most allowed"
+            return f"{bad} of {len(second)} requests in a second were not answered well, and {traffic.abort_errors:.3g} of them is the most allowed"
         if traffic.abort_latency is None:
             return ""
         late = self.sending.older(traffic.abort_latency)
-        slow = late + sum(one > traffic.abort_latency for one in second)
-        if slow * 2 <= len(second) + late or len(second) + late < FEW:
+        slow, seen = late + sum(one > traffic.abort_latency for one in second), late + len(second)
+        if slow * 2 <= seen or seen < FEW:
             return ""
-        return f"of the last second's requests more than half took longer than the {traffic.abort_latency:g} s allowed"
+        return f"{slow} of {seen} requests in a second took longer than {traffic.abort_latency:g} s, and half of them is the most allowed"
 
 
-def quantiles(latencies: list[float]) -> tuple[float | None, float | None]:
+def quantiles(latencies: Sequence[float]) -> Line:
     """The median and the 99th percentile by order, in seconds; None where they are infinite or there is nothing."""
     ranked = sorted(latencies)
-    found = [ranked[max(0, -(-len(ranked) * part // 100) - 1)] if ranked else float("inf") for part in (50, 99)]
-    p50, p99 = (None if one == float("inf") else one for one in found)
-    return p50, p99
+    found = {f"p{part}": ranked[max(0, -(-len(ranked) * part // 100) - 1)] if ranked else math.inf for part in (50, 99)}
+    return {name: None if math.isinf(one) else one for name, one in found.items()}
+
+
+def together(lines: Sequence[Mapping[str, Any]], recent: Sequence[float]) -> Line:
+    """The lines of several workers as one."""
+    summed = {name: sum(line[name] for line in lines) for name in SUMMED}
+    kinds = [sum(each) for each in zip(*(line["kinds"] for line in lines), strict=True)]
+    return {name: max(line[name] for line in lines) for name in LARGEST} | summed | quantiles(recent) | {"kinds": kinds}

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import socket
+import sys
 from datetime import timedelta
 
 import numpy as np
+import psutil
 import pytest
 
-from agent import Baseline, Load, Locator, Status
+from agent import Baseline, Load, Locator, Sample, Samples, Status
 from agent.errors import CancelledError, ConfigError, DataError, UnreachableError
 from agent.perform import perform
 from agent.plugins import listing
@@ -19,11 +23,13 @@ from loadtests import _asked, _regression_told, _soak_told, _told, sla
 from loadtests._asked import Asked, Claim, claims
 from loadtests._capacity import Attempt, Plan, bracket
 from loadtests._capacity_told import outcome as enough
+from loadtests._coldstart_told import request
 from loadtests._regression import Floors
 from loadtests._run import Ran
 from loadtests._soak_told import Ends
 from loadtests._spec import Arrivals, Traffic
 from loadtests._windows import from_csv, windows
+from tests.conftest import HOUSE
 from tests.servers import folder, oip, slow
 from tests.traces import BEGAN, trace
 
@@ -62,8 +68,8 @@ def ran(made, *, unfit=(), cancelled=False, warm=timedelta(), **asked):
     return Ran(wanted, traffic, made, made, "one request", unfit, cancelled)
 
 
-def judged(run, limits, burst=ms(20), confidence=0.95):
-    return _told.verdict(run, _told.answered(run, claims(limits, 30 * SECOND), burst, confidence), confidence)
+def judged(run, limits, burst=0.02, confidence=0.95):
+    return _told.verdict(run, _told.answered(run, claims(limits, 30 * SECOND), timedelta(seconds=burst), confidence), confidence)
 
 
 def test_every_check_says_what_its_fail_points_at_and_runs_in_a_worker():
@@ -170,6 +176,28 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path):
     assert [problem.partition(":")[0] for problem in refused.value.problems] == ["burst", "rate", "duration", "workers"]
 
 
+def test_a_replay_is_held_to_what_is_said_of_it(tmp_path):
+    recorded = tmp_path / "times.txt"
+    recorded.write_text("\n".join(map(str, [100.0, *np.arange(107.0, 107.5, 0.01), 130.2])))
+    wanted = LATENCY | {"arrivals": "replayed", "times": str(recorded)}
+    with pytest.raises(ConfigError) as refused:
+        sla.latency(Untouched(), LOAD, tmp_path, **wanted)
+    assert refused.value.problems == (
+        f"rate: the busiest second of {recorded} has 50 requests; write `rate: 50` if that is meant",
+        f"duration: {recorded} goes on for 31s; write `duration: 26s` if that is meant",
+    )
+    recorded.write_text("0\nsoon\n")
+    with pytest.raises(ConfigError, match=r"times\.txt:2: .soon."):
+        sla.latency(Untouched(), LOAD, tmp_path, **wanted)
+
+
+def test_whom_a_target_trusts_the_generator_trusts(tmp_path):
+    server = connect(Locator("fraud", "server", "https://127.0.0.1:9/predict", {}, verify=False, ca="our.pem", folder=str(tmp_path)))
+    told = _asked.traffic(Asked(10.0, SECOND), LOAD, server.request(slow.REQUEST), tmp_path / "requests.jsonl", tmp_path)
+    assert (told.verify, told.ca) == (False, str(tmp_path / "our.pem"))
+    assert (told.abort_errors, told.abort_latency) == (1.0, None)
+
+
 def test_limits_are_judged_from_the_lowest_quantile_on():
     assert claims({"p99.9": SECOND, "p50": ms(20)}, SECOND) == (Claim("p50", 0.5, 0.02), Claim("p99.9", pytest.approx(0.999), 1.0))
 
@@ -230,7 +258,7 @@ def test_what_was_not_answered_well_is_over_every_limit():
 
 
 def test_a_run_that_is_too_short_is_inconclusive_and_says_how_much_is_missing():
-    verdict = judged(ran(trace(np.full(3000, 0.01))), {"p99": ms(100)}, burst=SECOND)
+    verdict = judged(ran(trace(np.full(3000, 0.01))), {"p99": ms(100)}, burst=1)
     told(verdict, Status.NODATA, "INCONCLUSIVE: p99 is 10ms", "4m29s more would tell", "valid for bursts up to 1s")
 
 
@@ -243,8 +271,8 @@ def test_a_generator_that_was_unfit_says_nothing_about_the_server():
 def test_one_limit_of_several_fails_only_with_its_part_of_the_risk():
     latency = np.full(400, 0.01)
     latency[::14] = 0.5  # 29 of 400 over, where 20 may: P(so many at 5 %) = 3 %
-    alone = judged(ran(trace(latency)), {"p95": ms(100)}, burst=ms(10))
-    among = judged(ran(trace(latency)), {"p95": ms(100), "p10": ms(100), "p50": ms(100)}, burst=ms(10))
+    alone = judged(ran(trace(latency)), {"p95": ms(100)}, burst=0.01)
+    among = judged(ran(trace(latency)), {"p95": ms(100), "p10": ms(100), "p50": ms(100)}, burst=0.01)
     told(alone, Status.FAIL, "FAIL: p95")
     told(among, Status.NODATA, "INCONCLUSIVE: p95")
 
@@ -283,8 +311,7 @@ def test_the_sentence_says_how_requests_came(asked, words):
 
 def test_a_service_is_tested_as_the_daemon_would_and_its_lock_is_free_afterwards(tmp_path):
     speaker = oip.Speaker(loaded=("1",))
-    folder.Speaker(tmp_path / "registry")
-    registry = folder.Speaker(tmp_path / "registry2")
+    registry = folder.Speaker(tmp_path / "registry")
     job = {
         "check": "sla.latency",
         "load": {"rate": 50.0, "longest": 60.0, "lock": str(tmp_path / "lock" / "x.load")},
@@ -304,7 +331,7 @@ def test_a_service_is_tested_as_the_daemon_would_and_its_lock_is_free_afterwards
     assert verdict.reading.n == json.loads(verdict.data["load.json"])["requests"] < len(sent)
 
 
-def test_a_share_of_slow_and_wrong_answers_fails_the_quantile_above_it_and_spares_the_one_below(speaker, tmp_path):
+def test_a_share_of_wrong_answers_fails_the_quantile_above_it_and_spares_the_one_below(speaker, tmp_path):
     speaker.break_every = 2  # every other answer is a 503
     verdict = sla.latency(to(speaker), LOAD, tmp_path, **SHORT | {"limits": {"p25": 8 * SECOND, "p80": 8 * SECOND}}, request=slow.REQUEST)
     told(verdict, Status.FAIL, "FAIL: p80 is no answer, limit 8s", "status")
@@ -355,7 +382,12 @@ def noisy(latency, seed, n=3000):
 
 
 def test_a_run_as_fast_as_the_pinned_one_passes_and_a_slower_one_fails():
-    told(compared(noisy(0.1, 1), noisy(0.1, 2)), Status.OK, "PASS: nothing got worse by what matters since 2026-03-01 12:00Z", "one run against one run")
+    told(
+        compared(noisy(0.1, 1), noisy(0.1, 2)),
+        Status.OK,
+        "PASS: nothing got worse by what matters since 2026-03-01 12:00Z",
+        "one run against one run",
+    )
     worse = compared(noisy(0.13, 1), noisy(0.1, 2))
     told(worse, Status.FAIL, "more (", "than pinned 2026-03-01 12:00Z, and surely so")
     assert worse.parts["p50"].observed == pytest.approx(0.03, abs=0.002)
@@ -394,16 +426,16 @@ def test_a_real_run_is_compared_with_the_one_that_was_pinned(speaker, tmp_path):
 
 # Over hours
 
-HOUR = np.arange(360_000) / 100  # an hour at 100 requests a second
+HOUR = np.arange(36_000) / 10  # an hour at 10 requests a second
 
 
 def soaked(latency, memory=None, horizon=timedelta(days=1), **more):
-    return _soak_told.verdict(ran(trace(latency), **more), Ends(1.0, 0.01, None, horizon), memory)
+    return _soak_told.verdict(ran(trace(latency, HOUR), rate=10.0, **more), Ends(1.0, 0.01, None, horizon), memory)
 
 
 def test_an_hour_that_stays_as_it_is_passes_and_says_that_memory_was_not_seen():
-    verdict = soaked(0.1 + 0.001 * np.random.default_rng(1).random(360_000))
-    told(verdict, Status.OK, "PASS: none of p99, p50, errors would reach its limit within 1d, as 1h show", "the server's memory was not seen")
+    verdict = soaked(0.1 + 0.001 * np.random.default_rng(1).random(36_000))
+    told(verdict, Status.OK, "PASS: none of p99, p50, errors would reach its limit within 1d, as 1h of it show", "the server's memory was not seen")
     assert verdict.data["soak.csv"].count(b"\n") == 101
 
 
@@ -415,29 +447,72 @@ def test_a_latency_that_creeps_fails_with_when_it_would_reach_its_limit():
 
 def test_a_leak_fails_where_no_latency_moved():
     leak = np.linspace(1e9, 1.2e9, 100)
-    verdict = soaked(np.full(360_000, 0.1), leak)
+    verdict = soaked(np.full(36_000, 0.1), leak)
     told(verdict, Status.FAIL, "FAIL: memory is 1.19 GB, limit 2.02 GB; slope 202 MB an hour", "it would reach its limit in 4h")
-    told(soaked(np.full(360_000, 0.1), np.full(100, np.nan)), Status.NODATA, "memory was seen in 0 windows; 20 are needed")
+    told(soaked(np.full(36_000, 0.1), np.full(100, np.nan)), Status.NODATA, "memory was seen in 0 windows; 20 are needed")
 
 
 def test_a_server_that_fails_at_the_end_of_a_soak_fails_it():
-    latency = np.full(360_000, 0.1)
-    latency[-30_000:] = np.inf
+    latency = np.full(36_000, 0.1)
+    latency[-3_000:] = np.inf
     told(soaked(latency), Status.FAIL, "above it at the end of the run")
 
 
 def test_a_soak_by_an_unfit_generator_or_cut_short_is_no_verdict():
-    told(soaked(np.full(360_000, 0.1), unfit=("it was late",)), Status.ERROR, "INVALID")
-    told(soaked(np.full(360_000, 0.1), cancelled=True), Status.SKIP, "aborted after")
+    told(soaked(np.full(36_000, 0.1), unfit=("it was late",)), Status.ERROR, "INVALID")
+    told(soaked(np.full(36_000, 0.1), cancelled=True), Status.SKIP, "called off after 1h: ", "so far")
+    given_up = _soak_told.verdict(ran(trace(np.full(1000, 5.0), aborted="too slow")), Ends(1.0, 0.01, None, SECOND), None)
+    told(given_up, Status.FAIL, "above it at the end of the run", "(aborted after 15s: too slow)")
 
 
 def test_a_real_soak_sees_a_process_of_this_machine(speaker, tmp_path):
-    import os
-
     wanted = {"rate": 40.0, "duration": 2 * SECOND, "warm": timedelta(), "limit": 8 * SECOND, "limit_errors": 1.0, "horizon": ms(1)}
     verdict = sla.soak(to(speaker), LOAD, tmp_path, **wanted, pid=os.getpid(), request=slow.REQUEST)
     told(verdict, Status.NODATA, "memory was seen in", "p99 is", "errors are 0 %")
     assert verdict.parts["memory"].n > 0
+
+
+class Store:
+    """A metrics store that gives `values` in turn, each as two series, and is gone when they are used up."""
+
+    def __init__(self, *values):
+        self.values, self.asked = list(values), []
+
+    def query(self, text, window):
+        self.asked.append((text, window))
+        if not self.values:
+            raise UnreachableError("no connection to the store")
+        value = self.values.pop(0)
+        return Samples(() if value is None else (Sample({"pod": "a"}, value / 2), Sample({"pod": "b"}, value / 2)))
+
+
+def test_memory_is_asked_for_at_the_end_of_each_window_and_series_are_added_up():
+    run, store = ran(trace(np.full(36_000, 0.1), HOUR), rate=10.0), Store(*[1e9] * 50, *[None] * 50)
+    seen, why = _soak_told.memory(run, None, store, "resident")
+    assert (seen[:50] == 1e9).all() and np.isnan(seen[50:]).all() and why == ""
+    (text, first), (_, second) = store.asked[:2]
+    assert (text, first.start, first.end) == ("resident", BEGAN, second.start)
+    assert first.length.total_seconds() == pytest.approx(36, abs=0.01)
+
+
+def test_a_metrics_store_that_cannot_be_asked_costs_the_memory_and_not_the_run():
+    run = ran(trace(np.full(36_000, 0.1), HOUR), rate=10.0)
+    verdict = _soak_told.verdict(run, Ends(1.0, 0.01, None, SECOND), *_soak_told.memory(run, None, Store(1e9), "resident"))
+    told(verdict, Status.OK, "the server's memory was not seen: no connection to the store")
+
+
+def test_a_run_called_off_before_its_first_request_is_skipped_by_every_check():
+    empty = ran(trace([], aborted="cancelled"), cancelled=True)
+    told(judged(empty, {"p50": SECOND}), Status.SKIP, "called off")
+    told(_regression_told.verdict(empty, None, 1.0, Floors(), 20), Status.SKIP, "called off")
+    told(_soak_told.verdict(empty, Ends(1.0, 0.01, None, SECOND), *_soak_told.memory(empty, None, Store(), "x")), Status.SKIP, "called off")
+
+
+def test_a_run_in_which_nothing_was_due_is_refused_with_what_to_change(speaker, tmp_path):
+    with pytest.raises(ConfigError, match=r"duration: not one request was due in 0.1 s at 0.01 a second"):
+        sla.latency(to(speaker), LOAD, tmp_path, **SHORT | {"rate": 0.01, "duration": ms(100), "warm": timedelta()}, request=slow.REQUEST)
+    with pytest.raises(ConfigError, match="rows: -1"):
+        sla.latency(to(speaker), LOAD, tmp_path, **SHORT, rows=-1, request=slow.REQUEST)
 
 
 # Capacity
@@ -464,7 +539,12 @@ def test_a_search_ends_with_the_last_pass_and_the_first_fail(speaker, tmp_path):
     wanted = {"rate": 40.0, "limits": {"p50": 8 * SECOND}, "step": ms(400), "duration": timedelta(minutes=1), "width": 3.0}
     quick = {"warm": timedelta(), "drain": timedelta(), "burst": ms(20), "at_least": 70.0}
     verdict = sla.capacity(to(speaker), LOAD, tmp_path, tell=tell, **wanted, **quick, request=slow.REQUEST)
-    told(verdict, Status.NODATA, "last PASS, first FAIL [40, 80], and 70 a second are needed; valid for bursts up to 20ms", "confirmed by a longer run at 38")
+    told(
+        verdict,
+        Status.NODATA,
+        "last PASS, first FAIL [40, 80], and 70 a second are needed; valid for bursts up to 20ms",
+        "confirmed by a longer run at 38",
+    )
     assert (verdict.reading.observed, verdict.reading.interval, verdict.reading.limit) == (40.0, (40.0, 80.0), 70.0)
     assert [line.split(",")[2] for line in verdict.data["capacity.csv"].decode().splitlines()[1:]] == ["pass", "fail", "pass"]
 
@@ -477,4 +557,71 @@ def test_a_search_that_has_no_time_left_says_so(speaker, tmp_path):
 
 # From nothing
 
-ASIDE = _asked.PATTERNS  # the module is imported for what it refuses
+STARTING = str(HOUSE / "tests" / "servers" / "starting.py")
+
+
+def free_port():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+def started(bad=0, **more):
+    """Cold starts of a program that answers `bad` requests with 503 first; and how many of its processes are left."""
+    port = free_port()
+    server = connect(Locator("fraud", "server", f"http://127.0.0.1:{port}/predict", {}))
+    command = [sys.executable, STARTING, str(port), str(bad)]
+    verdict = sla.coldstart(server, command=command, request=slow.REQUEST, **{"limit": 30 * SECOND, "starts": 2} | more)
+    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == command]
+    return verdict
+
+
+def test_a_process_is_started_timed_until_it_answers_well_and_stopped_again():
+    verdict = started(bad=3, share=0.2)
+    told(verdict, Status.OK, "PASS: 2 of 2 starts gave a good answer within 30s (between 22.4 % and 100 % of starts are, and 20 % must be)")
+    told(verdict, Status.OK, "start 2: ", "the first answer itself took", "from the start of the process")
+    assert verdict.parts["in time"].interval[0] == pytest.approx(0.05**0.5)  # nothing but two successes: the exact bound
+    assert 0 < verdict.reading.observed < 30
+
+
+def test_two_starts_are_too_few_to_be_sure_of_every_other_one():
+    told(started(), Status.NODATA, "INCONCLUSIVE: 2 of 2 starts")
+
+
+def test_a_process_that_ends_before_it_answers_fails_and_says_so():
+    told(started(bad=-1, share=0.9), Status.FAIL, "FAIL: 0 of 2 starts", "ended with status 3 before it answered: not today")
+
+
+def test_a_process_that_never_answers_well_is_given_up_with_its_last_words():
+    told(started(bad=10**9, starts=1, limit=ms(300), give_up=ms(300)), Status.NODATA, "0 of 1 starts", "start 1: no good answer within 0.3")
+
+
+def test_a_command_that_cannot_be_run_and_a_server_that_is_there_already_are_refused(speaker):
+    server = connect(Locator("fraud", "server", f"http://127.0.0.1:{free_port()}/predict", {}))
+    with pytest.raises(ConfigError, match="nowhere-to-be-found cannot be run"):
+        sla.coldstart(server, limit=SECOND, command=["nowhere-to-be-found"], request=slow.REQUEST)
+    with pytest.raises(ConfigError, match="something answers at the server's address"):
+        sla.coldstart(to(speaker), limit=SECOND, command=["x"], request=slow.REQUEST)
+
+
+def test_without_a_command_each_start_is_a_new_connection_to_the_server_as_it_is(speaker):
+    verdict = sla.coldstart(to(speaker), limit=30 * SECOND, request=slow.REQUEST)
+    told(verdict, Status.OK, "PASS: 5 of 5 starts", "what loading the model takes is not in it")
+    assert len(speaker.kept) == 5
+    speaker.break_every = 1
+    told(sla.coldstart(to(speaker), limit=30 * SECOND, request=slow.REQUEST), Status.FAIL, "0 of 5 starts", "503")
+
+
+def test_starts_can_be_called_off(speaker):
+    def tell(done, what):
+        if what == "start 3 of 5":
+            raise CancelledError("not now")
+
+    told(sla.coldstart(to(speaker), tell=tell, limit=SECOND, request=slow.REQUEST), Status.SKIP, "called off", "of 2 starts")
+
+
+def test_what_a_server_that_is_not_there_yet_is_asked_is_the_newest_golden_request(tmp_path):
+    registry = connect(Locator("fraud", "registry", folder.Speaker(tmp_path / "registry").url, {}))
+    newest = registry.golden(registry.versions()[-1].version).rows[0].request
+    assert request(Untouched(), registry, None, None, True) == newest
+    assert request(Untouched(), None, None, None, True) is None

@@ -21,8 +21,8 @@ def loaded(told: Mapping[str, Json]) -> str:
     first, *more = str(told["reason"]).splitlines() or [""]
     head = first.removeprefix(f"{WORDS.get(outcome, '')}: ")
     things: list[Any] = [Text.assemble(_outcome(outcome), f"  {plain(head)}"), *(f"  {plain(line)}" for line in more)]
-    if "limits" in told:
-        things += ["", *_limits(told["limits"]), "", _percentiles(told), "", _clocks(told["clocks"])]
+    things += ["", *_limits(told["limits"])] if told.get("limits") else []
+    things += ["", _percentiles(told), "", _clocks(told["clocks"])] if told.get("percentiles") else []
     things += ["", *(f"wrote {plain(file)}" for file in told["files"]), *(f"next: {hint}" for hint in hints(told))]
     return printed(*things)
 
@@ -70,15 +70,17 @@ def _interval(ends: Sequence[float | None] | None) -> str:
 
 def length(seconds: float | None) -> str:
     """Three digits and a unit; None is the latency of what was not answered well."""
-    if seconds is None:
-        return "no answer"
+    if not seconds:
+        return "no answer" if seconds is None else "0"
     unit, size = next(((unit, size) for unit, size in (("s", 1.0), ("ms", 1e-3)) if seconds >= size * 0.9995), ("µs", 1e-6))
     return f"{seconds / size:,.0f} {unit}" if seconds / size >= 99.95 else f"{seconds / size:.3g} {unit}"
 
 
 def hints(told: Mapping[str, Json]) -> Iterator[str]:
     """What to do about it, where that is known."""
-    if "limits" not in told:
+    if told["saved"]:
+        yield f"watchkeeper load compare ... --against {told['saved']} compares a later run with this one"
+    if not told.get("limits"):
         return
     outcome, over = told["outcome"], told["over"] or {}
     if outcome == "invalid" and told["generator"]["unfit"]:

@@ -6,9 +6,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ import click
 
 from agent.door import Call, command, main
 
-CHECK = "sla.latency"  # by its name, as a configuration would say it: whoever owns it
 PERCENTILES = {"p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9"}  # option -> limit
-LEFT = {"html": "load.html", "junit": "load.xml", "csv": "load.csv", "hdr": "load.hlog"}  # option -> what the check leaves
+LEFT = {"html": "load.html", "junit": "load.xml", "csv": "load.csv", "hdr": "load.hlog", "save": "yardstick.csv"}  # option -> what the check leaves
 PLOT = ".hgrm"  # the suffix of a file that HdrHistogram's plotter reads
 FILE = click.Path(path_type=Path, dir_okay=False)
 READ = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -27,9 +26,11 @@ READ = click.Path(path_type=Path, dir_okay=False, exists=True)
 class Group(click.Group):
     """`watchkeeper load URL` is `watchkeeper load run URL`."""
 
+    default = "run"
+
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in context.help_option_names:
-            args = ["run", *args]
+            args = [self.default, *args]
         return super().parse_args(context, args)
 
 
@@ -59,98 +60,168 @@ def whole(_: click.Context, __: click.Parameter, value: str | None) -> Any:
         raise click.BadParameter(f"this is no JSON: {problem}") from problem
 
 
-def length(name: str, text: str, **more: Any) -> Any:
+Options = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def length(name: str, text: str, **more: Any) -> Options:
+    """An option that takes a length of time."""
     return click.option(name, callback=span, metavar="LENGTH", help=text, **more)
+
+
+def _several(*options: Options) -> Options:
+    """Options that several commands share, in the order in which --help shows them."""
+
+    def mark(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return mark
+
+
+ARRIVING = _several(
+    click.option(
+        "--arrivals",
+        type=click.Choice(["poisson", "constant", "ramp", "spike", "replayed"]),
+        help="How requests follow each other.  [default: poisson, as those of many people do]",
+    ),
+    click.option("--begin", type=float, metavar="NUMBER", help="Of a ramp: the rate it begins with."),
+    click.option("--peak", type=float, metavar="NUMBER", help="Of a spike: the rate within it."),
+    length("--peak-at", "Of a spike: when it begins, the warm-up counted."),
+    length("--peak-for", "Of a spike: how long it lasts."),
+    click.option("--times", type=READ, metavar="FILE", help="Of replayed arrivals: a time in seconds a line."),
+)
+LIMITED = _several(
+    length("--p50", "The limit of the median latency, such as 20ms."),
+    length("--p95", "The limit of the 95th percentile."),
+    length("--p99", "The limit of the 99th percentile, such as 100ms."),
+    length("--p999", "The limit of the 99.9th percentile, which takes 50 minutes to judge."),
+)
+JUDGED = _several(
+    length("--burst", "The verdict allows for stalls up to this long.  [default: 1s]"),
+    click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), help="How sure a verdict must be.  [default: 0.95]"),
+)
+SENDING = _several(
+    length("--warm", "How long requests are sent before that, and not judged.  [default: 5s]"),
+    click.option("--seed", type=click.IntRange(0), metavar="NUMBER", help="The same seed draws the same arrivals.  [default: 0]"),
+    length("--timeout", "An answer that takes longer is none.  [default: 30s]"),
+    click.option("--connections", type=click.IntRange(1), metavar="NUMBER", help="At most so many requests at once; more wait.  [default: 512]"),
+    click.option("--workers", type=click.IntRange(1), metavar="NUMBER", help="Generator processes.  [default: 1]"),
+    click.option("--method", type=click.Choice(["GET", "POST"]), help="How a plain http URL is asked.  [default: POST]"),
+    click.option("--header", metavar="'NAME: VALUE'", help="Sent with every request, such as 'Authorization: Bearer ${TOKEN}'."),
+    click.option("--ca", type=READ, metavar="FILE", help="The certificates that https is trusted by."),
+    click.option("--request", callback=whole, metavar="JSON", help="What is sent; with --from, {inputs} in it is a row's."),
+    click.option("--data", "requests", type=READ, metavar="FILE", help="A file of one JSON request a line, sent in turn."),
+    click.option("--from", "table", metavar="TABLE", help="A table of logged requests: a file, or a URL such as sqlite:log.db?table=live."),
+    click.option("--rows", type=click.IntRange(1), metavar="NUMBER", help="How many of its newest rows are sent.  [default: 1000]"),
+    click.option("--expect-status", type=int, multiple=True, metavar="CODE", help="A status that is good; may be given again.  [default: any 2xx]"),
+    click.option("--expect-field", multiple=True, metavar="PLACE", help="A dotted place in a good answer, such as outputs.0; may be given again."),
+    click.option("--yes", is_flag=True, help="Do not ask before a URL is loaded that stands in no configuration."),
+)
 
 
 @command("watchkeeper load run http://127.0.0.1:8000/predict --rate 200 --for 5m --p99 100ms --request '{\"amount\": 1}'", "run", load)
 @click.argument("target")
 @click.option("--rate", type=float, required=True, metavar="NUMBER", help="Requests a second, such as 200; of a ramp, where it ends.")
 @length("--for", "How long they are sent and judged.", default="5m", show_default=True)
-@length("--p50", "The limit of the median latency, such as 20ms.")
-@length("--p95", "The limit of the 95th percentile.")
-@length("--p99", "The limit of the 99th percentile, such as 100ms.")
-@length("--p999", "The limit of the 99.9th percentile, which takes a run of 50 minutes to judge.")
-@click.option(
-    "--arrivals",
-    type=click.Choice(["poisson", "constant", "ramp", "spike", "replayed"]),
-    help="How requests follow each other.  [default: poisson, as those of many people do]",
-)
-@click.option("--begin", type=float, metavar="NUMBER", help="Of a ramp: the rate it begins with.")
-@click.option("--peak", type=float, metavar="NUMBER", help="Of a spike: the rate within it.")
-@length("--peak-at", "Of a spike: when it begins.")
-@length("--peak-for", "Of a spike: how long it lasts.")
-@click.option("--times", type=READ, metavar="FILE", help="Of replayed arrivals: a time in seconds a line.")
-@click.option("--seed", type=click.IntRange(0), metavar="NUMBER", help="The same seed draws the same arrivals.  [default: 0]")
-@length("--warm", "How long before that they are sent and not judged.  [default: 5s]")
-@length("--burst", "The verdict allows for stalls up to this long.  [default: 1s]")
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), help="How sure a verdict must be.  [default: 0.95]")
-@length("--timeout", "An answer that takes longer is none.  [default: 30s]")
-@click.option("--connections", type=click.IntRange(1), metavar="NUMBER", help="At most so many requests at once; more wait.  [default: 512]")
-@click.option("--method", type=click.Choice(["GET", "POST"]), help="How a plain http URL is asked.  [default: POST]")
-@click.option("--header", metavar="'NAME: VALUE'", help="A header with every request, such as 'Authorization: Bearer ${TOKEN}'.")
-@click.option("--ca", type=READ, metavar="FILE", help="The certificates that https is trusted by.")
-@click.option("--request", callback=whole, metavar="JSON", help="What is sent; with --from, {inputs} in it is a row's.")
-@click.option("--data", "requests", type=READ, metavar="FILE", help="A file of one JSON request a line, which are sent in turn.")
-@click.option("--from", "table", metavar="TABLE", help="A table of logged requests: a file, or a URL such as sqlite:log.db?table=live.")
-@click.option("--rows", type=click.IntRange(1), metavar="NUMBER", help="How many of the newest rows of it are sent.  [default: 1000]")
-@click.option("--expect-status", type=int, multiple=True, metavar="CODE", help="A status that is good; may be given again.  [default: any 2xx]")
-@click.option("--expect-field", multiple=True, metavar="PLACE", help="A dotted place that a good answer has, such as outputs.0; may be given again.")
-@click.option("--workers", type=click.IntRange(1), metavar="NUMBER", help="Generator processes.  [default: 1]")
-@click.option("--closed", "users", type=click.IntRange(1), metavar="USERS", help="Send as so many users who each wait for an answer. Not a PASS.")
+@LIMITED
+@JUDGED
+@ARRIVING
+@click.option("--closed", "users", type=click.IntRange(1), metavar="USERS", help="Send as so many users who each wait for an answer: never a PASS.")
+@SENDING
 @click.option("--html", type=FILE, metavar="FILE", help="Also write a page with the pictures and every number.")
 @click.option("--junit", type=FILE, metavar="FILE", help="Also write JUnit XML, a test case a limit.")
 @click.option("--csv", type=FILE, metavar="FILE", help="Also write the windows.")
 @click.option("--hdr", type=FILE, metavar="FILE", help="Also write an HdrHistogram log, or with the suffix .hgrm its percentiles.")
-@click.option("--yes", is_flag=True, help="Do not ask before a URL is loaded that stands in no configuration.")
-def load_run(
-    call: Call,
-    target: str,
-    method: str | None,
-    header: str | None,
-    ca: Path | None,
-    table: str | None,
-    html: Path | None,
-    junit: Path | None,
-    csv: Path | None,
-    hdr: Path | None,
-    yes: bool,
-    **settings: Any,
-) -> None:
+def load_run(call: Call, html: Path | None, junit: Path | None, csv: Path | None, hdr: Path | None, **settings: Any) -> None:
     """Send TARGET requests at a rate, and say whether it answers in time.
 
     TARGET is a URL (http://HOST/PATH, oip+http://HOST/MODEL ...), or a service of the configuration whose `load:` allows it. The schedule is drawn
-    before the run and kept whatever the server does; latency counts from it. A URL is asked about first, --yes says it is yours to load: on
+    before the run and kept whatever the server does; latency counts from it. A URL is asked about first, and --yes says that it may be loaded: on
     localhost too, where a tunnel may end. Ctrl-C ends the run early and judges nothing. Exit code 0: every limit holds; 1: one does not; 3: the run
     cannot tell, was called off, or the generator was too slow itself.
     """
-    from agent.commands import _live, _loaded
+    verdict = _performed(call, "sla.latency", settings, {"limits": _limits(settings), "report": True})
+    _told(call, settings["target"], verdict, _written({"html": html, "junit": junit, "csv": csv, "hdr": hdr}, verdict.data))
+
+
+@command("watchkeeper load compare http://127.0.0.1:8000/predict --rate 200 --against before.csv --data requests.jsonl", "compare", load)
+@click.argument("target")
+@click.option("--rate", type=float, required=True, metavar="NUMBER", help="Requests a second, such as 200, as in the run before.")
+@length("--for", "How long they are sent and judged.", default="5m", show_default=True)
+@click.option("--against", type=READ, metavar="FILE", help="What the run before left with --save.")
+@click.option("--save", type=FILE, metavar="FILE", help="Leave this run's windows for a later one.")
+@length("--cut", "The length of a window.  [default: 10s]")
+@click.option("--floor", type=click.FloatRange(0), metavar="SHARE", help="By how much a latency must have grown to matter.  [default: 0.1]")
+@length("--floor-seconds", "... and by how much at least.  [default: 5ms]")
+@click.option("--floor-errors", type=click.FloatRange(0, 1), metavar="SHARE", help="By how much the share of errors.  [default: 0.005]")
+@click.option("--arrivals", type=click.Choice(["poisson", "constant"]), help="How requests follow each other.  [default: poisson]")
+@SENDING
+def load_compare(call: Call, against: Path | None, save: Path | None, **settings: Any) -> None:
+    """Whether TARGET got slower, or fails more, than in a run before.
+
+    p50, p95, p99 and the share of errors of windows are compared with those of the run that left the file. Exit code 0: nothing got worse by what
+    matters; 1: something did; 3: the runs cannot tell, or this was the first.
+    """
+    verdict = _performed(call, "sla.regression", settings, {}, {"baseline": _pinned(against)} if against else {})
+    _told(call, settings["target"], verdict, _written({"save": save}, verdict.data), str(save or ""))
+
+
+def _performed(call: Call, check: str, settings: Mapping[str, Any], more: Mapping[str, Any], words: Mapping[str, Any] | None = None) -> Any:
+    """The check's Verdict: told what was given, held to what the target bears, and watched on the way."""
+    from agent.commands import _live
     from agent.perform import perform
 
-    parameters = _parameters(settings)
-    known = _known(call, target) if "://" not in target else _url(target, method, header, ca, parameters["rate"])
-    if "://" in target and not yes:
+    target, parameters = settings["target"], {**_parameters(settings), **more}
+    known = _known(call, target) if "://" not in target else _url(target, settings)
+    if "://" in target and not settings["yes"]:
         _agreed(target, parameters)
-    job = {"check": CHECK, "parameters": {**parameters, "report": True}, "load": known["load"], "locators": {**known["locators"], **_rows(table)}}
+    job = {
+        "check": check,
+        "parameters": parameters,
+        "load": known["load"],
+        "locators": {**known["locators"], **_rows(settings["table"])},
+        **(words or {}),
+    }
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: drain, and tell what was seen
     with _live.watching() as tell:
-        verdict = perform(job, tell)
+        return perform(job, tell)
+
+
+def _told(call: Call, target: str, verdict: Any, files: Sequence[str], saved: str = "") -> None:
+    """What came of it, and how the command ends."""
+    from agent.commands import _loaded
+
     summary = json.loads(verdict.data.get("load.json", b"{}"))
-    files = _written({"html": html, "junit": junit, "csv": csv, "hdr": hdr}, verdict.data)
-    told = {"target": target, **summary, "status": verdict.status.value, "reason": verdict.reason, "files": files}
+    told = {"target": target, **summary, "status": verdict.status.value, "reason": verdict.reason, "files": files, "saved": saved}
     call.say(told, _loaded.loaded)
     raise SystemExit({"ok": 0, "fail": 1}.get(verdict.status.value, 3))
 
 
+OTHERS = ("target", "method", "header", "ca", "table", "yes", *PERCENTILES)  # options that are no parameters of a check
+
+
 def _parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What was given, in the check's words; the rest is left to the check."""
-    given = {name: value for name, value in settings.items() if value not in (None, ())}
-    limits = {limit: given.pop(option) for option, limit in PERCENTILES.items() if option in given}
+    given = {name: value for name, value in settings.items() if value not in (None, ()) and name not in OTHERS}
+    expect = {name: given.pop(option) for option, name in (("expect_status", "status"), ("expect_field", "fields")) if option in given}
+    given |= {name: str(given[name]) for name in ("times", "requests") if name in given}
+    return {"duration": given.pop("for"), **given, **({"expect": expect} if expect else {})}
+
+
+def _limits(settings: Mapping[str, Any]) -> dict[str, timedelta]:
+    limits = {limit: settings[option] for option, limit in PERCENTILES.items() if settings[option] is not None}
     if not limits:
         raise click.UsageError("no limit is given, so nothing could ever be wrong: add --p99 100ms, or --p50, --p95, --p999")
-    expect = {name: given.pop(f"expect_{word}") for name, word in (("status", "status"), ("fields", "field")) if f"expect_{word}" in given}
-    paths = {name: str(given[name]) for name in ("times", "requests") if name in given}
-    return {**given, "duration": given.pop("for"), "limits": limits, **({"expect": expect} if expect else {}), **paths}
+    return limits
+
+
+def _pinned(file: Path) -> Any:
+    """What another run left, as a baseline; its time is that of the file."""
+    from agent.model import UTC, Baseline
+
+    at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    return Baseline(at, at, "", str(file), at, None, {LEFT["save"]: file.read_bytes()})
 
 
 # What is loaded
@@ -172,12 +243,14 @@ def _known(call: Call, name: str) -> dict[str, Any]:
     return {"locators": dict(service.targets), "load": replace(service.load, lock=lock_of(at.url))}
 
 
-def _url(url: str, method: str | None, header: str | None, ca: Path | None, rate: float) -> dict[str, Any]:
+def _url(url: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A server that stands in no configuration: what is asked for is what it may be asked."""
     from agent.alone import lock_of
     from agent.model import Load, Locator
 
-    at = Locator("load", "server", url, {"method": method} if method else {}, look=_credential(header), ca=str(ca) if ca else None)
+    method, ca = settings["method"], settings["ca"]
+    look = _credential(settings["header"])
+    at = Locator("load", "server", url, {"method": method} if method else {}, look=look, ca=str(ca) if ca else None)
     return {"locators": {"server": at}, "load": Load(rate=float("inf"), longest=timedelta.max, lock=lock_of(url))}
 
 
