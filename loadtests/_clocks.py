@@ -71,7 +71,7 @@ class Clocks:
         """Leaves the first `count` requests in a folder, an array a file."""
         import numpy as np
 
-        for name in NAMES + (STREAMED[:3] if self.streams else ()):
+        for name in NAMES + (STREAMED[:-1] if self.streams else ()):
             np.save(out / f"{name}.npy", np.frombuffer(getattr(self, name), getattr(self, name).typecode)[:count])
         if self.streams:
             np.save(out / "gaps.npy", np.frombuffer(self.all_gaps(count)))

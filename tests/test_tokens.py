@@ -209,6 +209,13 @@ def test_streams_that_meet_every_limit_pass(llm, tmp_path):
     assert all(json.loads(body)["stream_options"] == {"include_usage": True} for method, _, _, body in llm.requests if method == "POST")
 
 
+def test_several_generators_bring_their_streams_together(llm, tmp_path):
+    llm.counted = 3
+    verdict = goodput(llm, tmp_path, workers=2, warm=timedelta())
+    assert verdict.status is Status.OK, verdict.reason
+    assert verdict.parts["tokens"].n == 6 * verdict.reading.n
+
+
 def test_a_wait_before_and_a_gap_within_are_told_apart(llm, tmp_path):
     llm.first, llm.gap = 0.03, 0.06
     parts = goodput(llm, tmp_path, rate=20.0).parts
