@@ -1,6 +1,7 @@
 """`watchkeeper load` as people and CI use it: real processes, real loopback servers, and every way a run can end."""
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -73,7 +74,7 @@ def on_a_terminal(*args, folder):
     process = subprocess.Popen(**arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     seen = b""
-    with open(ours, "rb", buffering=0) as screen, contextlib.suppress(OSError):  # which is how a terminal says that nobody is left to write
+    with io.FileIO(ours) as screen, contextlib.suppress(OSError):  # which is how a terminal says that nobody is left to write
         while part := screen.read(65536):
             seen += part
     said, _ = process.communicate(timeout=WITHIN)
