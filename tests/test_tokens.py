@@ -24,7 +24,7 @@ from loadtests._run import Ran
 from loadtests._spec import Arrivals, Trace, Traffic
 from loadtests._tokens import Tokens
 from loadtests._windows import since
-from tests.servers import openai, slow
+from tests.servers import openai
 from tests.traces import trace
 
 LOAD = Load(1000.0, timedelta(minutes=5), errors=1.0)
@@ -162,6 +162,14 @@ def test_a_stream_has_ended_when_it_says_so_or_each_choice_is_finished():
     assert read(piece("", finish="stop")).wrong() == "the stream held no token"
 
 
+@pytest.mark.parametrize("body", ['{"y": [2.0]}', "data: [1]", "event: ping", ": comment", "", "\x00" * 50])
+def test_an_answer_that_is_no_such_stream_is_broken_off(body):
+    found = Tokens()
+    found.take(body.encode(), 0.0)
+    found.take(b"\n\n", 1.0)
+    assert found.wrong() == "the stream broke off before its end"
+
+
 @pytest.mark.parametrize(("usage", "count"), [({"completion_tokens": 8}, 8), (None, 0), ([], 0), ({"completion_tokens": "8"}, 0), ({}, 0)])
 def test_the_servers_count_is_read_wherever_it_stands(usage, count):
     assert read(piece("a"), {**piece("", finish="length"), "usage": usage}).usage == count
@@ -250,13 +258,6 @@ def test_a_server_that_is_not_ready_is_sent_nothing(llm, tmp_path):
     llm.up = False
     assert goodput(llm, tmp_path).status is Status.NODATA
     assert {method for method, *_ in llm.requests} == {"GET"}
-
-
-def test_a_server_that_streams_nothing_of_the_kind_meets_nothing(tmp_path):
-    speaker = slow.Speaker()
-    verdict = goodput(speaker, tmp_path, request={"x": [1.0], "stream": True})
-    speaker.stop()
-    assert (verdict.status, verdict.parts["errors"].observed) == (Status.FAIL, 1), verdict.reason
 
 
 @pytest.mark.parametrize(
