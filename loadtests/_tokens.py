@@ -41,7 +41,7 @@ class Tokens:
     def wrong(self) -> str:
         """What is wrong with the answer, now that all of it was there."""
         ended = self.done or (self.running and not any(self.running.values()))
-        return self.error or ("" if ended else "the stream broke off before its end") or ("" if self.times else "the stream held no token")
+        return self.error or ("" if ended else "the stream ended without [DONE]") or ("" if self.times else "the stream held no token")
 
     def _line(self, line: bytes, now: float) -> None:
         if not line:

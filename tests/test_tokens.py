@@ -158,7 +158,7 @@ def test_a_stream_has_ended_when_it_says_so_or_each_choice_is_finished():
     assert read(piece("a"), piece("", finish="length")).wrong() == ""
     assert read(piece("a"), piece("b", 1), piece("", 1, "stop"), piece("", 0, "stop")).wrong() == ""
     for cut in ((piece("a"),), (piece("a"), piece("b", 1), piece("", 1, "stop")), ()):
-        assert read(*cut).wrong() == "the stream broke off before its end"
+        assert read(*cut).wrong() == "the stream ended without [DONE]"
     assert read(piece("", finish="stop")).wrong() == "the stream held no token"
 
 
@@ -167,7 +167,7 @@ def test_an_answer_that_is_no_such_stream_is_broken_off(body):
     found = Tokens()
     found.take(body.encode(), 0.0)
     found.take(b"\n\n", 1.0)
-    assert found.wrong() == "the stream broke off before its end"
+    assert found.wrong() == "the stream ended without [DONE]"
 
 
 @pytest.mark.parametrize(("usage", "count"), [({"completion_tokens": 8}, 8), (None, 0), ([], 0), ({"completion_tokens": "8"}, 0), ({}, 0)])
