@@ -23,9 +23,7 @@ def baseline() -> None:
 @click.argument("watch")
 @click.option("--since", callback=length, metavar="LENGTH", help=f"How long ago the stretch begins: {LENGTH}.")
 @click.option("--until", default="0s", callback=length, metavar="LENGTH", help="How long ago it ends; without it, now.")
-@click.option(
-    "--finding", type=int, metavar="NUMBER", help="Instead of a stretch: what this finding of WATCH judged, and its files."
-)
+@click.option("--finding", type=int, metavar="NUMBER", help="Instead of a stretch: what this finding of WATCH judged, and its files.")
 @click.option("--why", required=True, help="Why, for the record.")
 @BY
 def baseline_pin(call: Call, service: str, watch: str, since: Any, until: Any, finding: int | None, why: str, by: str) -> None:
