@@ -146,6 +146,8 @@ class Sent:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes
     fields: tuple[str, ...] = ()  # dotted places that a good answer has, where the protocol names any
+    verify: bool = True  # whether the server's certificate must be trusted, and by which file of issuers
+    ca: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,8 @@ class Wire:
                 said = self._showing(headers or {})
         except (TargetError, ConfigError) as error:
             raise self._told(error, f"{method} {shown(url)}") from None
-        return Sent(method, url, {name.decode(): value.decode() for name, value in said if name != b"Host"}, content or b"")
+        shown_as, trust = {name.decode(): value.decode() for name, value in said if name != b"Host"}, self._trust()
+        return Sent(method, url, shown_as, content or b"", verify=trust.verify, ca=trust.ca)
 
     def close(self) -> None:
         """Closes the connections; a later exchange opens new ones."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent import Load, Sent, spell
 from agent.errors import ConfigError
+from loadtests._schedule import times
 from loadtests._spec import Arrivals, Expect, Pattern, Traffic
 
 MOST_WINDOWS = 100  # a side of a comparison
@@ -104,8 +105,23 @@ def _shape(asked: Asked) -> Iterator[str]:
     ends = asked.peak_at + asked.peak_for
     if asked.arrivals == "spike" and not (asked.peak > 0 and timedelta() <= asked.peak_at < ends <= asked.warm + asked.duration):
         yield f"a spike needs `peak` above 0, and `peak_at` and `peak_for` within the run of {spell(asked.warm + asked.duration)}"
-    if asked.arrivals == "replayed" and not Path(asked.times).is_file():
+    if asked.arrivals == "replayed":
+        yield from _replay(asked)
+
+
+def _replay(asked: Asked) -> Iterator[str]:
+    """What a file of times holds must be what is said of it, for that is what the service allows or does not."""
+    import numpy as np
+
+    if not Path(asked.times).is_file():
         yield f"times: there is no file '{asked.times}'; a replay needs one with a time in seconds a line"
+        return
+    due = times(Arrivals("replayed", times=asked.times))
+    busiest, last = int(np.bincount(due.astype(int)).max()), timedelta(seconds=math.ceil(float(due[-1])))
+    if busiest > asked.rate:
+        yield f"rate: the busiest second of {asked.times} has {busiest} requests; write `rate: {busiest}` if that is meant"
+    if last > asked.warm + asked.duration:
+        yield f"duration: {asked.times} goes on for {spell(last)}; write `duration: {spell(last - asked.warm)}` if that is meant"
 
 
 def _ceilings(asked: Asked, load: Load) -> Iterator[str]:
@@ -151,6 +167,8 @@ def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> 
         workers=asked.workers,
         abort_errors=load.errors,
         abort_latency=load.latency.total_seconds() if load.latency else None,
+        verify=sent.verify,
+        ca=sent.ca,
     )
 
 

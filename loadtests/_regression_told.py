@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
-from agent import Baseline, Reading, Status, Verdict, nodata, spell
+from agent import Baseline, Reading, Verdict, nodata
 from loadtests import _regression, _windows
 from loadtests._regression import Floors, Shift
 from loadtests._run import Ran
-from loadtests._told import STATUS, kept, length, sent
+from loadtests._told import STATUS, kept, length, sent, unusable
 from loadtests._windows import Windows
 
 FILE = "yardstick.csv"
@@ -17,17 +16,14 @@ PIN = "pin a run that is as it should be: `watchkeeper baseline pin SERVICE WATC
 
 
 def verdict(ran: Ran, baseline: Baseline | None, width: float, floors: Floors, at_least: int) -> Verdict:
-    """The run against what was pinned; whatever comes of it, the run's own windows are left for a later pin."""
+    """The run against what was pinned. A whole run leaves its own windows, whatever comes of it, for a later pin."""
+    if spoilt := unusable(ran):
+        return kept(spoilt, ran)
     now = _windows.windows(ran.trace, width)
     return kept(_judged(ran, now, baseline, floors, at_least), ran, more={FILE: _windows.to_csv(now)})
 
 
 def _judged(ran: Ran, now: Windows, baseline: Baseline | None, floors: Floors, at_least: int) -> Verdict:
-    if ran.cancelled or ran.trace.aborted:
-        status = Status.SKIP if ran.cancelled else Status.ERROR
-        return Verdict(status, f"aborted after {spell(timedelta(seconds=ran.whole.wall))}: {ran.trace.aborted}\n{sent(ran)}")
-    if ran.unfit:
-        return Verdict(Status.ERROR, f"INVALID: the generator was the bottleneck: {ran.unfit[0]}\n{sent(ran)}")
     if baseline is None:
         return nodata(f"nothing is pinned to compare with; {PIN}\n{sent(ran)}")
     if FILE not in baseline.data:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent import Columns, Json, Load, Registry, Server, Verdict, nodata
-from agent.errors import CannotError, UnreachableError
+from agent.errors import CannotError, ConfigError, UnreachableError
 from loadtests import _asked, _drive, _expect, _generator, _requests
 from loadtests._asked import Asked
 from loadtests._spec import KINDS, Trace, Traffic
@@ -52,6 +52,8 @@ def laid(
     server: Server, scratch: Path, registry: Registry | None, live: Columns | None, request: Json, requests: str, rows: int
 ) -> _requests.Laid | Verdict:
     """The file of requests, or why there is nothing to send: nobody is sent a request who says that it is not ready."""
+    if rows < 0:
+        raise ConfigError(f"rows: {rows} should be 0 or more")
     try:
         if not server.ready():
             return nodata("the server answers, and says that the model is not ready, so nothing was sent; serving.ready watches that")
@@ -62,12 +64,15 @@ def laid(
 
 
 def run(asked: Asked, load: Load, of: _requests.Laid, scratch: Path, tell: Tell | None, limit: float, name: str = "run") -> Ran:
-    """Send it. UnreachableError when no request at all came to a connection: that says nothing about how fast the server is."""
+    """Send it. UnreachableError when no request at all came to a connection: that says nothing about how fast the server is. ConfigError when not one
+    was due."""
     out = scratch / name
     out.mkdir()
     expect = asked.expect or _expect.expected(of.sent)
     traffic = _asked.traffic(replace(asked, expect=expect), load, of.sent, scratch / "requests.jsonl", out)
     whole = _drive.drive(traffic, tell or quiet)
+    if not len(whole.kind) and not whole.aborted:
+        raise ConfigError(f"duration: not one request was due in {asked.seconds:g} s at {asked.rate:g} a second; make it longer, or `rate` higher")
     if len(whole.kind) and (whole.kind == CONNECT).all():
         raise UnreachableError(f"{traffic.url}: none of {len(whole.kind):,} requests came to a connection{_commonest(whole)}")
     judged = since(whole, asked.warm.total_seconds())

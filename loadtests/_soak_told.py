@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from agent import Metrics, Reading, Status, Verdict, Window, spell
+from agent import Metrics, Reading, Verdict, Window, spell
+from agent.errors import DataError, TargetError
 from loadtests import _soak, _windows
 from loadtests._run import Ran
 from loadtests._soak import Creep, Resident
-from loadtests._told import STATUS, kept, length, sent
+from loadtests._told import STATUS, kept, length, sent, unusable
 from loadtests._windows import Windows
 
 MANY = 100  # windows of a soak
+NEW_LINE = "\n"
 UNSEEN = "the server's memory was not seen: give `memory` (a query of the metrics target) or `pid` (a process of this machine)"
 
 
@@ -31,26 +33,21 @@ class Ends:
     horizon: timedelta
 
 
-def verdict(ran: Ran, ends: Ends, memory: Any) -> Verdict:
-    """`memory` are bytes for each window, NaN where they were not seen; None where nobody looked."""
+def verdict(ran: Ran, ends: Ends, memory: Any, unseen: str = UNSEEN) -> Verdict:
+    """`memory` are bytes for each window, NaN where they were not seen; None where none were, which `unseen` says why."""
+    spoilt = unusable(ran)
+    if spoilt and (ran.unfit or not len(ran.trace.intended)):
+        return kept(spoilt, ran)
     table = cut(ran)
     found = creeps(ran, table, ends, memory)
-    parts = {one.name: reading(one) for one in found}
     first = found[0]
-    lines = [
-        _headline(ran, first, found, ends),
-        *(words(one, ends) for one in found),
-        *([] if memory is not None else [UNSEEN]),
-        sent(ran),
-    ]
-    status = Status.SKIP if ran.cancelled else Status.ERROR if spoilt(ran, first) else STATUS[first.outcome]
-    told = Verdict(status, "\n".join(lines), reading(first), parts=parts)
+    if spoilt and first.outcome != "fail":
+        status, head = spoilt.status, f"{spoilt.reason.partition(NEW_LINE)[0]}: {words(first, ends)} so far"
+    else:
+        status, head = STATUS[first.outcome], _headline(ran, first, found, ends)
+    lines = [head, *(words(one, ends) for one in found), *([] if memory is not None else [unseen]), sent(ran)]
+    told = Verdict(status, NEW_LINE.join(lines), reading(first), parts={one.name: reading(one) for one in found})
     return kept(told, ran, more={"soak.csv": _csv(table, memory)})
-
-
-def spoilt(ran: Ran, first: Creep) -> bool:
-    """Whether the run says nothing: its generator was unfit, or it ended early without what it saw being bad already."""
-    return bool(ran.unfit) or (bool(ran.trace.aborted) and first.outcome != "fail")
 
 
 def cut(ran: Ran) -> Windows:
@@ -74,16 +71,12 @@ def creeps(ran: Ran, table: Windows, ends: Ends, memory: Any) -> tuple[Creep, ..
 
 
 def _headline(ran: Ran, first: Creep, found: Sequence[Creep], ends: Ends) -> str:
-    spent = spell(timedelta(seconds=ran.whole.wall))
-    if ran.unfit:
-        return f"INVALID: the generator was the bottleneck: {ran.unfit[0]}"
-    if ran.cancelled or spoilt(ran, first):
-        return f"aborted after {spent}: {ran.trace.aborted}; {words(first, ends)} so far"
-    seen = ", ".join(one.name for one in found)
-    valid = f"valid for bursts shorter than a window of {spell(timedelta(seconds=ran.asked.duration.total_seconds() / MANY))}"
+    seen, passed = ", ".join(one.name for one in found), spell(timedelta(seconds=ran.whole.wall))
+    valid = f"valid for bursts shorter than a window of {spell(ran.asked.duration / MANY)}"
+    early = f" (aborted after {passed}: {ran.trace.aborted})" if ran.trace.aborted else ""
     if first.outcome == "pass":
-        return f"PASS: none of {seen} would reach its limit within {spell(ends.horizon)}, as {spent} of it show; {valid}"
-    return f"{first.outcome.upper()}: {words(first, ends)}; {valid}"
+        return f"PASS: none of {seen} would reach its limit within {spell(ends.horizon)}, as {passed} of it show; {valid}"
+    return f"{first.outcome.upper()}: {words(first, ends)}{early}; {valid}"
 
 
 def words(one: Creep, ends: Ends) -> str:
@@ -121,17 +114,27 @@ def reading(one: Creep) -> Reading:
 # The server's memory
 
 
-def queried(metrics: Metrics, query: str, ran: Ran) -> Any:
-    """The query's value at the end of each window, its series added up; NaN where it gave none."""
+def memory(ran: Ran, resident: Resident | None, metrics: Metrics | None, query: str) -> tuple[Any, str]:
+    """Bytes for each window; or None and why nothing was seen."""
+    if resident is not None and len(ran.trace.intended):
+        return read(resident, ran), ""
+    return queried(metrics, query, ran) if metrics is not None and query and len(ran.trace.intended) else (None, UNSEEN)
+
+
+def queried(metrics: Metrics, query: str, ran: Ran) -> tuple[Any, str]:
+    """The query's value at the end of each window, its series added up, NaN where it gave none; or None and why the store could not be asked. An
+    hour's run is not thrown away for that."""
     import numpy as np
 
     table, found = cut(ran), []
-    began_at = ran.trace.began_at
     for start, seconds in zip(table.start.tolist(), table.seconds.tolist(), strict=True):
-        window = Window(began_at + timedelta(seconds=start), began_at + timedelta(seconds=start + seconds))
-        series = metrics.query(query, window).series
+        begins = ran.trace.began_at + timedelta(seconds=start)
+        try:
+            series = metrics.query(query, Window(begins, begins + timedelta(seconds=seconds))).series
+        except (TargetError, DataError) as problem:
+            return None, f"the server's memory was not seen: {problem}"
         found.append(sum(one.value for one in series) if series else math.nan)
-    return np.array(found)
+    return np.array(found), ""
 
 
 def read(resident: Resident, ran: Ran) -> Any:

@@ -104,6 +104,17 @@ def in_words(one: Limit) -> str:
     return f"{one.name} is {length(one.judged.observed)} ({between}), limit {length(one.seconds)}"
 
 
+def unusable(ran: Ran) -> Verdict | None:
+    """What a run comes to that says nothing by itself: called off, given up, or sent by a generator that was too slow; None when it is whole."""
+    if ran.cancelled:
+        return Verdict(Status.SKIP, f"called off after {spent(ran)}\n{sent(ran)}")
+    if ran.unfit:
+        return Verdict(Status.ERROR, f"INVALID: the generator was the bottleneck: {ran.unfit[0]}\n{sent(ran)}")
+    if ran.trace.aborted:
+        return Verdict(Status.ERROR, f"aborted after {spent(ran)}: {ran.trace.aborted}\n{sent(ran)}")
+    return None
+
+
 def rate(ran: Ran) -> str:
     """At how many requests a second."""
     asked = ran.asked

@@ -209,9 +209,8 @@ def soak(
         return laid
     resident = Resident(pid, monotonic) if pid is not None else None
     ran = _run.run(asked, load, laid, scratch, resident.told(tell or _run.quiet) if resident else tell, limit.total_seconds())
-    held = _soak_told.read(resident, ran) if resident else _soak_told.queried(metrics, memory, ran) if metrics and memory else None
     ends = Ends(limit.total_seconds(), limit_errors, limit_memory, horizon)
-    return _soak_told.verdict(ran, ends, held)
+    return _soak_told.verdict(ran, ends, *_soak_told.memory(ran, resident, metrics, memory))
 
 
 @check(pillar="deployment", asks="How soon after nothing does the service answer well?", cause="latency", severity="ticket")

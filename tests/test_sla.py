@@ -14,12 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
-from agent import Baseline, Load, Locator, Status
+from agent import Baseline, Load, Locator, Sample, Samples, Status
 from agent.errors import CancelledError, ConfigError, DataError, UnreachableError
 from agent.perform import perform
 from agent.plugins import listing
 from agent.targets import connect
-from loadtests import _regression_told, _soak_told, _told, sla
+from loadtests import _asked, _regression_told, _soak_told, _told, sla
 from loadtests._asked import Asked, Claim, claims
 from loadtests._capacity import Attempt, Plan, bracket
 from loadtests._capacity_told import outcome as enough
@@ -68,8 +68,8 @@ def ran(made, *, unfit=(), cancelled=False, warm=timedelta(), **asked):
     return Ran(wanted, traffic, made, made, "one request", unfit, cancelled)
 
 
-def judged(run, limits, burst=ms(20), confidence=0.95):
-    return _told.verdict(run, _told.answered(run, claims(limits, 30 * SECOND), burst, confidence), confidence)
+def judged(run, limits, burst=0.02, confidence=0.95):
+    return _told.verdict(run, _told.answered(run, claims(limits, 30 * SECOND), timedelta(seconds=burst), confidence), confidence)
 
 
 def test_every_check_says_what_its_fail_points_at_and_runs_in_a_worker():
@@ -176,6 +176,28 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path):
     assert [problem.partition(":")[0] for problem in refused.value.problems] == ["burst", "rate", "duration", "workers"]
 
 
+def test_a_replay_is_held_to_what_is_said_of_it(tmp_path):
+    recorded = tmp_path / "times.txt"
+    recorded.write_text("\n".join(map(str, [100.0, *np.arange(107.0, 107.5, 0.01), 130.2])))
+    wanted = LATENCY | {"arrivals": "replayed", "times": str(recorded)}
+    with pytest.raises(ConfigError) as refused:
+        sla.latency(Untouched(), LOAD, tmp_path, **wanted)
+    assert refused.value.problems == (
+        f"rate: the busiest second of {recorded} has 50 requests; write `rate: 50` if that is meant",
+        f"duration: {recorded} goes on for 31s; write `duration: 26s` if that is meant",
+    )
+    recorded.write_text("0\nsoon\n")
+    with pytest.raises(ConfigError, match=r"times\.txt:2: .soon."):
+        sla.latency(Untouched(), LOAD, tmp_path, **wanted)
+
+
+def test_whom_a_target_trusts_the_generator_trusts(tmp_path):
+    server = connect(Locator("fraud", "server", "https://127.0.0.1:9/predict", {}, verify=False, ca="our.pem", folder=str(tmp_path)))
+    told = _asked.traffic(Asked(10.0, SECOND), LOAD, server.request(slow.REQUEST), tmp_path / "requests.jsonl", tmp_path)
+    assert (told.verify, told.ca) == (False, str(tmp_path / "our.pem"))
+    assert (told.abort_errors, told.abort_latency) == (1.0, None)
+
+
 def test_limits_are_judged_from_the_lowest_quantile_on():
     assert claims({"p99.9": SECOND, "p50": ms(20)}, SECOND) == (Claim("p50", 0.5, 0.02), Claim("p99.9", pytest.approx(0.999), 1.0))
 
@@ -236,7 +258,7 @@ def test_what_was_not_answered_well_is_over_every_limit():
 
 
 def test_a_run_that_is_too_short_is_inconclusive_and_says_how_much_is_missing():
-    verdict = judged(ran(trace(np.full(3000, 0.01))), {"p99": ms(100)}, burst=SECOND)
+    verdict = judged(ran(trace(np.full(3000, 0.01))), {"p99": ms(100)}, burst=1)
     told(verdict, Status.NODATA, "INCONCLUSIVE: p99 is 10ms", "4m29s more would tell", "valid for bursts up to 1s")
 
 
@@ -249,8 +271,8 @@ def test_a_generator_that_was_unfit_says_nothing_about_the_server():
 def test_one_limit_of_several_fails_only_with_its_part_of_the_risk():
     latency = np.full(400, 0.01)
     latency[::14] = 0.5  # 29 of 400 over, where 20 may: P(so many at 5 %) = 3 %
-    alone = judged(ran(trace(latency)), {"p95": ms(100)}, burst=ms(10))
-    among = judged(ran(trace(latency)), {"p95": ms(100), "p10": ms(100), "p50": ms(100)}, burst=ms(10))
+    alone = judged(ran(trace(latency)), {"p95": ms(100)}, burst=0.01)
+    among = judged(ran(trace(latency)), {"p95": ms(100), "p10": ms(100), "p50": ms(100)}, burst=0.01)
     told(alone, Status.FAIL, "FAIL: p95")
     told(among, Status.NODATA, "INCONCLUSIVE: p95")
 
@@ -360,7 +382,12 @@ def noisy(latency, seed, n=3000):
 
 
 def test_a_run_as_fast_as_the_pinned_one_passes_and_a_slower_one_fails():
-    told(compared(noisy(0.1, 1), noisy(0.1, 2)), Status.OK, "PASS: nothing got worse by what matters since 2026-03-01 12:00Z", "one run against one run")
+    told(
+        compared(noisy(0.1, 1), noisy(0.1, 2)),
+        Status.OK,
+        "PASS: nothing got worse by what matters since 2026-03-01 12:00Z",
+        "one run against one run",
+    )
     worse = compared(noisy(0.13, 1), noisy(0.1, 2))
     told(worse, Status.FAIL, "more (", "than pinned 2026-03-01 12:00Z, and surely so")
     assert worse.parts["p50"].observed == pytest.approx(0.03, abs=0.002)
@@ -433,7 +460,9 @@ def test_a_server_that_fails_at_the_end_of_a_soak_fails_it():
 
 def test_a_soak_by_an_unfit_generator_or_cut_short_is_no_verdict():
     told(soaked(np.full(36_000, 0.1), unfit=("it was late",)), Status.ERROR, "INVALID")
-    told(soaked(np.full(36_000, 0.1), cancelled=True), Status.SKIP, "aborted after")
+    told(soaked(np.full(36_000, 0.1), cancelled=True), Status.SKIP, "called off after 1h: ", "so far")
+    given_up = _soak_told.verdict(ran(trace(np.full(1000, 5.0), aborted="too slow")), Ends(1.0, 0.01, None, SECOND), None)
+    told(given_up, Status.FAIL, "above it at the end of the run", "(aborted after 15s: too slow)")
 
 
 def test_a_real_soak_sees_a_process_of_this_machine(speaker, tmp_path):
@@ -441,6 +470,49 @@ def test_a_real_soak_sees_a_process_of_this_machine(speaker, tmp_path):
     verdict = sla.soak(to(speaker), LOAD, tmp_path, **wanted, pid=os.getpid(), request=slow.REQUEST)
     told(verdict, Status.NODATA, "memory was seen in", "p99 is", "errors are 0 %")
     assert verdict.parts["memory"].n > 0
+
+
+class Store:
+    """A metrics store that gives `values` in turn, each as two series, and is gone when they are used up."""
+
+    def __init__(self, *values):
+        self.values, self.asked = list(values), []
+
+    def query(self, text, window):
+        self.asked.append((text, window))
+        if not self.values:
+            raise UnreachableError("no connection to the store")
+        value = self.values.pop(0)
+        return Samples(() if value is None else (Sample({"pod": "a"}, value / 2), Sample({"pod": "b"}, value / 2)))
+
+
+def test_memory_is_asked_for_at_the_end_of_each_window_and_series_are_added_up():
+    run, store = ran(trace(np.full(36_000, 0.1), HOUR), rate=10.0), Store(*[1e9] * 50, *[None] * 50)
+    seen, why = _soak_told.memory(run, None, store, "resident")
+    assert (seen[:50] == 1e9).all() and np.isnan(seen[50:]).all() and why == ""
+    (text, first), (_, second) = store.asked[:2]
+    assert (text, first.start, first.end) == ("resident", BEGAN, second.start)
+    assert first.length.total_seconds() == pytest.approx(36, abs=0.01)
+
+
+def test_a_metrics_store_that_cannot_be_asked_costs_the_memory_and_not_the_run():
+    run = ran(trace(np.full(36_000, 0.1), HOUR), rate=10.0)
+    verdict = _soak_told.verdict(run, Ends(1.0, 0.01, None, SECOND), *_soak_told.memory(run, None, Store(1e9), "resident"))
+    told(verdict, Status.OK, "the server's memory was not seen: no connection to the store")
+
+
+def test_a_run_called_off_before_its_first_request_is_skipped_by_every_check():
+    empty = ran(trace([], aborted="cancelled"), cancelled=True)
+    told(judged(empty, {"p50": SECOND}), Status.SKIP, "called off")
+    told(_regression_told.verdict(empty, None, 1.0, Floors(), 20), Status.SKIP, "called off")
+    told(_soak_told.verdict(empty, Ends(1.0, 0.01, None, SECOND), *_soak_told.memory(empty, None, Store(), "x")), Status.SKIP, "called off")
+
+
+def test_a_run_in_which_nothing_was_due_is_refused_with_what_to_change(speaker, tmp_path):
+    with pytest.raises(ConfigError, match=r"duration: not one request was due in 0.1 s at 0.01 a second"):
+        sla.latency(to(speaker), LOAD, tmp_path, **SHORT | {"rate": 0.01, "duration": ms(100), "warm": timedelta()}, request=slow.REQUEST)
+    with pytest.raises(ConfigError, match="rows: -1"):
+        sla.latency(to(speaker), LOAD, tmp_path, **SHORT, rows=-1, request=slow.REQUEST)
 
 
 # Capacity
@@ -467,7 +539,12 @@ def test_a_search_ends_with_the_last_pass_and_the_first_fail(speaker, tmp_path):
     wanted = {"rate": 40.0, "limits": {"p50": 8 * SECOND}, "step": ms(400), "duration": timedelta(minutes=1), "width": 3.0}
     quick = {"warm": timedelta(), "drain": timedelta(), "burst": ms(20), "at_least": 70.0}
     verdict = sla.capacity(to(speaker), LOAD, tmp_path, tell=tell, **wanted, **quick, request=slow.REQUEST)
-    told(verdict, Status.NODATA, "last PASS, first FAIL [40, 80], and 70 a second are needed; valid for bursts up to 20ms", "confirmed by a longer run at 38")
+    told(
+        verdict,
+        Status.NODATA,
+        "last PASS, first FAIL [40, 80], and 70 a second are needed; valid for bursts up to 20ms",
+        "confirmed by a longer run at 38",
+    )
     assert (verdict.reading.observed, verdict.reading.interval, verdict.reading.limit) == (40.0, (40.0, 80.0), 70.0)
     assert [line.split(",")[2] for line in verdict.data["capacity.csv"].decode().splitlines()[1:]] == ["pass", "fail", "pass"]
 
