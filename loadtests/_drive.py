@@ -51,10 +51,9 @@ def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: He
                     return _trace(traffic, said["end"], stopped)
                 if "problem" in said:
                     raise problem(said["problem"])
-                if hear is not None and not stopped:
+                if hear is not None:
                     hear(said)
-                if not stopped:
-                    tell(min(1.0, max(0.0, said["t"] / said["of"])), _sentence(said))
+                tell(min(1.0, max(0.0, said["t"] / said["of"])), _sentence(said))
             except (CancelledError, KeyboardInterrupt) as wish:
                 if stopped and isinstance(wish, KeyboardInterrupt):
                     raise
@@ -79,8 +78,9 @@ def join(address: str, tell: Callable[[float, str], None] = quiet) -> None:
 def _sentence(said: Mapping[str, Any]) -> str:
     if said["t"] < 0:
         return str(said.get("words", "opening connections"))
+    ending = f"; ending: {said['stopped']}" if said.get("stopped") else ""
     speed = f"{said['rate']:,.1f} a second" + ("" if said["p50"] is None else f", p50 {_short(said['p50'])}, p99 {_short(said['p99'])}")
-    return f"{said['t']:.0f} s of {said['of']:.0f}: {speed}, {said['errors']:,} errors, {said['flying']:,} in flight"
+    return f"{said['t']:.0f} s of {said['of']:.0f}: {speed}, {said['errors']:,} errors, {said['flying']:,} in flight" + ending
 
 
 def _short(seconds: float | None) -> str:

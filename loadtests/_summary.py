@@ -12,16 +12,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agent import Status, Verdict
-from loadtests._bursts import bounds, counted, design
 from loadtests._spec import KINDS, Trace, Traffic
-from loadtests._verdict import Judged, percentile
+from loadtests._verdict import Judged, judge, percentile
 from loadtests._windows import since, windows
 
 FORMAT = 1  # of the JSON; a new meaning of a name is a new number
 WINDOWS = 150  # at most so many
 LENGTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds of a window
 SHOWN = (0.5, 0.9, 0.95, 0.99, 0.999)
-BURST = 1.0  # seconds of a stall that is allowed for where no limit says
 STEPS = 16  # points of the percentile plot from one power of ten to the next
 OUTCOMES = {
     Status.OK: "pass",
@@ -56,7 +54,7 @@ def summary(
 ) -> dict[str, Any]:
     """The whole run as JSON values. What is judged, and so all but the windows, leaves out the first `warm` seconds."""
     judged = since(trace, warm) if warm else trace
-    alike = _alike(judged, limits)
+    sure = _sure(judged, limits, confidence)
     return {
         "format": FORMAT,
         "outcome": "aborted" if trace.aborted and verdict.status is not Status.FAIL else OUTCOMES[verdict.status],
@@ -73,22 +71,14 @@ def summary(
         "answers": _answers(judged),
         "said": dict(trace.said),
         "limits": [_limit(limit) for limit in limits],
-        "percentiles": _percentiles(judged.latency, alike, confidence, [limit.quantile for limit in limits]),
-        "curve": _curve(judged.latency, alike, confidence),
+        "percentiles": _percentiles(judged.latency, sure, limits),
+        "curve": _curve(judged.latency, sure),
         "clocks": _clocks(judged),
         "over": _over(judged, limits),
         "generator": _generator(trace, traffic, unfit),
         "tokens": _tokens(judged),
         "windows": _windows(trace, limits),
     }
-
-
-def _alike(judged: Trace, limits: Sequence[Limit]) -> float:
-    """How many requests count as one where intervals are drawn: as at the limits, or without any as among the slowest hundredth."""
-    if limits or not len(judged.intended):
-        return max((float(limit.judged.design) for limit in limits), default=1.0)
-    slowest = judged.latency >= (rank(_sorted(judged.latency), 0.99) or math.inf)
-    return float(design(counted(judged.intended, slowest, BURST), BURST))
 
 
 def _limit(limit: Limit) -> dict[str, Any]:
@@ -122,37 +112,68 @@ def rank(rising: Any, q: float) -> float | None:
     return finite(rising[min(max(math.ceil(q * len(rising) - 1e-9) - 1, 0), last)]) if last >= 0 else None
 
 
-def _percentiles(latency: Any, alike: float, confidence: float, more: Sequence[float]) -> list[dict[str, Any]]:
-    """Those that are shown, and those that have a limit."""
-    quantiles = sorted({*SHOWN, *more})
-    return [{"name": percentile(q), **point} for q, point in zip(quantiles, _points(latency, quantiles, alike, confidence), strict=True)]
+@dataclass(frozen=True, slots=True)
+class _Sure:
+    """What intervals are made with: how many requests count as one, how often a bound may be wrong, and the highest quantile the run supports."""
+
+    alike: float
+    risk: float
+    highest: float
 
 
-def _curve(latency: Any, alike: float, confidence: float) -> list[dict[str, Any]]:
+def _sure(judged: Trace, limits: Sequence[Limit], confidence: float) -> _Sure:
+    """As at the limits, or without any as among the slowest hundredth."""
+    of = [limit.judged for limit in limits]
+    if not of:
+        slowest = max(rank(_sorted(judged.latency[judged.good]), 0.99) or 0.0, 1e-9)
+        of = [judge(judged.intended, judged.latency, limit=slowest)]
+    burst, seconds = max(one.burst for one in of), max(of[0].seconds, 1e-9)
+    return _Sure(max(float(one.design) for one in of), 1 - confidence, (1 - confidence) ** (burst / seconds))
+
+
+def _percentiles(latency: Any, sure: _Sure, limits: Sequence[Limit]) -> list[dict[str, Any]]:
+    """Those that are shown and those that have a limit, which have the interval that was judged."""
+    known = {limit.quantile: [finite(end) for end in limit.judged.interval] for limit in limits if limit.judged.interval is not None}
+    quantiles = sorted({*SHOWN, *known})
+    points = _points(latency, quantiles, sure)
+    return [{"name": percentile(q), **point, "interval": known.get(q, point["interval"])} for q, point in zip(quantiles, points, strict=True)]
+
+
+def _curve(latency: Any, sure: _Sure) -> list[dict[str, Any]]:
     """Points evenly on a log axis of 1 / (1 - q), up to the largest latency."""
     if len(latency) < 2:
         return []
     last = math.log10(len(latency))
     places = [*(k / STEPS for k in range(1, math.ceil(last * STEPS - 1e-9))), last]
-    return _points(latency, [1 - 10**-place for place in places], alike, confidence)
+    return _points(latency, [1 - 10**-place for place in places], sure)
 
 
-def _points(latency: Any, quantiles: Sequence[float], alike: float, confidence: float) -> list[dict[str, Any]]:
-    """Percentiles, each between two order statistics: where the bound of the share above them meets what may be above, as the verdict's are.
+def _points(latency: Any, quantiles: Sequence[float], sure: _Sure) -> list[dict[str, Any]]:
+    """Percentiles, each between two order statistics: where Clopper and Pearson's bounds of the share above them meet what may be above.
 
-    Without a lower one it begins at 0. `supported` is whether there is an upper one: beyond, the run holds no evidence of how slow the slowest are.
+    Without a lower one it begins at 0. `supported` is whether a run so long could PASS if no request were slow: beyond, it holds no evidence of how
+    slow the slowest are.
     """
     import numpy as np
 
     rising, n = _sorted(latency), len(latency)
     counts = np.unique(np.concatenate([np.arange(min(n, 4096)), np.linspace(0, n, 4097)]).astype(np.int64))
-    low, high = bounds(counts / alike, n / alike, 1 - confidence) if n else (np.zeros(1), np.ones(1))
+    low, high = _bounds(counts / sure.alike, n / sure.alike, sure.risk)
     points = []
     for q in quantiles:
         most, least = counts[high <= 1 - q], counts[low > 1 - q]
         ends = [rank(rising, 1 - least[0] / n) if len(least) else 0.0, rank(rising, 1 - most[-1] / n) if len(most) else None]
-        points.append({"q": q, "seconds": rank(rising, q), "interval": ends, "supported": bool(len(most))})
+        points.append({"q": q, "seconds": rank(rising, q), "interval": ends, "supported": bool(len(most)) and q <= sure.highest})
     return points
+
+
+def _bounds(over: Any, n: float, risk: float) -> tuple[Any, Any]:
+    """Of a share, lower and upper, each wrong with at most `risk`; counts need not be whole."""
+    import numpy as np
+    from scipy.special import betaincinv
+
+    low = np.where(over <= 0, 0.0, betaincinv(np.maximum(over, 1e-12), np.maximum(n - over + 1, 1e-12), risk))
+    return low, np.where(over >= n, 1.0, betaincinv(over + 1, np.maximum(n - over, 1e-12), 1 - risk))
 
 
 def _sorted(latency: Any) -> Any:
@@ -238,12 +259,12 @@ def _windows(trace: Trace, limits: Sequence[Limit]) -> list[dict[str, Any]]:
     cut = windows(trace, width, min((limit.seconds for limit in limits), default=math.inf))
     names = ("start", "seconds", "n", "sent", "errors", "over", "p50", "p95", "p99")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(getattr(cut, name).tolist() for name in names), strict=True)]
-    place = np.minimum((trace.intended // width).astype(int), len(rows) - 1)
-    lag, flying = _parts(trace)["lag"], _in_flight(trace, cut.start + cut.seconds)
-    for k, row in enumerate(rows):
-        here = place == k
-        late = lag[here & (lag == lag)]
-        row |= {"max": rank(_sorted(trace.latency[here & trace.good]), 1.0), "lag": rank(_sorted(late), 0.99), "in_flight": flying[k]}
+    order = np.argsort(trace.intended, kind="stable")
+    edges = np.searchsorted(trace.intended[order], cut.start[1:])
+    lag, answered = _parts(trace)["lag"][order], np.where(trace.good, trace.done - trace.intended, -np.inf)[order]
+    flying = _in_flight(trace, cut.start + cut.seconds)
+    for row, late, took, under_way in zip(rows, np.split(lag, edges), np.split(answered, edges), flying, strict=True):
+        row |= {"max": finite(took.max(initial=-np.inf)), "lag": rank(_sorted(late[late == late]), 0.99), "in_flight": under_way}
         row |= {name: finite(row[name]) for name in ("p50", "p95", "p99")}
     return rows
 

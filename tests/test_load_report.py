@@ -64,7 +64,7 @@ def texts(svg):
 # The numbers
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(st.floats(1e-6, 1e3), st.just(math.inf)), min_size=1, max_size=200), st.sampled_from([0.5, 0.9, 0.95, 0.99, 0.999]))
 def test_a_percentile_is_the_smallest_latency_that_enough_requests_do_not_exceed(latencies, q):
     point = next(p for p in told(traced(np.arange(len(latencies)) / 10.0, latencies))["percentiles"] if p["q"] == q)
@@ -77,11 +77,11 @@ def test_a_percentile_is_the_smallest_latency_that_enough_requests_do_not_exceed
 
 def test_an_interval_holds_the_true_percentile_as_often_as_it_says():
     truth, inside = -math.log(0.05), 0
-    for seed in range(200):
+    for seed in range(100):
         latency = np.random.default_rng(seed).exponential(1.0, 2000)
-        points = _summary._points(latency, [0.95], 1.0, 0.95)
+        points = _summary._points(latency, [0.95], _summary._Sure(1.0, 0.05, 1.0))
         inside += points[0]["interval"][0] <= truth <= points[0]["interval"][1]
-    assert 172 <= inside <= 192, "two bounds, each wrong with 5 %: 180 of 200, within three standard deviations"
+    assert 81 <= inside <= 99, "two bounds, each wrong with 5 %: 90 of 100, within three standard deviations"
 
 
 def test_a_percentile_that_the_run_cannot_support_is_said_to_be_so():
@@ -102,7 +102,7 @@ def test_the_parts_of_a_latency_are_its_clocks_and_the_slow_ones_are_told_apart(
     assert late["over"]["lag"] == 50
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.floats(0.5, 5000), st.integers(1, 2000))
 def test_every_request_is_in_one_window_and_there_are_not_too_many(seconds, count):
     windows = told(traced(np.linspace(0, seconds, count), np.full(count, 0.01)))["windows"]
@@ -169,7 +169,7 @@ def test_the_histogram_log_reads_back_to_three_digits(tmp_path):
     assert whole.get_value_at_percentile(100) == pytest.approx(_export.HIGHEST, rel=1e-3), "what had no good answer is slower than all else"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.one_of(st.floats(0, 7200), st.just(math.inf), st.just(math.nan)), min_size=1, max_size=50))
 def test_no_latency_is_lost_in_a_histogram_however_strange(latencies):
     ours, theirs = _export._histogram(np.array(latencies)), HdrHistogram(_export.LOWEST, _export.HIGHEST, _export.DIGITS)
@@ -222,7 +222,7 @@ def drawn_numbers(svg):
     return [float(n) for node in ElementTree.fromstring(svg).iter() for n in re.findall(r"-?\d+\.?\d*", node.get("d", ""))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.one_of(st.floats(1e-9, 1e5), st.just(math.inf)), min_size=1, max_size=60),
     st.floats(1e-6, 1e4),
@@ -288,7 +288,7 @@ def test_ten_minutes_at_a_thousand_a_second_are_a_page_below_300_kB():
     intended = np.cumsum(rng.exponential(0.001, 600_000))
     latency = np.where(rng.random(600_000) < 0.001, np.inf, rng.lognormal(-5, 1, 600_000))
     trace = traced(intended, latency, said={f"{k} {HOSTILE}": 1 for k in range(100)})
-    value = told(trace, (("p50", 0.5, 0.1), ("p99", 0.99, 0.1), ("p99.9", 0.999, 1.0)))
+    value = told(trace)
     assert len(_page.page(value)) < 300_000
     made = files(value, trace)
     assert set(made) == {"load.json", "latency.svg", "percentiles.svg"}

@@ -191,6 +191,6 @@ def test_percentiles_of_progress_are_those_of_numpy(latencies: list[float]) -> N
 
 
 def test_the_lines_of_workers_are_put_together() -> None:
-    line = {"t": 1.0, "of": 9.0, "lag": 0.1, "sent": 5, "done": 4, "errors": 1, "rate": 5.0, "flying": 1, "kinds": [3, 1, 0, 0, 0, 0, 0]}
+    line = {"t": 1.0, "of": 9.0, "lag": 0.1, "sent": 5, "done": 4, "errors": 1, "rate": 5.0, "flying": 1, "stopped": "", "kinds": [3, 1, 0]}
     both = together([line, {**line, "t": 1.2, "lag": 0.3}], [0.1, 0.2])
-    assert (both["t"], both["lag"], both["sent"], both["rate"], both["kinds"][0], both["p50"]) == (1.2, 0.3, 10, 10.0, 6, 0.1)
+    assert (both["t"], both["lag"], both["sent"], both["rate"], both["kinds"], both["p50"]) == (1.2, 0.3, 10, 10.0, [6, 2, 0], 0.1)
