@@ -1,4 +1,4 @@
-"""Whether the body of an answer is what was asked for, beside its status and its time."""
+"""Whether an answer is what was asked for, beside coming in time: its status, and the bodies that are kept to be looked at."""
 
 from __future__ import annotations
 
@@ -6,11 +6,45 @@ import json
 from typing import Any
 
 from loadtests._spec import Expect
+from loadtests._tokens import Tokens
+
+MOST_HELD = 256 * 2**20  # bytes of all bodies in flight together
 
 
-def reads(expect: Expect) -> bool:
-    """Whether the bodies must be kept at all."""
-    return bool(expect.json or expect.fields or expect.text)
+class Bodies:
+    """The bodies of answers in flight, as far as anyone wants to see them."""
+
+    def __init__(self, expect: Expect, stream: str) -> None:
+        self.wanted = bool(stream or expect.json or expect.fields or expect.text)
+        self._expect, self._stream, self._held = expect, stream, 0
+        self._parts: dict[int, list[bytes]] = {}
+        self._tokens: dict[int, Tokens] = {}
+        self._cut: set[int] = set()
+
+    def take(self, request: int, data: bytes, now: float) -> None:
+        """A piece of the body of one request."""
+        if self._stream:
+            self._tokens.setdefault(request, Tokens()).take(data, now)
+        elif self._held + len(data) > MOST_HELD:
+            self._cut.add(request)
+        else:
+            self._held += len(data)
+            self._parts.setdefault(request, []).append(data)
+
+    def wrong(self, request: int) -> str:
+        """What is wrong with the whole of it; empty when nothing is."""
+        if self._stream:
+            return self._tokens.get(request, Tokens()).wrong()
+        if request in self._cut:
+            return f"the bodies in flight were more than the {MOST_HELD >> 20} MiB that are held to be looked at"
+        return wrong(self._expect, b"".join(self._parts.get(request, ())))
+
+    def drop(self, request: int) -> list[float]:
+        """Forgets it, and says when its tokens came."""
+        self._held -= sum(map(len, self._parts.pop(request, ())))
+        self._cut.discard(request)
+        tokens = self._tokens.pop(request, None)
+        return tokens.times if tokens else []
 
 
 def status_good(expect: Expect, status: int) -> bool:
