@@ -126,10 +126,20 @@ def _errors(then: Windows, now: Windows, floor: float, seed: int) -> tuple[str, 
     import numpy as np
 
     many = alike(*(side.errors / np.maximum(side.n, 1) for side in (then, now)))
-    (hits, n), (other_hits, other_n) = ((side.errors.sum() / effect, side.n.sum() / effect) for side in (now, then) for effect in (many * design(side),))
+    (hits, n), (other_hits, other_n) = (
+        (side.errors.sum() / effect, side.n.sum() / effect) for side in (now, then) for effect in (many * design(side),)
+    )
     share, other = hits / n, other_hits / other_n
     interval = difference(hits, n, other_hits, other_n)
-    return "errors", float(other), float(share), float(share - other), (float(interval[0]), float(interval[1])), slacker(_dealt(now, then, seed), many), floor
+    return (
+        "errors",
+        float(other),
+        float(share),
+        float(share - other),
+        (float(interval[0]), float(interval[1])),
+        slacker(_dealt(now, then, seed), many),
+        floor,
+    )
 
 
 def design(side: Windows) -> float:
