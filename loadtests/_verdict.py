@@ -49,38 +49,39 @@ def judge(intended: Any, latency: Any, *, limit: float, quantile: float = 0.99, 
     allowed, risk = 1 - quantile, 1 - confidence
     if not len(latency):
         return _nothing(burst)
-    order, place, seconds = _bursts.ordered(intended, burst)
-    latency = latency[order]
+    order = np.argsort(intended, kind="stable")
+    intended, latency, n = intended[order], latency[order], len(order)
+    seconds = float(intended[-1] - intended[0]) * n / max(n - 1, 1)
+    held = _bursts.held(intended, seconds, burst)
 
-    def over(limit: float) -> _bursts.Cells:
-        return _bursts.counted(place, ~((latency <= limit) & (latency < np.inf)), seconds)
+    def run(limit: float) -> _bursts.Run:
+        return _bursts.Run(n, np.flatnonzero(~((latency <= limit) & (latency < np.inf))), held)
 
-    seen = over(limit)
+    seen, took = run(limit), np.sort(latency)
     word, one = outcome(seen, allowed, risk)
-    took = np.sort(latency)
     judged = Judged(
         word,
-        float(took[math.ceil(quantile * len(took) - 1e-9) - 1]),
-        _interval(took, over, allowed, risk),
-        len(took),
-        int(seen.over.sum()),
+        float(took[math.ceil(quantile * n - 1e-9) - 1]),
+        _interval(took, run, allowed, risk),
+        n,
+        len(seen.late),
         seen.share,
         _bursts.bounds(seen, one, risk),
         one,
         burst,
         seconds,
-        0.0 if word == "pass" else _missing(seen, one, allowed, risk),
+        0.0 if word == "pass" else _missing(seen, one, allowed, risk, seconds),
         "",
     )
     return replace(judged, why=_why(judged, limit, quantile, confidence))
 
 
-def outcome(seen: _bursts.Cells, allowed: float, risk: float) -> tuple[Outcome, float]:
+def outcome(run: _bursts.Run, allowed: float, risk: float) -> tuple[Outcome, float]:
     """Whether the share over the limit is at most what is allowed, each answer wrong with at most `risk`; and the design effect."""
-    one = _bursts.design(seen)
-    if _bursts.exact(seen.over.sum() / one, seen.n / one, risk)[0] > allowed:
+    one = _bursts.design(run)
+    if _bursts.exact(len(run.late) / one, run.n / one, risk)[0] > allowed:
         return "fail", one
-    return ("pass" if _bursts.passes(seen, one, allowed, risk) else "inconclusive"), one
+    return ("pass" if _bursts.passes(run, one, allowed, risk) else "inconclusive"), one
 
 
 def needed_seconds(quantile: float, burst: float, confidence: float = 0.95) -> float:
@@ -104,29 +105,29 @@ def _sound(intended: Any, latency: Any, limit: float, quantile: float, burst: fl
         raise ValueError(f"no verdict on the {quantile} quantile against {limit} s with bursts of {burst} s at {confidence}")
 
 
-def _interval(took: Any, over: Callable[[float], _bursts.Cells], allowed: float, risk: float) -> tuple[float, float]:
+def _interval(took: Any, run: Callable[[float], _bursts.Run], allowed: float, risk: float) -> tuple[float, float]:
     """Two of the latencies that bracket the quantile: the largest that is still too low for a limit, and the least that would PASS as one."""
     import numpy as np
 
     def says(limit: float) -> Outcome:
-        return outcome(over(limit), allowed, risk)[0]
+        return outcome(run(limit), allowed, risk)[0]
 
     values = np.unique(took[took < np.inf])
     low, high = bisect_left(values, True, key=lambda limit: says(limit) != "fail"), bisect_left(values, True, key=lambda limit: says(limit) == "pass")
     return (float(values[low]) if low < len(values) else math.inf), (float(values[high]) if high < len(values) else math.inf)
 
 
-def _missing(seen: _bursts.Cells, one: float, allowed: float, risk: float) -> float | None:
+def _missing(run: _bursts.Run, one: float, allowed: float, risk: float, seconds: float) -> float | None:
     """Seconds until it would PASS if share, rate and design effect stay as they are; None for never."""
-    if seen.share >= allowed or not seen.seconds:
+    if run.share >= allowed or not seconds:
         return None
     far = 1.0
-    while not _bursts.passes(seen, one, allowed, risk, far):
+    while not _bursts.passes(run, one, allowed, risk, far):
         far *= 2
         if far > MOST:
             return None
-    far = far if far == 1.0 else _bursts.bisected(lambda times: _bursts.passes(seen, one, allowed, risk, times), far / 2, far)
-    return seen.seconds * (far - 1)
+    far = far if far == 1.0 else _bursts.bisected(lambda times: _bursts.passes(run, one, allowed, risk, times), far / 2, far)
+    return seconds * (far - 1)
 
 
 def _why(judged: Judged, limit: float, quantile: float, confidence: float) -> str:
