@@ -35,18 +35,43 @@ class Run:
         return len(self.late) / self.n
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The latencies of a run in the order in which the requests were due, its seconds, and how many requests a burst holds."""
+
+    latency: Any
+    seconds: float
+    burst: float
+
+    def over(self, limit: float) -> Run:
+        """What is over a limit: a latency at it is not, one that is infinite always is."""
+        import numpy as np
+
+        return Run(len(self.latency), np.flatnonzero(~((self.latency <= limit) & (self.latency < np.inf))), self.burst)
+
+
+def taken(intended: Any, latency: Any, burst: float) -> Taken:
+    """Of at least one request. The run ends a mean gap after its last is due."""
+    import numpy as np
+
+    order = np.argsort(intended, kind="stable")
+    intended, n = intended[order], len(order)
+    seconds = float(intended[-1] - intended[0]) * n / max(n - 1, 1)
+    return Taken(latency[order], seconds, held(intended, seconds, burst))
+
+
 def held(intended: Any, seconds: float, burst: float) -> float:
-    """How many of the requests a burst of so many seconds holds, on average over the requests: on a ramp more than the mean rate says.
+    """How many of the requests, in order, a burst of so many seconds holds, on average over them: on a ramp more than the mean rate says.
 
     What is uneven by chance alone, as it is when arrivals are random, makes no difference.
     """
     import numpy as np
 
-    n, first = len(intended), intended.min() if len(intended) else 0.0
+    n = len(intended)
     if not seconds:
         return float(n)
     windows = int(np.clip(seconds / burst / WINDOW, 1, 1000))
-    here = np.bincount(np.minimum((intended - first) * (windows / seconds), windows - 1).astype(np.int64), minlength=windows).astype(float)
+    here = np.bincount(np.minimum((intended - intended[0]) * (windows / seconds), windows - 1).astype(np.int64), minlength=windows).astype(float)
     uneven = float((here * (here - 1)).sum()) * windows / n**2 - 2 * np.sqrt(2 * windows) / n
     return float(min(max(n / seconds * burst * max(uneven, 1.0), 1.0), n))
 

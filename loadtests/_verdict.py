@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -45,32 +44,24 @@ def judge(intended: Any, latency: Any, *, limit: float, quantile: float = 0.99, 
 
     intended, latency = (np.asarray(values, dtype=float) for values in (intended, latency))
     _sound(intended, latency, limit, quantile, burst, confidence)
-    latency = np.where(np.isnan(latency), np.inf, latency)
-    allowed, risk = 1 - quantile, 1 - confidence
     if not len(latency):
         return _nothing(burst)
-    order = np.argsort(intended, kind="stable")
-    intended, latency, n = intended[order], latency[order], len(order)
-    seconds = float(intended[-1] - intended[0]) * n / max(n - 1, 1)
-    held = _bursts.held(intended, seconds, burst)
-
-    def run(limit: float) -> _bursts.Run:
-        return _bursts.Run(n, np.flatnonzero(~((latency <= limit) & (latency < np.inf))), held)
-
-    seen, took = run(limit), np.sort(latency)
+    allowed, risk = 1 - quantile, 1 - confidence
+    run = _bursts.taken(intended, np.where(np.isnan(latency), np.inf, latency), burst)
+    seen, took = run.over(limit), np.sort(run.latency)
     word, one = outcome(seen, allowed, risk)
     judged = Judged(
         word,
-        float(took[math.ceil(quantile * n - 1e-9) - 1]),
-        _interval(took, run, allowed, risk),
-        n,
+        float(took[math.ceil(quantile * len(took) - 1e-9) - 1]),
+        _interval(run, took, allowed, risk),
+        len(took),
         len(seen.late),
         seen.share,
         _bursts.bounds(seen, one, risk),
         one,
         burst,
-        seconds,
-        0.0 if word == "pass" else _missing(seen, one, allowed, risk, seconds),
+        run.seconds,
+        0.0 if word == "pass" else _missing(seen, one, allowed, risk, run.seconds),
         "",
     )
     return replace(judged, why=_why(judged, limit, quantile, confidence))
@@ -89,6 +80,12 @@ def needed_seconds(quantile: float, burst: float, confidence: float = 0.95) -> f
     return burst * math.ceil(math.log(1 - confidence) / math.log(quantile))
 
 
+def supports(seconds: float, rate: float, quantile: float, burst: float = 1.0, confidence: float = 0.95) -> bool:
+    """Whether a run of so many seconds at so many requests a second could PASS at all."""
+    least = needed_seconds(quantile, burst, confidence)
+    return seconds >= least * (1 - 1e-9) and seconds * rate >= least / burst * (1 - 1e-9)
+
+
 def _nothing(burst: float) -> Judged:
     why = f"no request was sent, so nothing is known; {_valid(burst)}"
     return Judged("inconclusive", math.nan, (0.0, math.inf), 0, 0, 0.0, (0.0, 1.0), 1.0, burst, 0.0, None, why)
@@ -105,12 +102,12 @@ def _sound(intended: Any, latency: Any, limit: float, quantile: float, burst: fl
         raise ValueError(f"no verdict on the {quantile} quantile against {limit} s with bursts of {burst} s at {confidence}")
 
 
-def _interval(took: Any, run: Callable[[float], _bursts.Run], allowed: float, risk: float) -> tuple[float, float]:
+def _interval(run: _bursts.Taken, took: Any, allowed: float, risk: float) -> tuple[float, float]:
     """Two of the latencies that bracket the quantile: the largest that is still too low for a limit, and the least that would PASS as one."""
     import numpy as np
 
     def says(limit: float) -> Outcome:
-        return outcome(run(limit), allowed, risk)[0]
+        return outcome(run.over(limit), allowed, risk)[0]
 
     values = np.unique(took[took < np.inf])
     low, high = bisect_left(values, True, key=lambda limit: says(limit) != "fail"), bisect_left(values, True, key=lambda limit: says(limit) == "pass")
