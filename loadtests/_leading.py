@@ -15,7 +15,7 @@ from typing import Any
 
 from gevent.queue import Empty, Queue
 
-from agent.errors import ConfigError, WatchkeeperError, WorkerError
+from agent.errors import WorkerError
 from loadtests._clocks import Clocks
 from loadtests._drive import problem, spoken
 from loadtests._exposed import Exposed, place
@@ -23,7 +23,7 @@ from loadtests._payload import payload
 from loadtests._schedule import times
 from loadtests._spec import Traffic
 from loadtests._traffic import say
-from loadtests._watching import EVERY, Line, together
+from loadtests._watching import EVERY, Line, still, together
 
 JOINING = 120.0  # seconds in which all workers must have joined
 OPENING = 60.0  # seconds in which all workers must have told their time, and be ready to send
@@ -58,10 +58,8 @@ class Member:
 class Leader:
     """Brings workers together and through one run."""
 
-    def __init__(self, traffic: Traffic, environment: Any) -> None:
+    def __init__(self, traffic: Traffic, listen: Callable[[str, int], Any]) -> None:
         self.traffic, self.requests = traffic, payload(traffic)
-        if traffic.workers < 1 or (traffic.closed and traffic.closed < traffic.workers):
-            raise ConfigError(f"workers: {traffic.workers}; there is at least one, and in a closed loop each has at least one user")
         self.intended = array("d", () if traffic.closed else times(traffic.arrivals).tolist())
         self.exposed = Exposed(traffic.metrics)
         self.word = "" if traffic.join else secrets.token_hex(16)
@@ -70,16 +68,9 @@ class Leader:
         self._inbox: Any = Queue()
         self._recent: list[float] = []
         self._children: list[subprocess.Popen[bytes]] = []
-        self.runner = self._master(environment, *(place(traffic.join, "join") if traffic.join else ("127.0.0.1", 0)))
-
-    def _master(self, environment: Any, host: str, port: int) -> Any:
-        try:
-            runner = environment.create_master_runner(host, port)
-        except (SystemExit, OSError, WatchkeeperError) as trouble:
-            raise ConfigError(f"join: {host}:{port} cannot be listened on: is the port taken?") from trouble
+        self.runner = listen(*(place(traffic.join, "join") if traffic.join else ("127.0.0.1", 0)))
         for kind in ("hello", "clock", "ready", "problem", "line", "array", "end"):
-            runner.register_message(kind, self._hear)
-        return runner
+            self.runner.register_message(kind, self._hear)
 
     def _hear(self, environment: object, msg: Any, **more: object) -> None:
         self._inbox.put((msg.node_id, msg.type, msg.data, time.time()))
@@ -107,7 +98,7 @@ class Leader:
         """No further request is begun, by anybody."""
         if not self.stopped:
             self.stopped = why
-            self._tell_all("stop", why)
+            self._tell_all("halt", why)  # "stop" is a word of locust's own
 
     def _tell_all(self, kind: str, data: Any) -> None:
         for name in self.members:
@@ -132,7 +123,7 @@ class Leader:
             self._take(0.05)
             if time.monotonic() - spoken_at > EVERY:
                 spoken_at = time.monotonic()
-                say({"t": -1.0, "of": 1.0, "words": f"{len(self.members)} of {self.traffic.workers} workers have joined"})
+                say(still(f"{len(self.members)} of {self.traffic.workers} workers have joined"))
             if self.stopped:
                 raise Stopped
             if self._missing():

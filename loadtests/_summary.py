@@ -258,12 +258,12 @@ def _windows(trace: Trace, limits: Sequence[Limit]) -> list[dict[str, Any]]:
     cut = windows(trace, width, min((limit.seconds for limit in limits), default=math.inf))
     names = ("start", "seconds", "n", "sent", "errors", "over", "p50", "p95", "p99")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*(getattr(cut, name).tolist() for name in names), strict=True)]
-    place = np.minimum((trace.intended // width).astype(int), len(rows) - 1)
-    lag, flying = _parts(trace)["lag"], _in_flight(trace, cut.start + cut.seconds)
-    for k, row in enumerate(rows):
-        here = place == k
-        late = lag[here & (lag == lag)]
-        row |= {"max": rank(_sorted(trace.latency[here & trace.good]), 1.0), "lag": rank(_sorted(late), 0.99), "in_flight": flying[k]}
+    order = np.argsort(trace.intended, kind="stable")
+    edges = np.searchsorted(trace.intended[order], cut.start[1:])
+    lag, answered = _parts(trace)["lag"][order], np.where(trace.good, trace.done - trace.intended, -np.inf)[order]
+    flying = _in_flight(trace, cut.start + cut.seconds)
+    for row, late, took, under_way in zip(rows, np.split(lag, edges), np.split(answered, edges), flying, strict=True):
+        row |= {"max": finite(took.max(initial=-np.inf)), "lag": rank(_sorted(late[late == late]), 0.99), "in_flight": under_way}
         row |= {name: finite(row[name]) for name in ("p50", "p95", "p99")}
     return rows
 

@@ -16,7 +16,7 @@ from loadtests._clocks import NAMES, STREAMED, Clocks
 from loadtests._drive import heard
 from loadtests._spec import Traffic
 from loadtests._traffic import opened, ready, say, sent
-from loadtests._watching import DRAIN, EVERY, Line, Watching
+from loadtests._watching import DRAIN, EVERY, Line, Watching, still
 
 ORPHANED = 10.0  # seconds without the leader's heartbeat after which a worker stops
 
@@ -34,7 +34,7 @@ class Worker:
         except (ConnectionError, OSError) as trouble:
             raise UnreachableError(f"nobody at {host}:{port} took us in as a worker; is the load test waiting there?") from trouble
         self.runner.register_message("clock", self._clock)
-        for kind in ("plan", "start", "stop"):
+        for kind in ("plan", "start", "halt"):
             self.runner.register_message(kind, self._hear)
         self.runner.send_message("hello", (word, os.getpid()))
 
@@ -106,5 +106,5 @@ class Worker:
 
 def _wait_aloud(words: str) -> None:
     while True:
-        say({"t": -1.0, "of": 1.0, "words": words})
+        say(still(words))
         gevent.sleep(EVERY)

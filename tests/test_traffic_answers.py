@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import ConfigError
-from loadtests import _payload
+from loadtests import _expect, _payload
 from loadtests._drive import heard, spoken
-from loadtests._expect import wrong
+from loadtests._expect import Bodies, wrong
 from loadtests._payload import payload
 from loadtests._spec import Arrivals, Expect, Traffic
 from loadtests._tokens import Tokens
@@ -128,6 +128,20 @@ def test_a_body_is_held_to_what_was_expected(expect: Expect, body: bytes, said: 
     assert wrong(expect, body) == said
 
 
+def test_bodies_that_together_are_too_much_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_expect, "MOST_HELD", 2**20)
+    bodies = Bodies(Expect(json=True), "")
+    bodies.take(1, b"1", 0.0)
+    for request in (1, 2):
+        for _ in range(9):
+            bodies.take(request, b" " * 2**16, 0.0)
+    assert bodies.wrong(1) == "" and "in flight were more than the 1 MiB" in bodies.wrong(2)
+    assert bodies.drop(1) == bodies.drop(2) == []
+    for piece in (b"[", *[b" " * 2**16] * 15, b"]"):
+        bodies.take(3, piece, 0.0)
+    assert bodies.wrong(3) == "", "room is given back"
+
+
 # Streams
 
 
@@ -191,6 +205,6 @@ def test_percentiles_of_progress_are_those_of_numpy(latencies: list[float]) -> N
 
 
 def test_the_lines_of_workers_are_put_together() -> None:
-    line = {"t": 1.0, "of": 9.0, "lag": 0.1, "sent": 5, "done": 4, "errors": 1, "rate": 5.0, "flying": 1, "kinds": [3, 1, 0, 0, 0, 0, 0]}
+    line = {"t": 1.0, "of": 9.0, "lag": 0.1, "sent": 5, "done": 4, "errors": 1, "rate": 5.0, "flying": 1, "stopped": "", "kinds": [3, 1, 0]}
     both = together([line, {**line, "t": 1.2, "lag": 0.3}], [0.1, 0.2])
-    assert (both["t"], both["lag"], both["sent"], both["rate"], both["kinds"][0], both["p50"]) == (1.2, 0.3, 10, 10.0, 6, 0.1)
+    assert (both["t"], both["lag"], both["sent"], both["rate"], both["kinds"], both["p50"]) == (1.2, 0.3, 10, 10.0, [6, 2, 0], 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from agent.show import plain, printed, rows, word
 
 WORDS = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "invalid": "INVALID", "aborted": "ABORTED"}
 STATUSES = {"pass": "ok", "fail": "fail", "inconclusive": "warn", "invalid": "error", "aborted": "warn"}  # in whose colours they stand
+SPARE = 1.05  # how much longer than is missing: the next run will not be just like this one
 CLOCKS = {"lag": "generator lag", "queue": "wait for a connection", "server": "server", "latency": "latency"}
 
 
@@ -100,4 +102,4 @@ def _longer(told: Mapping[str, Json]) -> int | None:
     missing = [one["missing"] for one in told["limits"] if one["outcome"] == "inconclusive"]
     if not missing or None in missing:
         return None
-    return round(float(told["schedule"]["seconds"] - told["warm"] + max(missing) + 1))
+    return 10 * math.ceil(float(told["schedule"]["seconds"] - told["warm"] + max(missing)) * SPARE / 10)
