@@ -167,7 +167,7 @@ def test_rows_beyond_what_memory_is_given_are_refused(laid, live, rows):
         written(laid, server(), live=live, request=EXAMPLE, rows=rows)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
