@@ -1,4 +1,4 @@
-"""Whether an answer under load is a good one, beside its time: the one place that says so, for the traffic program to ask of each."""
+"""Whether an answer under load is a good one, beside its time: the one place that says so, and the bodies that are kept to be looked at."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 from agent import Sent
 from loadtests._spec import Expect
+from loadtests._tokens import Tokens
+
+MOST_HELD = 256 * 2**20  # bytes of all bodies in flight together
 
 
 def expected(sent: Sent) -> Expect:
@@ -14,9 +17,40 @@ def expected(sent: Sent) -> Expect:
     return Expect(json=bool(sent.fields), fields=sent.fields)
 
 
-def reads(expect: Expect) -> bool:
-    """Whether the bodies must be kept at all."""
-    return bool(expect.json or expect.fields or expect.text)
+class Bodies:
+    """The bodies of answers in flight, as far as anyone wants to see them."""
+
+    def __init__(self, expect: Expect, stream: str) -> None:
+        self.wanted = bool(stream or expect.json or expect.fields or expect.text)
+        self._expect, self._stream, self._held = expect, stream, 0
+        self._parts: dict[int, list[bytes]] = {}
+        self._tokens: dict[int, Tokens] = {}
+        self._cut: set[int] = set()
+
+    def take(self, request: int, data: bytes, now: float) -> None:
+        """A piece of the body of one request."""
+        if self._stream:
+            self._tokens.setdefault(request, Tokens()).take(data, now)
+        elif self._held + len(data) > MOST_HELD:
+            self._cut.add(request)
+        else:
+            self._held += len(data)
+            self._parts.setdefault(request, []).append(data)
+
+    def wrong(self, request: int) -> str:
+        """What is wrong with the whole of it; empty when nothing is."""
+        if self._stream:
+            return self._tokens.get(request, Tokens()).wrong()
+        if request in self._cut:
+            return f"the bodies in flight were more than the {MOST_HELD >> 20} MiB that are held to be looked at"
+        return wrong(self._expect, b"".join(self._parts.get(request, ())))
+
+    def drop(self, request: int) -> list[float]:
+        """Forgets it, and says when its tokens came."""
+        self._held -= sum(map(len, self._parts.pop(request, ())))
+        self._cut.discard(request)
+        tokens = self._tokens.pop(request, None)
+        return tokens.times if tokens else []
 
 
 def status_good(expect: Expect, status: int) -> bool:

@@ -152,7 +152,7 @@ def regression(
     """Compares p50, p95, p99 and the share of errors of windows of `cut` with those of the pinned run.
 
     FAIL: one is surely higher (exact permutation test of windows, p at most 0.01 after Holm) and by more than matters, which is for latencies the
-    larger of `floor` (a share) and `floor_seconds`, for errors `floor_errors`. PASS (ok): not even the upper end of any 95 % interval is. Else
+    larger of `floor` (a share) and `floor_seconds`, for errors `floor_errors`. PASS (ok): not even the upper end of any 98 % interval is. Else
     INCONCLUSIVE (nodata). Each run leaves yardstick.csv, which is what a later run is compared with once its finding is pinned.
     Source: loadtests/_regression.py.
     """
