@@ -13,7 +13,7 @@ MOST_HELD = 256 * 2**20  # bytes of all bodies in flight together
 
 
 def expected(sent: Sent) -> Expect:
-    """What a good answer to this request is, as far as its protocol says: of the Open Inference Protocol, one with outputs."""
+    """What a good answer to this request is, as far as its protocol says: of the Open Inference Protocol, one with an output."""
     return Expect(json=bool(sent.fields), fields=sent.fields)
 
 
@@ -61,8 +61,7 @@ def status_good(expect: Expect, status: int) -> bool:
 def wrong(expect: Expect, body: bytes) -> str:
     """What is wrong with a body, in a few words that are the same for the same fault; empty when nothing is.
 
-    Where JSON is expected, a text or an object under `error` is one: servers say it with status 200 too. (A number may be the model's own.) A place
-    that is null is not there.
+    Where JSON is expected, a text or an object under `error` is one: servers say it with status 200 too. (A number may be the model's own.)
     """
     if expect.text and expect.text.encode() not in body:
         return f"the body does not hold {expect.text[:40]!r}"
@@ -74,20 +73,20 @@ def wrong(expect: Expect, body: bytes) -> str:
         return "the body is not JSON"
     if isinstance(said, dict) and isinstance(said.get("error"), (str, dict)):
         return "the body is an error"
-    absent = next((place for place in expect.fields if _at(said, place) is None), None)
+    absent = next((place for place in expect.fields if not _there(said, place)), None)
     return "" if absent is None else f"the body has no {absent[:40]!r}"
 
 
-def _at(said: Any, place: str) -> Any:
-    """What stands at a dotted place: a name in an object, a number in a list."""
+def _there(said: Any, place: str) -> bool:
+    """Whether a dotted place is there: a name in an object, a number in a list."""
     for name in place.split("."):
-        if isinstance(said, dict):
-            said = said.get(name)
+        if isinstance(said, dict) and name in said:
+            said = said[name]
         elif isinstance(said, list) and name.isdecimal() and int(name) < len(said):
             said = said[int(name)]
         else:
-            return None
-    return said
+            return False
+    return True
 
 
 def _refused(constant: str) -> None:
