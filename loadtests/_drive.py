@@ -108,7 +108,9 @@ def _sentence(said: Mapping[str, Any]) -> str:
     return f"{said['t']:.0f} s of {said['of']:.0f}: {speed}, {said['errors']:,} errors, {said['flying']:,} in flight" + ending
 
 
-def _short(seconds: float) -> str:
+def _short(seconds: float | None) -> str:
+    if seconds is None:
+        return "unanswered"
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
