@@ -19,12 +19,15 @@ from typing import Any
 from agent import UTC, errors
 from agent.errors import CancelledError, ConfigError, WatchkeeperError, WorkerError
 from loadtests._clocks import load
+from loadtests._schedule import LONGEST
 from loadtests._spec import Arrivals, Expect, Trace, Traffic
 
 Hear = Callable[[Mapping[str, Any]], None]
 SILENCE = 60.0  # seconds without a line after which the program is taken for hung: it speaks twice a second, and imports for a few
 LINE_LIMIT = 2**20  # bytes of one line
 TAIL_LIMIT = 4096  # bytes of its stderr that are kept
+LONGEST_WAIT = 86_400.0  # seconds for one answer
+MOST_LINES, MOST_WORKERS = 60_000, 256  # beyond that many connections one address has no ports left
 EXTRA = "install watchkeeper[load]"
 
 
@@ -40,6 +43,7 @@ def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: He
     connection came about before the run, and nothing was sent. WorkerError: the program died, or said nothing for a minute.
     The program is in our process group, and ends when we do.
     """
+    _checked(traffic)
     begun_at = datetime.now(UTC)
     module = "loadtests._crew" if traffic.workers > 1 or traffic.join else "loadtests._traffic"
     with _Program([module], spoken(traffic)) as program:
@@ -60,6 +64,27 @@ def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: He
                 stopped = stopped or ("interrupted" if isinstance(wish, KeyboardInterrupt) else "cancelled")
                 if not program.stop():
                     return _nothing(traffic, begun_at, stopped)
+
+
+def _checked(traffic: Traffic) -> None:
+    """ConfigError for numbers that cannot be meant; the schedule's own, and what is in files, the program finds."""
+    arrivals, share = traffic.arrivals, traffic.abort_errors
+    wrong = [
+        (not 0 < traffic.timeout <= LONGEST_WAIT, f"timeout is {traffic.timeout:g} s; it is more than 0 and at most {LONGEST_WAIT:,.0f}"),
+        (not 0 < traffic.connections <= MOST_LINES, f"connections are {traffic.connections}; there are 1 to {MOST_LINES:,}"),
+        (traffic.open_first < 0, f"open_first is {traffic.open_first}; it is 0 or more"),
+        (not 0 < traffic.workers <= MOST_WORKERS, f"workers are {traffic.workers}; there are 1 to {MOST_WORKERS}"),
+        (not 0 <= traffic.closed <= MOST_LINES, f"closed is {traffic.closed} users; there are 0 to {MOST_LINES:,}"),
+        (0 < traffic.closed < traffic.workers, f"closed is {traffic.closed} users, and each of {traffic.workers} workers has at least one"),
+        (
+            traffic.closed > 0 and not 0 < arrivals.seconds <= LONGEST,
+            f"seconds are {arrivals.seconds:g}; they are more than 0 and at most 31 days",
+        ),
+        (share is not None and not 0 <= share <= 1, f"abort_errors is {share}; it is a share, 0 to 1"),
+        (traffic.abort_latency is not None and not traffic.abort_latency > 0, f"abort_latency is {traffic.abort_latency} s; it is more than 0"),
+    ]
+    if any(found for found, _ in wrong):
+        raise ConfigError([f"the load test's {words}" for found, words in wrong if found])
 
 
 def join(address: str, tell: Callable[[float, str], None] = quiet) -> None:

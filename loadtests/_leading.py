@@ -15,7 +15,7 @@ from typing import Any
 
 from gevent.queue import Empty, Queue
 
-from agent.errors import ConfigError, WorkerError
+from agent.errors import WorkerError
 from loadtests._clocks import Clocks
 from loadtests._drive import problem, spoken
 from loadtests._exposed import Exposed, place
@@ -60,8 +60,6 @@ class Leader:
 
     def __init__(self, traffic: Traffic, listen: Callable[[str, int], Any]) -> None:
         self.traffic, self.requests = traffic, payload(traffic)
-        if traffic.workers < 1 or (traffic.closed and traffic.closed < traffic.workers):
-            raise ConfigError(f"workers: {traffic.workers}; there is at least one, and in a closed loop each has at least one user")
         self.intended = array("d", () if traffic.closed else times(traffic.arrivals).tolist())
         self.exposed = Exposed(traffic.metrics)
         self.word = "" if traffic.join else secrets.token_hex(16)

@@ -168,9 +168,11 @@ def _context(traffic: Traffic) -> Any:
 def say(line: dict[str, Any], must: bool = False) -> None:
     """One line to whoever started us. Progress that does not fit into the pipe is dropped: a slow reader must not slow the traffic."""
     os.set_blocking(1, must)
+    unsaid = json.dumps(line).encode() + b"\n"
     with suppress(BlockingIOError):
         try:
-            os.write(1, json.dumps(line).encode() + b"\n")
+            while unsaid:
+                unsaid = unsaid[os.write(1, unsaid) :]
         except BrokenPipeError:
             os._exit(1)
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import ConfigError
-from loadtests import _payload
+from loadtests import _expect, _payload
 from loadtests._drive import heard, spoken
-from loadtests._expect import wrong
+from loadtests._expect import Bodies, wrong
 from loadtests._payload import payload
 from loadtests._spec import Arrivals, Expect, Traffic
 from loadtests._tokens import Tokens
@@ -126,6 +126,20 @@ def test_what_the_program_is_told_comes_back_as_it_was(tmp_path: Path) -> None:
 )
 def test_a_body_is_held_to_what_was_expected(expect: Expect, body: bytes, said: str) -> None:
     assert wrong(expect, body) == said
+
+
+def test_bodies_that_together_are_too_much_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_expect, "MOST_HELD", 2**20)
+    bodies = Bodies(Expect(json=True), "")
+    bodies.take(1, b"1", 0.0)
+    for request in (1, 2):
+        for _ in range(9):
+            bodies.take(request, b" " * 2**16, 0.0)
+    assert bodies.wrong(1) == "" and "in flight were more than the 1 MiB" in bodies.wrong(2)
+    assert bodies.drop(1) == bodies.drop(2) == []
+    for piece in (b"[", *[b" " * 2**16] * 15, b"]"):
+        bodies.take(3, piece, 0.0)
+    assert bodies.wrong(3) == "", "room is given back"
 
 
 # Streams
