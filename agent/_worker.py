@@ -24,14 +24,14 @@ REPLY_LIMIT = 8 * 2**20 - 1024  # bytes; a little under what the pool lets throu
 
 
 def main() -> None:
-    """Import what the arguments name, then take jobs from stdin until it closes. What a check prints goes to stderr; its own stdin is empty."""
+    """Give way as far as the first argument says, import what the others name, then take jobs from stdin until it closes. What a check prints goes to stderr; its own stdin is empty."""
     jobs, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, args=(jobs.fileno(),), daemon=True).start()
-    _give_way()
-    for module in sys.argv[1:]:
+    _give_way(int(sys.argv[1]))
+    for module in sys.argv[2:]:
         with suppress(ImportError):
             importlib.import_module(module)
     connections = Connections()
@@ -92,9 +92,9 @@ def _end_with_parent(jobs: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _give_way() -> None:
+def _give_way(nice: int) -> None:
     """The daemon's clock comes first on a busy machine, and the kernel's choice when memory runs out should be us."""
-    os.nice(5)
+    os.nice(nice)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 

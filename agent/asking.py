@@ -80,7 +80,7 @@ def _parsed(text: Json) -> Json:
 def fill(template: Json, inputs: Json) -> Json:
     """The template with logged inputs in it, as logged: wrong lengths and types stay wrong. None when it has no place for them.
 
-    A place is "{inputs}", the first tensor of an Open Inference Protocol request, a list, or keys named like the features.
+    A place is "{inputs}", by itself or within a text; the first tensor of an Open Inference Protocol request; a list; keys named like the features.
     """
     if PLACE in json.dumps(template):
         return _placed(template, inputs)
@@ -97,6 +97,8 @@ def fill(template: Json, inputs: Json) -> Json:
 def _placed(template: Json, inputs: Json) -> Json:
     if template == PLACE:
         return inputs
+    if isinstance(template, str):
+        return template.replace(PLACE, inputs if isinstance(inputs, str) else json.dumps(inputs))
     if isinstance(template, Mapping):
         return {key: _placed(value, inputs) for key, value in template.items()}
     return [_placed(value, inputs) for value in template] if isinstance(template, list) else template

@@ -198,6 +198,8 @@ class Wire:
         try:
             with deadline(self.at.within):
                 said = self._showing(headers or {})
+        except TimeoutError as error:
+            raise DeadlineError(f"{method} {shown(url)}: no token was granted in time") from error
         except (TargetError, ConfigError) as error:
             raise self._told(error, f"{method} {shown(url)}") from None
         shown_as, trust = {name.decode(): value.decode() for name, value in said if name != b"Host"}, self._trust()

@@ -35,13 +35,14 @@ OWN_SHARE = 0.95  # of the time left is given to the child's own wire: its Deadl
 class Pool:
     """At most `size` warm children, started when first needed (or by `warm`), each replaced after `jobs` calls or above `resident` bytes.
 
-    Those started before anyone waits for them, by `warm` or in place of another, import the modules named in `ahead`.
+    Those started before anyone waits for them, by `warm` or in place of another, import the modules named in `ahead`. Each gives way to others on a
+    busy machine, as far as `nice` says.
 
     Safe to call from many threads. Close it, or use it in `with`: children end when their stdin closes, however the parent ended.
     """
 
-    def __init__(self, size: int, *, jobs: int = 1000, resident: int = 2**30, ahead: Sequence[str] = AHEAD) -> None:
-        self._jobs, self._resident, self._ahead = jobs, resident, ahead
+    def __init__(self, size: int, *, jobs: int = 1000, resident: int = 2**30, ahead: Sequence[str] = AHEAD, nice: int = 5) -> None:
+        self._jobs, self._resident, self._ahead, self._nice = jobs, resident, ahead, nice
         self._free: list[_Worker] = []
         self._all: set[_Worker] = set()
         self._places = size
@@ -108,7 +109,7 @@ class Pool:
         return self._closed or bool(self._free) or len(self._all) < self._places
 
     def _start(self, ahead: Sequence[str] = ()) -> _Worker:
-        worker = _Worker(ahead)
+        worker = _Worker(ahead, self._nice)
         self._all.add(worker)
         return worker
 
@@ -130,9 +131,9 @@ class Pool:
 class _Worker:
     """One child. All three pipes are served by whoever calls it, under one deadline, so that neither side can block the other for ever."""
 
-    def __init__(self, ahead: Sequence[str]) -> None:
+    def __init__(self, ahead: Sequence[str], nice: int) -> None:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
-        program = [sys.executable, "-P", "-m", "agent._worker", *ahead]
+        program = [sys.executable, "-P", "-m", "agent._worker", str(nice), *ahead]
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=env, start_new_session=True)  # noqa: S603 - ours

@@ -94,7 +94,7 @@ class World:
     store: Store
     pool: Pool
     connections: Connections = field(default_factory=lambda: Connections(20_000))
-    loads: Pool = field(default_factory=lambda: Pool(1, jobs=1, ahead=()))  # load tests: one at a time, for two would spoil each other's clocks
+    loads: Pool = field(default_factory=lambda: Pool(1, jobs=1, ahead=(), nice=0))  # load tests: what gives way, or shares, has no clock to trust
     again: Callable[[str], None] = lambda watch: None  # ask for another look of a watch, soon
     wake: Callable[[], None] = lambda: None  # there may be something to respond to, or to tell
     stopping: Callable[[], bool] = lambda: False  # what takes minutes should end with what it has

@@ -137,7 +137,7 @@ def _further(seen: _Seen, plan: Plan) -> float | None:
     edges = (seen.low, *(seen.unclear[:1]), *(seen.unclear[-1:]), *((seen.top,) if seen.top < math.inf else ()))
     below, above = edges[:2], edges[-2:]
     near, far = max(below, above, key=lambda gap: gap[1] / gap[0])
-    return math.sqrt(near * far) if far / near > 1 + (plan.width - 1) / 5 else None
+    return math.sqrt(near * far) if far / near > plan.width ** (1 / 16) else None
 
 
 def _confirmed(done: Sequence[Attempt], low: float, plan: Plan) -> float | None:

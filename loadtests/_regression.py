@@ -4,16 +4,18 @@ Latencies are compared by the Wilcoxon rank-sum statistic in its exact permutati
 Röhmel, "Exact distributions for permutation and rank tests", 1986); the shift is Hodges and Lehmann's ("Estimates of location based on rank tests",
 Ann. Math. Statist. 34, 1963), its interval Moses': the ordered differences that the same test does not reject (Hollander and Wolfe, "Nonparametric
 Statistical Methods", section 4.3). Errors come in few windows, where a median of differences is 0 whatever happens: their shares are compared by
-their difference, permuted, with Newcombe's interval on counts divided by the design effect of the windows.
+their difference, permuted, with Newcombe's interval on counts divided by the design effect of the windows. Windows whose neighbours are alike count as
+fewer than they are.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from agent.stats import difference, holm
-from loadtests._windows import Windows
+from loadtests._windows import Windows, alike
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 MOST = 200  # windows of both sides together for which the exact distribution is worked out
@@ -54,13 +56,27 @@ def compared(then: Windows, now: Windows, floors: Floors, cap: float, alpha: flo
     found = []
     for name in ("p50", "p95", "p99"):
         one, two = (np.minimum(side[~np.isnan(side)], cap) for side in (getattr(then, name), getattr(now, name)))
+        middle, many = float(np.median(one)), alike(one, two)
         shift, interval = hodges_lehmann(two, one)
-        middle = float(np.median(one))
-        found.append((name, middle, float(np.median(two)), shift, interval, rank_sum(two, one), max(floors.relative * middle, floors.seconds)))
+        wide, p = widened(interval, shift, many), slacker(rank_sum(two, one), many)
+        found.append((name, middle, float(np.median(two)), shift, wide, p, max(floors.relative * middle, floors.seconds)))
     found.append(_errors(then, now, floors.errors, seed))
     adjusted = holm([one[5] for one in found])
     told = [Shift(*one[:5], p, one[6], _outcome(one[3], one[4][1], p, one[6], alpha)) for one, p in zip(found, adjusted, strict=True)]
-    return tuple(sorted(told, key=lambda one: ("fail", "inconclusive", "pass").index(one.outcome)))
+    return tuple(sorted(told, key=lambda one: (("fail", "inconclusive", "pass").index(one.outcome), one.floor - one.interval[1])))
+
+
+def slacker(p: float, many: float) -> float:
+    """The chance when `many` windows count as one: of a normal deviate that much smaller. Exact where each counts as itself."""
+    from scipy.stats import norm
+
+    return p if many <= 1 or p >= 0.5 else float(norm.sf(norm.isf(p) / math.sqrt(many)))
+
+
+def widened(interval: tuple[float, float], middle: float, many: float) -> tuple[float, float]:
+    """The interval when `many` windows count as one."""
+    low, high = (middle + (end - middle) * math.sqrt(many) for end in interval)
+    return low, high
 
 
 def _outcome(shift: float, high: float, p: float, floor: float, alpha: float) -> Outcome:
@@ -107,10 +123,23 @@ def hodges_lehmann(one: Any, other: Any, level: float = 0.95) -> tuple[float, tu
 
 
 def _errors(then: Windows, now: Windows, floor: float, seed: int) -> tuple[str, float, float, float, tuple[float, float], float, float]:
-    (hits, n), (other_hits, other_n) = ((side.errors.sum() / effect, side.n.sum() / effect) for side in (now, then) for effect in (design(side),))
+    import numpy as np
+
+    many = alike(*(side.errors / np.maximum(side.n, 1) for side in (then, now)))
+    (hits, n), (other_hits, other_n) = (
+        (side.errors.sum() / effect, side.n.sum() / effect) for side in (now, then) for effect in (many * design(side),)
+    )
     share, other = hits / n, other_hits / other_n
     interval = difference(hits, n, other_hits, other_n)
-    return "errors", float(other), float(share), float(share - other), (float(interval[0]), float(interval[1])), _dealt(now, then, seed), floor
+    return (
+        "errors",
+        float(other),
+        float(share),
+        float(share - other),
+        (float(interval[0]), float(interval[1])),
+        slacker(_dealt(now, then, seed), many),
+        floor,
+    )
 
 
 def design(side: Windows) -> float:

@@ -10,9 +10,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent import Columns, Json, Registry, Sent, Server, fill, golden_rows, logged
-from agent.errors import DataError
+from agent.errors import CannotError, ConfigError, DataError
 
 LINE = 8 * 2**20  # bytes of one request
+MOST = 100_000  # rows of a table: their newest are sought in memory
 WHOLE = 256 * 2**20  # bytes of all of them: every generator process holds them
 NOTHING = (
     "no request to send: set `with: {request: ...}`, or `requests:` to a file of one JSON request a line, or record golden rows where the model is "
@@ -46,8 +47,12 @@ def written(
 
     They are, in this order: the lines of the file `requests`; the newest `rows` inputs of the live table, put into `request` or else into a golden
     request; `request` itself; the golden rows of the version served. DataError: a file that cannot be read or is too large, naming file and line; a
-    request without a place for the inputs. CannotError: this server's requests cannot be sent many times over.
+    request without a place for the inputs. ConfigError: more than 100,000 rows. CannotError: this server's requests cannot be sent many times over.
     """
+    if not 0 <= rows <= MOST:
+        raise ConfigError(f"rows: {rows:,} should be between 0 and {MOST:,}; give more as a file of `requests`")
+    if "load" not in server.can:
+        raise CannotError("this server's adapter does not say what a request is on the wire (`load` in `can`), so none can be sent many times over")
     for source, found in _sources(server, registry, live, request, requests, rows):
         first = next(found, None)
         if first is not None:
@@ -116,13 +121,20 @@ def _laid(path: Path, server: Server, source: str, requests: Iterator[Json]) -> 
     n, size, first = 0, 0, None
     with path.open("wb") as out:
         for n, request in enumerate(requests, 1):
-            sent = server.request(request)
+            sent = _sent(server, request, f"{source}, request {n}")
             first = first or sent
             size += out.write(_line(sent, first))
             if size > WHOLE:
                 raise DataError(f"{source}: {n:,} requests are more than {WHOLE // 2**20} MiB; give fewer, they are sent again and again")
     assert first, "there is a first request"
     return Laid(n, source, first)
+
+
+def _sent(server: Server, request: Json, where: str) -> Sent:
+    try:
+        return server.request(request)
+    except CannotError as problem:
+        raise CannotError(f"{where}: {problem}") from problem
 
 
 def _line(sent: Sent, first: Sent) -> bytes:

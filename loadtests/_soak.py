@@ -1,8 +1,9 @@
 """Whether a long run creeps: the slope of what the server shows from window to window, and when it would reach its limit.
 
 The slope is Theil and Sen's, the median of the slopes between all pairs of windows, with its interval from Kendall's S (Sen, "Estimates of the
-regression coefficient based on Kendall's tau", J. Amer. Statist. Assoc. 63, 1968), as scipy works it out: a few wild windows move neither. Windows
-are taken to be independent of each other around the line, so they should be longer than what comes in bursts.
+regression coefficient based on Kendall's tau", J. Amer. Statist. Assoc. 63, 1968), as scipy works it out: a few wild windows move neither. The
+interval is wider where neighbouring windows are alike around the line, as Hamed and Rao do for the test ("A modified Mann-Kendall trend test for
+autocorrelated data", J. Hydrology 204, 1998).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from loadtests._windows import alike
 
 LEAST = 20  # windows for a slope
 LATELY = 10  # the last of so many parts of the run is where it stands now
@@ -49,6 +52,8 @@ def creep(name: str, unit: str, seconds: Any, values: Any, limit: float, horizon
     if len(values) < LEAST:
         return Creep(name, unit, math.nan, limit, 0.0, (-math.inf, math.inf), len(values), math.inf, "inconclusive", f"{len(values)} windows")
     slope, _, low, high = map(float, theilslopes(values, at, 0.95))
+    wider = math.sqrt(alike(values - slope * at))
+    low, high = slope + (low - slope) * wider, slope + (high - slope) * wider
     level = float(np.median(values[-max(1, len(values) // LATELY) :]))
     soonest, reaches = (_hours(limit - level, rise) for rise in (high, slope))
     if level > limit:

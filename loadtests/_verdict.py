@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -45,47 +44,46 @@ def judge(intended: Any, latency: Any, *, limit: float, quantile: float = 0.99, 
 
     intended, latency = (np.asarray(values, dtype=float) for values in (intended, latency))
     _sound(intended, latency, limit, quantile, burst, confidence)
-    latency = np.where(np.isnan(latency), np.inf, latency)
-    allowed, risk = 1 - quantile, 1 - confidence
     if not len(latency):
         return _nothing(burst)
-    order, place, seconds = _bursts.ordered(intended, burst)
-    latency = latency[order]
-
-    def over(limit: float) -> _bursts.Cells:
-        return _bursts.counted(place, ~((latency <= limit) & (latency < np.inf)), seconds)
-
-    seen = over(limit)
+    allowed, risk = 1 - quantile, 1 - confidence
+    run = _bursts.taken(intended, np.where(np.isnan(latency), np.inf, latency), burst)
+    seen, took = run.over(limit), np.sort(run.latency)
     word, one = outcome(seen, allowed, risk)
-    took = np.sort(latency)
     judged = Judged(
         word,
         float(took[math.ceil(quantile * len(took) - 1e-9) - 1]),
-        _interval(took, over, allowed, risk),
+        _interval(run, took, allowed, risk),
         len(took),
-        int(seen.over.sum()),
+        len(seen.late),
         seen.share,
         _bursts.bounds(seen, one, risk),
         one,
         burst,
-        seconds,
-        0.0 if word == "pass" else _missing(seen, one, allowed, risk),
+        run.seconds,
+        0.0 if word == "pass" else _missing(seen, one, allowed, risk, run.seconds),
         "",
     )
     return replace(judged, why=_why(judged, limit, quantile, confidence))
 
 
-def outcome(seen: _bursts.Cells, allowed: float, risk: float) -> tuple[Outcome, float]:
+def outcome(run: _bursts.Run, allowed: float, risk: float) -> tuple[Outcome, float]:
     """Whether the share over the limit is at most what is allowed, each answer wrong with at most `risk`; and the design effect."""
-    one = _bursts.design(seen)
-    if _bursts.exact(seen.over.sum() / one, seen.n / one, risk)[0] > allowed:
+    one = _bursts.design(run)
+    if _bursts.exact(len(run.late) / one, run.n / one, risk)[0] > allowed:
         return "fail", one
-    return ("pass" if _bursts.passes(seen, one, allowed, risk) else "inconclusive"), one
+    return ("pass" if _bursts.passes(run, one, allowed, risk) else "inconclusive"), one
 
 
 def needed_seconds(quantile: float, burst: float, confidence: float = 0.95) -> float:
     """The shortest run that can PASS: what a run without one request over the limit needs, a burst counted as one request."""
     return burst * math.ceil(math.log(1 - confidence) / math.log(quantile))
+
+
+def supports(seconds: float, rate: float, quantile: float, burst: float = 1.0, confidence: float = 0.95) -> bool:
+    """Whether a run of so many seconds at so many requests a second could PASS at all."""
+    least = needed_seconds(quantile, burst, confidence)
+    return seconds >= least * (1 - 1e-9) and seconds * rate >= least / burst * (1 - 1e-9)
 
 
 def _nothing(burst: float) -> Judged:
@@ -104,29 +102,29 @@ def _sound(intended: Any, latency: Any, limit: float, quantile: float, burst: fl
         raise ValueError(f"no verdict on the {quantile} quantile against {limit} s with bursts of {burst} s at {confidence}")
 
 
-def _interval(took: Any, over: Callable[[float], _bursts.Cells], allowed: float, risk: float) -> tuple[float, float]:
+def _interval(run: _bursts.Taken, took: Any, allowed: float, risk: float) -> tuple[float, float]:
     """Two of the latencies that bracket the quantile: the largest that is still too low for a limit, and the least that would PASS as one."""
     import numpy as np
 
     def says(limit: float) -> Outcome:
-        return outcome(over(limit), allowed, risk)[0]
+        return outcome(run.over(limit), allowed, risk)[0]
 
     values = np.unique(took[took < np.inf])
     low, high = bisect_left(values, True, key=lambda limit: says(limit) != "fail"), bisect_left(values, True, key=lambda limit: says(limit) == "pass")
     return (float(values[low]) if low < len(values) else math.inf), (float(values[high]) if high < len(values) else math.inf)
 
 
-def _missing(seen: _bursts.Cells, one: float, allowed: float, risk: float) -> float | None:
+def _missing(run: _bursts.Run, one: float, allowed: float, risk: float, seconds: float) -> float | None:
     """Seconds until it would PASS if share, rate and design effect stay as they are; None for never."""
-    if seen.share >= allowed or not seen.seconds:
+    if run.share >= allowed or not seconds:
         return None
     far = 1.0
-    while not _bursts.passes(seen, one, allowed, risk, far):
+    while not _bursts.passes(run, one, allowed, risk, far):
         far *= 2
         if far > MOST:
             return None
-    far = far if far == 1.0 else _bursts.bisected(lambda times: _bursts.passes(seen, one, allowed, risk, times), far / 2, far)
-    return seen.seconds * (far - 1)
+    far = far if far == 1.0 else _bursts.bisected(lambda times: _bursts.passes(run, one, allowed, risk, times), far / 2, far)
+    return seconds * (far - 1)
 
 
 def _why(judged: Judged, limit: float, quantile: float, confidence: float) -> str:

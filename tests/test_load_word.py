@@ -144,17 +144,17 @@ BAD = [
     (
         "too_often",
         ("      - {check: press.bears, every: 5m, with: {duration: 5m}}",),
-        "6:37 services.fraud.watches[0].every: must be at least 5m30s: press.bears runs for 5m, and needs a while to begin and to end",
+        "6:37 services.fraud.watches[0].every: must be at least 6m: press.bears runs for 5m, and needs a while to begin and to end",
     ),
     (
         "no_time",
         ("      - {check: press.bears, every: 1h, within: 10s}",),
-        "6:49 services.fraud.watches[0].within: must be at least 1m30s: press.bears runs for 1m, and needs a while to begin and to end",
+        "6:49 services.fraud.watches[0].within: must be at least 2m: press.bears runs for 1m, and needs a while to begin and to end",
     ),
     (
         "the_usual_interval",
         ("      - {check: press.bears}",),
-        "6:9 services.fraud.watches[0]: must be at least 1m30s: press.bears runs for 1m, and needs a while to begin and to end",
+        "6:9 services.fraud.watches[0]: must be at least 2m: press.bears runs for 1m, and needs a while to begin and to end",
     ),
     (
         "somebody_else_s_server",

@@ -8,11 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import PROBE_PREFIX, Auth, Locator
-from agent.errors import CannotError, DataError
+from agent import PROBE_PREFIX, Auth, Locator, fill
+from agent.errors import CannotError, ConfigError, DataError
 from agent.targets import connect
 from loadtests import _requests
 from loadtests._requests import written
@@ -88,6 +88,13 @@ def test_the_newest_rows_of_a_table_are_put_into_the_request(laid, live):
     assert bodies(laid) == [{"rows": [[place, place / 2, 1.5]], "who": "load"} for place in (39, 38, 37)]
 
 
+def test_inputs_are_put_into_a_prompt_as_the_text_they_are():
+    prompt = {"messages": [{"role": "user", "content": "Is this fraud? {inputs}"}], "max_tokens": 8}
+    assert fill(prompt, "A {strange} letter")["messages"][0]["content"] == "Is this fraud? A {strange} letter"
+    assert fill(prompt, {"amount": 1}) == {"messages": [{"role": "user", "content": 'Is this fraud? {"amount": 1}'}], "max_tokens": 8}
+    assert fill("{inputs}", [1.0]) == [1.0]
+
+
 def test_the_newest_rows_of_a_table_take_the_place_of_a_golden_requests_data(laid, registry, live, speaker):
     assert written(laid, asked(speaker), registry, live).n == 38  # of 40, what probes sent is none of the users'
     first = bodies(laid)[0]["inputs"][0]
@@ -140,6 +147,27 @@ def test_a_server_that_cannot_be_asked_many_times_over_says_so(laid):
         written(laid, behind, request=EXAMPLE)
 
 
+def test_an_adapter_that_does_not_say_what_a_request_is_sends_none(laid):
+    class Silent:
+        can = frozenset({"version"})
+
+    with pytest.raises(CannotError, match="`load` in `can`"):
+        written(laid, Silent(), request=EXAMPLE)
+
+
+def test_a_request_in_the_middle_that_cannot_be_sent_says_which(laid, tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"x": 1}\n{"x": {"deep": 1}}\n')
+    with pytest.raises(CannotError, match=r"mine.jsonl, request 2: with `method: GET` the value of 'x'"):
+        written(laid, server(method="GET"), requests=str(tmp_path / "mine.jsonl"))
+
+
+@pytest.mark.parametrize("rows", [-1, 100_001])
+def test_rows_beyond_what_memory_is_given_are_refused(laid, live, rows):
+    with pytest.raises(ConfigError, match=r"rows: .* should be between 0 and 100,000; give more as a file"):
+        written(laid, server(), live=live, request=EXAMPLE, rows=rows)
+
+
+@settings(max_examples=40)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -155,9 +183,9 @@ def test_whatever_json_a_line_holds_is_sent_as_it_is(tmp_path_factory, value):
 
 def test_a_large_file_is_never_in_memory_at_once(laid, tmp_path):
     with (tmp_path / "mine.jsonl").open("w") as file:
-        file.writelines(json.dumps({"x": "a" * 4000, "n": n}) + "\n" for n in range(4000))
+        file.writelines(json.dumps({"x": "a" * 16000, "n": n}) + "\n" for n in range(1000))
     tracemalloc.start()
-    assert written(laid, server(), requests=str(tmp_path / "mine.jsonl")).n == 4000
+    assert written(laid, server(), requests=str(tmp_path / "mine.jsonl")).n == 1000
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert laid.stat().st_size > 16e6

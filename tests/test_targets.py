@@ -307,6 +307,24 @@ def test_what_no_request_shows_by_itself_is_not_sent_many_times_over(auth, optio
         server.request({"x": 1})
 
 
+def test_a_request_shows_the_token_that_an_oauth2_client_was_granted():
+    granting = Loopback(lambda *_: (200, {"access_token": "granted", "expires_in": 3600}))
+    granting.read = lambda content: content
+    auth = Auth("oauth2", {"token_url": f"{granting.address}/token", "client_id": "wk", "client_secret": "s3cret"})
+    server = connect(Locator("fraud", "server", "http://127.0.0.1:9/m", look=auth))
+    for _ in range(3):
+        assert server.request({"x": 1}).headers["Authorization"] == "Bearer granted"
+    assert len(granting.requests) == 1
+    granting.stop()
+
+
+def test_a_token_that_is_not_granted_is_told_without_the_secret():
+    auth = Auth("oauth2", {"token_url": "http://127.0.0.1:9/token", "client_id": "wk", "client_secret": "s3cret"})
+    with pytest.raises(UnreachableError) as caught:
+        connect(Locator("fraud", "server", "http://127.0.0.1:9/m", look=auth)).request({"x": 1})
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_request_does_not_print_its_credential():
     sent = connect(Locator("fraud", "server", "http://host/m", look=LOOK)).request({"x": 1})
     assert sent.headers["Authorization"] == "Bearer may-look"

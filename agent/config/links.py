@@ -19,7 +19,7 @@ from agent.plugins import PLATFORM, Plugin
 from agent.targets import TABLES
 
 Names = tuple[str, str]  # service, watch
-ROOM = timedelta(seconds=30)  # that a load test takes to begin and to end, beyond its duration
+ROOM = timedelta(minutes=1)  # that a load test takes to begin, to wait for the last answers and to judge, beyond its duration
 
 
 def mapping(value: Json, key: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -15,14 +16,13 @@ REQUEST = {"messages": [{"role": "user", "content": "[1.0, 2.0]"}]}
 
 
 class Speaker(Loopback):
-    """`first` and `gap` are the seconds before the first token and between two. A stream breaks off before token `cut`; `counted` tokens are
-    what its usage says for each that came."""
+    """`first` and `gap` are the seconds before the first token and between two; its usage says `counted` tokens for each that came. Of each `every`
+    streams the first breaks off before token `cut`. All may be changed meanwhile."""
 
-    def __init__(
-        self, served: str = "1", listed: tuple[str, ...] | None = None, *, first: float = 0, gap: float = 0, cut: int = -1, counted: int = 1
-    ):
-        self.served, self.listed, self.up = served, listed, True
-        self.first, self.gap, self.cut, self.counted = first, gap, cut, counted
+    def __init__(self, served: str = "1") -> None:
+        self.served, self.listed, self.up = served, None, True
+        self.first, self.gap, self.counted, self.cut, self.every = 0.0, 0.0, 1, -1, 1
+        self._count = itertools.count()
         super().__init__(self._answer)
         self.url, self.options = f"openai+{self.address}/v1", {}
 
@@ -46,9 +46,10 @@ class Speaker(Loopback):
     def _events(self, body: Any, said: str, kind: str) -> Iterator[str]:
         if kind == "delta":
             yield json.dumps({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+        cut = -1 if next(self._count) % self.every else self.cut
         for place, word in enumerate(said.split()):
             time.sleep(self.gap if place else self.first)
-            if place == self.cut:
+            if place == cut:
                 yield CUT
             yield json.dumps({"model": body["model"], "choices": [{"index": 0, kind: {"content": word} if kind == "delta" else word}]})
         if (body.get("stream_options") or {}).get("include_usage"):
