@@ -11,7 +11,7 @@ from loadtests._expect import expected, reads, status_good, wrong
 from loadtests._spec import Expect
 
 PLAIN = expected(Sent("POST", "http://host", {}, b""))
-OIP = expected(Sent("POST", "http://host", {}, b"", ("outputs",)))
+OIP = expected(Sent("POST", "http://host", {}, b"", ("outputs.0",)))
 ANSWER = {"model_name": "m", "outputs": [{"name": "y", "shape": [1], "data": [0.5]}]}
 
 
@@ -40,8 +40,8 @@ def test_what_is_no_json_is_no_answer(body):
 
 def test_an_open_inference_answer_has_outputs_and_no_error():
     assert said(OIP, ANSWER) == said(OIP, {**ANSWER, "error": None}) == ""
-    for body in ({"model_name": "m"}, {"outputs": None}, [1], b"1", b"null"):
-        assert said(OIP, body) == "the body has no 'outputs'"
+    for body in ({"model_name": "m"}, {"outputs": None}, {"outputs": []}, [1], b"1", b"null"):
+        assert said(OIP, body) == "the body has no 'outputs.0'"
     assert said(OIP, {**ANSWER, "error": "out of memory"}) == said(OIP, {"error": {"message": "no"}}) == "the body is an error"
 
 
@@ -53,7 +53,7 @@ def test_places_are_dotted_and_pick_from_lists():
     assert said(Expect(fields=("outputs.0.data.0", "model_name")), ANSWER) == ""
     for place in ("outputs.1", "id", "outputs.name", "outputs.-1", "model_name.m"):
         assert said(Expect(fields=("outputs", place)), ANSWER) == f"the body has no {place!r}"
-    for value in (0, False, [], ""):
+    for value in (0, False, [], "", None):
         assert said(Expect(fields=("y",)), {"y": value}) == ""
 
 

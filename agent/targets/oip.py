@@ -75,8 +75,8 @@ class Oip:
         return Answer(body, version, reply.seconds)
 
     def request(self, request: Json) -> Sent:
-        """As `infer` sends it; a good answer has outputs."""
-        return replace(self._wire.sent(**self._asking(request)), fields=("outputs",))
+        """As `infer` sends it; a good answer has an output."""
+        return replace(self._wire.sent(**self._asking(request)), fields=("outputs.0",))
 
     def at(self, version: str) -> Oip:
         """The same model through `/versions/{version}`; the server answers 4xx when it has not loaded it."""

@@ -72,7 +72,7 @@ class OpenAi:
         """As `infer` sends it, but that the answer is streamed and ends with its usage, unless the request says `"stream": false`."""
         if not isinstance(request, Mapping) or request.get("stream", True) is not False:
             return self._wire.sent(**self._asking(request, streams=True))
-        return replace(self._wire.sent(**self._asking(request)), fields=("choices",))
+        return replace(self._wire.sent(**self._asking(request)), fields=("choices.0",))
 
     def at(self, version: str) -> OpenAi:
         """The same server, asking the model of that id; it answers 404 when it has no such model."""
