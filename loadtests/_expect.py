@@ -1,4 +1,4 @@
-"""Whether an answer under load is a good one, beside its time: the one place that says so, and the bodies that are kept to be looked at."""
+"""Whether an answer is what was asked for, beside coming in time: its status, and the bodies that are kept to be looked at."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ MOST_HELD = 256 * 2**20  # bytes of all bodies in flight together
 def expected(sent: Sent) -> Expect:
     """What a good answer to this request is, as far as its protocol says: of the Open Inference Protocol, one with an output."""
     return Expect(json=bool(sent.fields), fields=sent.fields)
+
+
+def reads(expect: Expect) -> bool:
+    """Whether the bodies must be kept at all."""
+    return bool(expect.json or expect.fields or expect.text)
 
 
 class Bodies:
