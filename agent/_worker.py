@@ -24,7 +24,10 @@ REPLY_LIMIT = 8 * 2**20 - 1024  # bytes; a little under what the pool lets throu
 
 
 def main() -> None:
-    """Give way as far as the first argument says, import what the others name, then take jobs from stdin until it closes. What a check prints goes to stderr; its own stdin is empty."""
+    """Give way as far as the first argument says, import what the others name, then take jobs from stdin until it closes.
+
+    What a check prints goes to stderr; its own stdin is empty.
+    """
     jobs, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -43,16 +46,15 @@ def main() -> None:
 
 
 def _teller(jobs: Any, replies: Any) -> Tell:
-    """What passes progress on; whatever comes in meanwhile can only be the wish to stop, which is raised in the check."""
+    """What passes progress on. All that can have come in since the last time is the wish to stop, which is raised in the check."""
     heard, one = select.poll(), threading.Lock()
     heard.register(jobs.fileno(), select.POLLIN)
 
     def tell(done: float, what: str) -> None:
         with one:
+            if any(event & select.POLLIN for _, event in heard.poll(0)):
+                raise CancelledError(json.loads(jobs.readline())["stop"])
             _say(replies, {"tell": [float(done), str(what)]})
-            said = jobs.readline() if any(event & select.POLLIN for _, event in heard.poll(0)) else b""
-        if said:
-            raise CancelledError(json.loads(said)["stop"])
 
     return tell
 

@@ -225,14 +225,18 @@ class _Worker:
     def _ending(self) -> str:
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(1)
+            self._kill_all()  # while its number is still that of the group
             return f"exit code {code}" if code >= 0 else _signal(-code)
         return "its stdout is closed"
 
     def kill(self) -> None:
         """Kill the child and everything it started."""
         if self._process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self) -> None:
         """Kill the child, wait until it is gone and close its pipes; again is harmless."""

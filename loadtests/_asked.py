@@ -48,6 +48,8 @@ class Asked:
     seed: int = 0
     expect: Expect | None = None
     users: int = 0  # of a closed loop; 0: open
+    join: str = ""  # host:port on which the workers, of other machines then, join
+    expose: str = ""  # host:port on which Prometheus may scrape the run
     stream: Literal["", "openai"] = ""  # answers are read as such a stream
 
     @property
@@ -168,6 +170,8 @@ def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> 
         stream=asked.stream,
         closed=asked.users,
         workers=asked.workers,
+        join=asked.join,
+        metrics=asked.expose,
         abort_errors=load.errors,
         abort_latency=load.latency.total_seconds() if load.latency else None,
         verify=sent.verify,

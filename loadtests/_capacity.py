@@ -63,8 +63,9 @@ def search(
 ) -> Bracket:
     """Runs `attempt(rate, seconds)` from `start` on until the bracket's ends are at most `width` apart, as a ratio, and its lower one is confirmed.
 
-    No rate is above `ceiling` or under `floor` (default: a thousandth of `start`). A run lasts `seconds`, and up to `longest` (default: four times
-    that) to confirm or where it is INCONCLUSIVE. `drain()` is called between two runs: there the caller lets the service empty its queues.
+    No rate is above `ceiling` or under `floor` (default: a thousandth of `start`). A run lasts `seconds`, or `longest` (default: four times that) to
+    confirm and where it was INCONCLUSIVE, and twice `longest` where nothing else would narrow the bracket. `drain()` is called between two runs:
+    there the caller lets the service empty its queues.
     """
     plan = Plan(start, ceiling, floor or start / 1000, seconds, longest or 4 * seconds, width)
     if not 0 < plan.floor <= start <= ceiling < math.inf or not 0 < seconds <= plan.longest < math.inf or not 1 < width < math.inf:
@@ -88,11 +89,10 @@ def following(done: Sequence[Attempt], plan: Plan) -> tuple[float, float] | None
         return last.rate, plan.longest
     if last.outcome == "unfit" and (len(done) < 2 or done[-2] != last):
         return last.rate, last.seconds
-    seen = _seen(done)
-    rate = _further(seen, plan)
-    if rate is not None:
-        return rate, plan.longest if seen.unclear else plan.seconds
-    return None if not seen.low or _confirmed(done, seen.low, plan) else (BENEATH * seen.low, plan.longest)
+    seen = _seen(done, plan)
+    if (rate := _further(seen, plan)) is not None:
+        return rate, seen.long if seen.unclear or seen.long > plan.longest else plan.seconds
+    return None if not seen.low or _confirmed(done, seen) else (BENEATH * seen.low, seen.long)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +100,25 @@ class _Seen:
     low: float  # the highest rate that passed and under which all did
     high: float  # the lowest that failed
     barrier: float  # the lowest for which the generator was unfit
-    unclear: tuple[float, ...]  # rising, between low and what stands above
+    unclear: tuple[float, ...]  # rising, under both: runs of `long` seconds could not tell
     lowest: float
+    long: float
 
     @property
     def top(self) -> float:
         return min(self.high, self.barrier)
 
 
-def _seen(done: Sequence[Attempt]) -> _Seen:
-    """The last word on each rate, put in order."""
-    last = dict(sorted((one.rate, one.outcome) for one in _last(done)))
+def _seen(done: Sequence[Attempt], plan: Plan) -> _Seen:
+    """The last word on each rate, put in order. Where long runs leave the bracket too wide, only ones twice as long count as unclear."""
+    seen = _ordered(done, plan.longest)
+    if not seen.low or not seen.unclear or seen.top <= plan.width * seen.low or _further(seen, plan) is not None:
+        return seen
+    return _ordered(done, 2 * plan.longest)
+
+
+def _ordered(done: Sequence[Attempt], long: float) -> _Seen:
+    last = {one.rate: one.outcome for one in sorted(_last(done), key=lambda one: one.rate) if one.outcome != "inconclusive" or one.seconds >= long}
     low = 0.0
     for rate, outcome in last.items():
         if outcome != "pass":
@@ -118,7 +126,7 @@ def _seen(done: Sequence[Attempt]) -> _Seen:
         low = rate
     high, barrier = (min((rate for rate, outcome in last.items() if outcome == word), default=math.inf) for word in ("fail", "unfit"))
     unclear = tuple(rate for rate, outcome in last.items() if outcome == "inconclusive" and rate < min(high, barrier))
-    return _Seen(low, high, barrier, unclear, min(last))
+    return _Seen(low, high, barrier, unclear, min(one.rate for one in done), long)
 
 
 def _last(done: Sequence[Attempt]) -> list[Attempt]:
@@ -140,16 +148,16 @@ def _further(seen: _Seen, plan: Plan) -> float | None:
     return math.sqrt(near * far) if far / near > plan.width ** (1 / 16) else None
 
 
-def _confirmed(done: Sequence[Attempt], low: float, plan: Plan) -> float | None:
+def _confirmed(done: Sequence[Attempt], seen: _Seen) -> float | None:
     """The rate of a long run that passed a little beneath the lower end."""
-    near = (one.rate for one in done if one.outcome == "pass" and one.seconds >= plan.longest and BENEATH * low * (1 - 1e-9) <= one.rate < low)
+    near = (one.rate for one in done if one.outcome == "pass" and one.seconds >= seen.long and BENEATH * seen.low * (1 - 1e-9) <= one.rate < seen.low)
     return max(near, default=None)
 
 
 def bracket(done: Sequence[Attempt], plan: Plan) -> Bracket:
     """What the attempts came to."""
-    seen = _seen(done)
-    confirmed = _confirmed(done, seen.low, plan)
+    seen = _seen(done, plan)
+    confirmed = _confirmed(done, seen)
     end = _end(seen, confirmed, plan)
     return Bracket(seen.low, seen.high, end, confirmed, tuple(done), _why(end, seen, plan))
 
@@ -176,4 +184,4 @@ def _why(end: End, seen: _Seen, plan: Plan) -> str:
         return f"capacity >= {low} a second, generator-bound: it could not keep up at {seen.barrier:,.4g}"
     if end == "found":
         return f"capacity between {low} (last PASS) and {high} (first FAIL) a second"
-    return f"capacity >= {low} a second, and {high} fails; runs of {plan.longest:,.0f} s could not tell more"
+    return f"capacity >= {low} a second, and {high} fails; runs of {seen.long:,.0f} s could not tell more"

@@ -110,7 +110,7 @@ def _sentence(said: Mapping[str, Any]) -> str:
 
 def _short(seconds: float | None) -> str:
     if seconds is None:
-        return "no answer"
+        return "unanswered"
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 

@@ -133,8 +133,9 @@ def _pool(traffic: Traffic) -> ConnectionPool:
     except (OSError, UnicodeError) as problem:
         raise NameLookupError(f"the load's host {host!r} was not found: {worded(problem)}; is it spelled right?") from problem
     troubles = []
-    for place in dict.fromkeys(each[4][0] for each in found):
-        pool = _connecting(traffic, safe, place, host, port)
+    for place in found:
+        pool = _connecting(traffic, safe, host, port)
+        pool._resolve = lambda place=place: [place]  # type: ignore[misc, method-assign]  # it would ask a thread for every connection
         try:
             pool.release_socket(pool.get_socket())
         except (OSError, RuntimeError) as problem:
@@ -145,13 +146,13 @@ def _pool(traffic: Traffic) -> ConnectionPool:
     raise (TrustError if words.rpartition(": ")[0].endswith("TLS") else UnreachableError)(f"{words}; nothing was sent") from troubles[0]
 
 
-def _connecting(traffic: Traffic, safe: bool, place: str, host: str, port: int) -> ConnectionPool:
+def _connecting(traffic: Traffic, safe: bool, host: str, port: int) -> ConnectionPool:
     within = min(traffic.timeout, OPENING)
     common: dict[str, Any] = {"size": traffic.connections + 1, "connection_timeout": within, "network_timeout": within}
     if not safe:
-        return ConnectionPool(place, port, host, port, **common)
+        return ConnectionPool(host, port, host, port, **common)
     try:
-        return SSLConnectionPool(place, port, host, port, insecure=not traffic.verify, ssl_context_factory=_context(traffic), **common)
+        return SSLConnectionPool(host, port, host, port, insecure=not traffic.verify, ssl_context_factory=_context(traffic), **common)
     except OSError as problem:
         raise ConfigError(f"{traffic.ca}: the certificates cannot be read: {worded(problem)}") from problem
 

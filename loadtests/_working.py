@@ -6,6 +6,7 @@ import os
 import time
 from array import array
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import gevent
@@ -36,7 +37,7 @@ class Worker:
         self.runner.register_message("clock", self._clock)
         for kind in ("plan", "start", "halt"):
             self.runner.register_message(kind, self._hear)
-        self.runner.send_message("hello", (word, os.getpid()))
+        self.runner.send_message("hello", (word, version("watchkeeper"), os.getpid()))
 
     def _beat(self, **more: object) -> None:
         self.alive = time.monotonic()

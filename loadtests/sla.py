@@ -52,16 +52,19 @@ def latency(
     connections: int = 512,
     workers: int = 1,
     seed: int = 0,
+    join: str = "",
+    expose: str = "",
     report: bool = False,
 ) -> Verdict:
     """Sends `rate` requests a second for `duration`, whether answers come or not, and judges each of `limits`, such as {p99: 100ms}.
 
     PASS is ok and says that with `confidence` every quantile is within its limit; FAIL that one is not; INCONCLUSIVE (nodata) that the run cannot
     tell; INVALID (error) that the generator was too slow itself. A latency runs from when the request was due to its whole answer; what was not
-    answered well is over every limit. The verdict allows for stalls up to `burst`. `report` leaves a page and other tools' files beside the verdict.
-    Source: loadtests/_verdict.py.
+    answered well is over every limit. The verdict allows for stalls up to `burst`. At `join` (host:port) workers of other machines join; at `expose`
+    Prometheus may scrape the run; `report` leaves a page and other tools' files beside the verdict. Source: loadtests/_verdict.py.
     """
-    asked = Asked(rate, duration, warm, arrivals, begin, peak, peak_at, peak_for, times, timeout, connections, workers, seed, expect, users)
+    shape = (arrivals, begin, peak, peak_at, peak_for, times)
+    asked = Asked(rate, duration, warm, *shape, timeout, connections, workers, seed, expect, users, join, expose)
     _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence))
     claims = _asked.claims(limits, timeout)
     laid = _run.laid(server, scratch, registry, live, request, requests, rows)
@@ -152,7 +155,7 @@ def regression(
     """Compares p50, p95, p99 and the share of errors of windows of `cut` with those of the pinned run.
 
     FAIL: one is surely higher (exact permutation test of windows, p at most 0.01 after Holm) and by more than matters, which is for latencies the
-    larger of `floor` (a share) and `floor_seconds`, for errors `floor_errors`. PASS (ok): not even the upper end of any 95 % interval is. Else
+    larger of `floor` (a share) and `floor_seconds`, for errors `floor_errors`. PASS (ok): not even the upper end of any 98 % interval is. Else
     INCONCLUSIVE (nodata). Each run leaves yardstick.csv, which is what a later run is compared with once its finding is pinned.
     Source: loadtests/_regression.py.
     """

@@ -50,7 +50,7 @@ def test_whatever_the_runs_say_it_ends_stays_within_its_bounds_and_contradicts_n
     start, ceiling = sorted((start, ceiling))
     found = search(script(*outcomes), start=start, ceiling=ceiling, seconds=10.0, floor=start / 10)
     assert 1 <= len(found.attempts) <= STEPS
-    assert all(start / 10 * (1 - 1e-9) <= one.rate <= ceiling and 10 <= one.seconds <= 40 for one in found.attempts)
+    assert all(start / 10 * (1 - 1e-9) <= one.rate <= ceiling and 10 <= one.seconds <= 80 for one in found.attempts)
     last = {one.rate: one.outcome for one in found.attempts}
     assert found.low < found.high
     assert not found.low or all(outcome == "pass" for rate, outcome in last.items() if rate <= found.low)
@@ -77,7 +77,13 @@ def test_a_run_that_cannot_tell_is_extended_and_then_counts_as_a_fail_but_does_n
 def test_where_it_can_never_tell_enough_it_says_how_far_it_came():
     found = search(service(70.0, 1.2, math.inf), **HOW)
     assert found.end == "unsettled" and found.low < 70 < found.high and found.high / found.low > 1.1
-    assert "runs of 1,200 s could not tell more" in found.why
+    assert "runs of 2,400 s could not tell more" in found.why
+
+
+def test_before_that_an_unclear_rate_has_a_run_of_twice_the_longest():
+    found = search(service(70.0, 1.2, 2400.0), **HOW)
+    assert found.end == "found" and found.low <= 70 < found.high <= 1.1 * found.low
+    assert {one.seconds for one in found.attempts} == {300, 1200, 2400}
 
 
 def test_a_service_that_bears_the_ceiling_is_said_to_bear_it_at_least():

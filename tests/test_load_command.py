@@ -34,7 +34,7 @@ def server():
 
 def ran(*args, code, folder=None, **more):
     """The process that the command was, ended with this code and without a traceback."""
-    done = subprocess.run(**program("load", *args, folder=folder), capture_output=True, timeout=WITHIN, stdin=subprocess.DEVNULL, **more)
+    done = subprocess.run(**program(*args, folder=folder), capture_output=True, timeout=WITHIN, stdin=subprocess.DEVNULL, **more)
     assert done.returncode == code, f"{args} ended with {done.returncode}, not {code}:\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
     return done
@@ -45,7 +45,7 @@ def here(*args, code, folder=None):
     before = signal.getsignal(signal.SIGTERM)
     try:
         with contextlib.chdir(folder or "."):
-            done = CliRunner().invoke(main, ["load", *args], prog_name="watchkeeper")
+            done = CliRunner().invoke(main, list(args), prog_name="watchkeeper")
     finally:
         signal.signal(signal.SIGTERM, before)
     assert done.exit_code == code, f"{args} ended with {done.exit_code}, not {code}:\n{done.output}"
@@ -54,7 +54,7 @@ def here(*args, code, folder=None):
 
 def refused(*args, input=None):
     """What is said to a command that sends nothing, run in this process."""
-    done = CliRunner().invoke(main, ["load", *args], prog_name="watchkeeper", input=input)
+    done = CliRunner().invoke(main, list(args), prog_name="watchkeeper", input=input)
     assert done.exit_code == 2, done.output
     return done.output
 
@@ -71,7 +71,7 @@ def configured(folder, server, more=""):
 def on_a_terminal(*args, folder):
     """What the command wrote to stdout and drew on the terminal, and how it ended."""
     ours, theirs = pty.openpty()
-    arguments = program("load", *args, folder=folder, TERM="xterm")
+    arguments = program(*args, folder=folder, TERM="xterm")
     process = subprocess.Popen(**arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     seen = b""
@@ -84,7 +84,7 @@ def on_a_terminal(*args, folder):
 
 def test_a_server_that_holds_is_a_pass_with_every_file_that_was_asked_for(server, tmp_path):
     files = ("--html", "load.html", "--junit", "load.xml", "--csv", "load.csv", "--hdr", "load.hlog")
-    said, seen, code = on_a_terminal(server.url, *QUICK, *EASY, *files, "--yes", folder=tmp_path)
+    said, seen, code = on_a_terminal("load", "run", server.url, *QUICK, *EASY, *files, "--yes", folder=tmp_path)
     assert code == 0, said + seen
     assert said.splitlines()[0].startswith("PASS  p50 is ")
     for word in ("valid for bursts up to 50ms", "wrote load.html", "wrote load.hlog", "generator lag", "p99.9", "still needed"):
@@ -104,7 +104,7 @@ def test_a_server_that_holds_is_a_pass_with_every_file_that_was_asked_for(server
 def test_a_server_that_does_not_hold_is_a_fail_and_stdout_is_nothing_but_json(server, tmp_path):
     server.break_every = 1
     configured(tmp_path, server, "    load: {rate: 100, longest: 1m, errors: 1.0}\n")
-    done = here("run", "slow", *QUICK, *EASY, "--json", code=1, folder=tmp_path)
+    done = here("load", "run", "slow", *QUICK, *EASY, "--json", code=1, folder=tmp_path)
     told = json.loads(done.stdout)
     assert (told["outcome"], told["status"], told["target"], told["answers"]["good"]) == ("fail", "fail", "slow", 0)
     assert told["answers"]["status"] == told["requests"] == told["limits"][0]["over"]
@@ -112,7 +112,7 @@ def test_a_server_that_does_not_hold_is_a_fail_and_stdout_is_nothing_but_json(se
 
 
 def test_a_run_too_short_to_tell_is_neither_and_says_how_much_longer(server):
-    done = here(server.url, *QUICK, "--p99", "5s", "--yes", code=3)
+    done = here("load", server.url, *QUICK, "--p99", "5s", "--yes", code=3)
     assert done.stdout.startswith("INCONCLUSIVE  p99 is ")
     longer = re.search(r"next: run it longer: --for (\d+)s", done.stdout)
     assert longer
@@ -122,7 +122,7 @@ def test_a_run_too_short_to_tell_is_neither_and_says_how_much_longer(server):
 def test_a_server_that_is_not_there_is_no_verdict():
     with socket.create_server(("127.0.0.1", 0)) as gone:
         url = f"http://127.0.0.1:{gone.getsockname()[1]}/predict"
-    assert "no connection to 127.0.0.1" in here(url, *QUICK, *EASY, "--yes", code=3).stderr
+    assert "no connection to 127.0.0.1" in here("load", url, *QUICK, *EASY, "--yes", code=3).stderr
 
 
 def begun(server, *more):
@@ -172,11 +172,36 @@ def test_called_off_twice_it_ends_at_once_and_leaves_nobody_behind(server):
     process.communicate()
 
 
+# Searching, and helping
+
+
+def test_the_rate_that_a_server_bears_is_searched_up_to_a_ceiling(server, tmp_path):
+    search = ("--from-rate", "20", "--to-rate", "40", "--step", "1s", "--warm", "0s", "--drain", "0s", "--request", REQUEST)
+    said = here("load", "capacity", server.url, *search, *EASY, "--at-least", "30", "--yes", "--csv", "tried.csv", code=0, folder=tmp_path).stdout
+    assert said.startswith("PASS  capacity >= 40 a second, the ceiling")
+    assert "valid for bursts up to 50ms" in said
+    assert [line.split(",")[0] for line in (tmp_path / "tried.csv").read_text().splitlines()[1:3]] == ["20.0", "40.0"]
+
+
+def test_a_search_without_a_ceiling_is_refused(server):
+    assert "ceiling" in refused("load", "capacity", server.url, "--from-rate", "20", "--request", REQUEST, *EASY, "--yes")
+
+
+def test_a_worker_joins_a_run_and_does_its_part(server):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    worker = subprocess.Popen(**program("load", "worker", "--join", address), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    told = json.loads(here("load", "run", server.url, *QUICK, *EASY, "--join-at", address, "--json", "--yes", code=0).stdout)
+    said, _ = worker.communicate(timeout=WITHIN)
+    assert (worker.returncode, said) == (0, f"did its part of the load test at {address}\n")
+    assert told["answers"]["good"] == told["requests"] > 20
+
+
 # What is refused before anything is sent
 
 
 def test_a_url_in_no_configuration_is_asked_about_and_without_a_terminal_refused(server):
-    assert "add --yes if it may be loaded" in refused(server.url, *QUICK, *EASY)
+    assert "add --yes if it may be loaded" in refused("load", server.url, *QUICK, *EASY)
     assert not server.requests
 
 
@@ -194,14 +219,14 @@ def test_on_a_terminal_a_no_sends_nothing(server):
 
 
 def test_a_service_that_does_not_say_what_it_bears_is_refused(server, tmp_path):
-    said = refused("run", "slow", *QUICK, *EASY, "-c", str(configured(tmp_path, server)))
+    said = refused("load", "run", "slow", *QUICK, *EASY, "-c", str(configured(tmp_path, server)))
     assert "slow has no `load:`" in said
     assert not server.requests
 
 
 def test_the_ceilings_of_a_service_hold(server, tmp_path):
     path = configured(tmp_path, server, "    load: {rate: 10, longest: 500ms}\n")
-    said = refused("run", "slow", *QUICK, *EASY, "-c", str(path))
+    said = refused("load", "run", "slow", *QUICK, *EASY, "-c", str(path))
     assert "more than the 10" in said
     assert "more than the 500ms" in said
     assert not server.requests
@@ -209,7 +234,7 @@ def test_the_ceilings_of_a_service_hold(server, tmp_path):
 
 def test_an_unknown_service_suggests_the_nearest(server, tmp_path):
     path = configured(tmp_path, server, "    load: {rate: 10, longest: 500ms}\n")
-    assert "did you mean 'slow'" in refused("slwo", *QUICK, *EASY, "-c", str(path))
+    assert "did you mean 'slow'" in refused("load", "slwo", *QUICK, *EASY, "-c", str(path))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +252,7 @@ def test_an_unknown_service_suggests_the_nearest(server, tmp_path):
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(server, args, said):
-    assert said in refused(server.url, *QUICK, *args, "--yes")
+    assert said in refused("load", server.url, *QUICK, *args, "--yes")
     assert not [request for request in server.requests if request[1] == "/predict"]
 
 
@@ -242,12 +267,14 @@ def test_a_header_is_a_credential_that_no_value_of_it_is_printed(monkeypatch):
 
 
 def test_a_run_is_compared_with_one_before(server, tmp_path):
-    args = ("compare", server.url, *QUICK, "--for", "2s", "--cut", "100ms", "--yes")
+    args = ("load", "compare", server.url, *QUICK, "--for", "2s", "--cut", "100ms", "--floor-seconds", "1s", "--yes")
     first = here(*args, "--save", "before.csv", code=3, folder=tmp_path).stdout
     assert "--against before.csv compares a later run with this one" in first
-    server.every, server.delay = 1, 0.4
+    server.break_every = 3
     then = here(*args, "--against", "before.csv", "--json", code=1, folder=tmp_path)
-    assert "than pinned" in json.loads(then.stdout)["reason"]
+    reason = json.loads(then.stdout)["reason"]
+    assert reason.startswith("FAIL: ")
+    assert "errors are 3" in reason
 
 
 # What is seen meanwhile

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent import alone as locks
 from agent import look as looking
@@ -177,6 +179,43 @@ def test_load_that_was_not_allowed_stops_the_start_with_the_place_and_the_next_m
     assert refused(tmp_path, *written) == [line]
 
 
+TEXTS = ["10m", "-1s", "0s", "${RATE}", "@other.server", "@", "", "9" * 60, "\u2028"]
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(TEXTS),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["rate", "longest", "errors", "x"]), inner, max_size=4),
+    max_leaves=6,
+)
+RATES, LENGTHS = st.floats(0.1, 500) | st.integers(1, 500), st.integers(1, 900).map("{}s".format)
+BORNE = st.fixed_dictionaries({"rate": RATES, "longest": LENGTHS})
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(allowed=BORNE | ANY, rate=RATES | ANY, duration=LENGTHS | ANY, every=LENGTHS | ANY, within=st.none() | LENGTHS | ANY, bind=st.just({}) | ANY)
+def test_any_values_around_a_load_test_are_a_configuration_or_a_configuration_error(allowed, rate, duration, every, within, bind, tmp_path):
+    watch = {
+        "check": "press.bears",
+        "every": every,
+        "within": within,
+        "with": {"rate": rate, "duration": duration},
+        "bind": {"server": bind} if bind else {},
+    }
+    fraud = {"load": allowed, "targets": {"server": "oip+http://127.0.0.1:9/m"}, "watches": [watch]}
+    path = tmp_path / "watchkeeper.yaml"
+    path.write_text(json.dumps({"services": {"fraud": fraud, "other": {"targets": {"server": "oip+http://127.0.0.1:9/m"}}}}))
+    try:
+        made = load(path).services["fraud"]
+    except ConfigError:
+        return
+    assert made.load is not None and rate <= made.load.rate
+    assert (
+        spell_back(duration) <= made.load.longest and spell_back(duration) + timedelta(minutes=1) <= made.watches[0].within <= made.watches[0].every
+    )
+
+
+def spell_back(text: str) -> timedelta:
+    return timedelta(seconds=int(text.removesuffix("s")))
+
+
 def test_a_check_is_a_load_test_by_the_word_it_asks_for():
     found = plugins.listing("check")
     assert found["press.bears"].loads and found["press.again"].loads and found["press.bears"].heavy
@@ -281,6 +320,17 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     with pytest.raises(BusyError, match="cannot be locked"), alone(str(lock)):
         pass
     assert precious.read_text() == "{}" and last(str(lock)) is None
+
+
+def test_where_nothing_can_be_written_all_goes_on_but_load_tests(monkeypatch):
+    def nowhere() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(locks.tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(locks.os, "sep", "/dev/null")
+    assert last(lock_of("http://h")) is None
+    with pytest.raises(BusyError, match="cannot be locked"), alone(lock_of("http://h")):
+        pass
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[]", b"7", b'{"pid": 1}', b'{"pid": "x", "since_at": "2026-01-01"}', b"{" * 300])

@@ -121,6 +121,8 @@ def ends(*, how: str, note: str = "") -> Verdict:
         import re; re.match(r"(a+)+$", "a" * 64 + "b")
     if how == "family":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]); Path(note).write_text(str(child.pid)); time.sleep(600)
+    if how == "orphan":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]); Path(note).write_text(str(child.pid)); os._exit(7)
     if how == "loud":
         for _ in range(2000): print("x" * 1000, file=sys.stderr)
     if how == "wait":
@@ -419,6 +421,13 @@ def test_the_deadline_takes_down_what_the_check_started(pool, tmp_path):
     note = tmp_path / "pid"
     with pytest.raises(DeadlineError):
         pool.call(job("ends", parameters={"how": "family", "note": str(note)}), timedelta(seconds=5))
+    until(lambda: gone(int(note.read_text())))
+
+
+def test_a_worker_that_dies_leaves_nothing_running_that_it_started(pool, tmp_path):
+    note = tmp_path / "pid"
+    with pytest.raises(WorkerError, match="exit code 7"):
+        pool.call(job("ends", parameters={"how": "orphan", "note": str(note)}), MINUTE)
     until(lambda: gone(int(note.read_text())))
 
 

@@ -57,10 +57,10 @@ def _drawn() -> Iterator[Tell]:
 
 
 def said(what: str) -> tuple[str, Sequence[tuple[str, str]]]:
-    """'12 s of 60: 200 a second, p50 3 ms' as '12 s of 60' and (name, number) pairs; a text without a colon has no numbers."""
-    where, colon, rest = plain(what).partition(": ")
-    if not colon:
-        return where, ()
+    """'12 s of 60: 200 a second, p50 3 ms' as '12 s of 60' and (name, number) pairs; other words have no numbers."""
+    where, _, rest = plain(what).rpartition(": ")
+    if not where or ", " not in rest:
+        return plain(what), ()
     pairs = []
     for part in rest.split(", "):
         number = re.fullmatch(r"(-?[\d.,]+)\s+(.*)", part)

@@ -19,8 +19,9 @@ CLOCKS = {"lag": "generator lag", "queue": "wait for a connection", "server": "s
 
 def loaded(told: Mapping[str, Json]) -> str:
     """The closing words of a run."""
-    outcome = str(told.get("outcome") or told["status"])
     first, *more = str(told["reason"]).splitlines() or [""]
+    said = next((name for name, shouted in WORDS.items() if first.startswith(f"{shouted}: ")), told["status"])
+    outcome = str(told.get("outcome") or said)
     head = first.removeprefix(f"{WORDS.get(outcome, '')}: ")
     things: list[Any] = [Text.assemble(_outcome(outcome), f"  {plain(head)}"), *(f"  {plain(line)}" for line in more)]
     things += ["", *_limits(told["limits"])] if told.get("limits") else []
@@ -93,7 +94,7 @@ def hints(told: Mapping[str, Json]) -> Iterator[str]:
         many = told["schedule"]["connections"]
         yield f"most late requests waited for one of {many} connections: --connections says how many there are; do your clients have as few?"
     if outcome == "fail" and not told["schedule"]["closed"]:
-        yield "watchkeeper load capacity finds the rate that holds"
+        yield "watchkeeper load capacity ... finds the rate that it bears"
     if not told["files"]:
         yield "--html FILE draws it"
 

@@ -17,10 +17,17 @@ import click
 from agent.door import Call, command, main
 
 PERCENTILES = {"p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9"}  # option -> limit
-LEFT = {"html": "load.html", "junit": "load.xml", "csv": "load.csv", "hdr": "load.hlog", "save": "yardstick.csv"}  # option -> what the check leaves
+LEFT = {
+    "html": "load.html",
+    "junit": "load.xml",
+    "csv": "load.csv",
+    "hdr": "load.hlog",
+    "save": "yardstick.csv",
+    "tried": "capacity.csv",
+}  # option -> what the check leaves
+LONG = timedelta(hours=2)  # that a search takes at most, where nothing else is said
 PLOT = ".hgrm"  # the suffix of a file that HdrHistogram's plotter reads
 FILE = click.Path(path_type=Path, dir_okay=False)
-READ = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 class Group(click.Group):
@@ -89,7 +96,7 @@ ARRIVING = _several(
     click.option("--peak", type=float, metavar="NUMBER", help="Of a spike: the rate within it."),
     length("--peak-at", "Of a spike: when it begins, the warm-up counted."),
     length("--peak-for", "Of a spike: how long it lasts."),
-    click.option("--times", type=READ, metavar="FILE", help="Of replayed arrivals: a time in seconds a line."),
+    click.option("--times", type=FILE, metavar="FILE", help="Of replayed arrivals: a time in seconds a line."),
 )
 LIMITED = _several(
     length("--p50", "The limit of the median latency, such as 20ms."),
@@ -109,9 +116,9 @@ SENDING = _several(
     click.option("--workers", type=click.IntRange(1), metavar="NUMBER", help="Generator processes.  [default: 1]"),
     click.option("--method", type=click.Choice(["GET", "POST"]), help="How a plain http URL is asked.  [default: POST]"),
     click.option("--header", metavar="'NAME: VALUE'", help="Sent with every request, such as 'Authorization: Bearer ${TOKEN}'."),
-    click.option("--ca", type=READ, metavar="FILE", help="The certificates that https is trusted by."),
+    click.option("--ca", type=FILE, metavar="FILE", help="The certificates that https is trusted by."),
     click.option("--request", callback=whole, metavar="JSON", help="What is sent; with --from, {inputs} in it is a row's."),
-    click.option("--data", "requests", type=READ, metavar="FILE", help="A file of one JSON request a line, sent in turn."),
+    click.option("--data", "requests", type=FILE, metavar="FILE", help="A file of one JSON request a line, sent in turn."),
     click.option("--from", "table", metavar="TABLE", help="A table of logged requests: a file, or a URL such as sqlite:log.db?table=live."),
     click.option("--rows", type=click.IntRange(1), metavar="NUMBER", help="How many of its newest rows are sent.  [default: 1000]"),
     click.option("--expect-status", type=int, multiple=True, metavar="CODE", help="A status that is good; may be given again.  [default: any 2xx]"),
@@ -127,6 +134,8 @@ SENDING = _several(
 @LIMITED
 @JUDGED
 @ARRIVING
+@click.option("--join-at", "join", metavar="HOST:PORT", help="The --workers are those that join there: watchkeeper load worker --join HOST:PORT.")
+@click.option("--metrics", "expose", metavar="HOST:PORT", help="Serve the run's numbers to Prometheus there while it goes on.")
 @click.option("--closed", "users", type=click.IntRange(1), metavar="USERS", help="Send as so many users who each wait for an answer: never a PASS.")
 @SENDING
 @click.option("--html", type=FILE, metavar="FILE", help="Also write a page with the pictures and every number.")
@@ -145,11 +154,36 @@ def load_run(call: Call, html: Path | None, junit: Path | None, csv: Path | None
     _told(call, settings["target"], verdict, _written({"html": html, "junit": junit, "csv": csv, "hdr": hdr}, verdict.data))
 
 
+@command("watchkeeper load capacity http://127.0.0.1:8000/predict --from-rate 20 --to-rate 2000 --p99 100ms --data requests.jsonl", "capacity", load)
+@click.argument("target")
+@click.option("--from-rate", "rate", type=float, required=True, metavar="NUMBER", help="The first rate, in requests a second, such as 20.")
+@click.option("--to-rate", "ceiling", type=float, metavar="NUMBER", help="The highest rate to try.  [default: what the service's `load:` allows]")
+@LIMITED
+@click.option("--at-least", type=float, metavar="NUMBER", help="The rate that is needed: less is a fail.")
+@length("--within", "How long all of it may take.  [default: 2h]")
+@length("--step", "How long one rate is tried.  [default: what a pass takes, five minutes of p99]")
+@click.option("--width", type=float, metavar="NUMBER", help="End when the last fail is so many times the last pass.  [default: 1.1]")
+@length("--drain", "The pause between two rates.  [default: 2s]")
+@JUDGED
+@click.option("--arrivals", type=click.Choice(["poisson", "constant"]), help="How requests follow each other.  [default: poisson]")
+@SENDING
+@click.option("--csv", type=FILE, metavar="FILE", help="Also write what was tried.")
+def load_capacity(call: Call, csv: Path | None, **settings: Any) -> None:
+    """How many requests a second TARGET bears within its limits.
+
+    The rate is doubled until one fails, then the gap is halved, and the last that passed is tried for long. What is printed is the last rate that
+    passed and the first that failed. Exit code 0: it was found, and is what is needed; 1: less is borne than is needed; 3: the runs cannot tell.
+    """
+    settings["for"] = settings.pop("within")
+    verdict = _performed(call, "sla.capacity", settings, {"limits": _limits(settings)})
+    _told(call, settings["target"], verdict, _written({"tried": csv}, verdict.data))
+
+
 @command("watchkeeper load compare http://127.0.0.1:8000/predict --rate 200 --against before.csv --data requests.jsonl", "compare", load)
 @click.argument("target")
 @click.option("--rate", type=float, required=True, metavar="NUMBER", help="Requests a second, such as 200, as in the run before.")
 @length("--for", "How long they are sent and judged.", default="5m", show_default=True)
-@click.option("--against", type=READ, metavar="FILE", help="What the run before left with --save.")
+@click.option("--against", type=FILE, metavar="FILE", help="What the run before left with --save.")
 @click.option("--save", type=FILE, metavar="FILE", help="Leave this run's windows for a later one.")
 @length("--cut", "The length of a window.  [default: 10s]")
 @click.option("--floor", type=click.FloatRange(0), metavar="SHARE", help="By how much a latency must have grown to matter.  [default: 0.1]")
@@ -167,11 +201,32 @@ def load_compare(call: Call, against: Path | None, save: Path | None, **settings
     _told(call, settings["target"], verdict, _written({"save": save}, verdict.data), str(save or ""))
 
 
+@command("watchkeeper load worker --join 10.0.0.7:5557", "worker", load)
+@click.option("--join", required=True, metavar="HOST:PORT", help="Where the load test waits: what its --join-at says.")
+def load_worker(call: Call, join: str) -> None:
+    """Send a part of a load test that another machine runs, once.
+
+    What comes over that port, requests and their headers, is neither encrypted nor asked who may have it: it belongs on a private network. Ctrl-C
+    ends the worker, and makes the run invalid.
+    """
+    from importlib import import_module
+
+    from agent.commands import _live
+    from agent.plugins import find
+
+    package = find("check", "sla.latency").module.rpartition(".")[0]  # whoever owns the check: what works for it lies beside it
+    with _live.watching() as tell:
+        import_module(f"{package}._drive").join(join, tell)
+    call.say({"joined": join}, f"did its part of the load test at {join}")
+
+
 def _performed(call: Call, check: str, settings: Mapping[str, Any], more: Mapping[str, Any], words: Mapping[str, Any] | None = None) -> Any:
     """The check's Verdict: told what was given, held to what the target bears, and watched on the way."""
     from agent.commands import _live
     from agent.perform import perform
 
+    for option, name in (("--data", "requests"), ("--times", "times"), ("--ca", "ca")):
+        _there(option, settings.get(name))
     target, parameters = settings["target"], {**_parameters(settings), **more}
     known = _known(call, target) if "://" not in target else _url(target, settings)
     if "://" in target and not settings["yes"]:
@@ -193,7 +248,8 @@ def _told(call: Call, target: str, verdict: Any, files: Sequence[str], saved: st
     from agent.commands import _loaded
 
     summary = json.loads(verdict.data.get("load.json", b"{}"))
-    told = {"target": target, **summary, "status": verdict.status.value, "reason": verdict.reason, "files": files, "saved": saved}
+    judged = {"status": verdict.status.value, "reason": verdict.reason, "reading": verdict.reading, "parts": verdict.parts}
+    told = {"target": target, **summary, **judged, "files": files, "saved": saved}
     call.say(told, _loaded.loaded)
     raise SystemExit({"ok": 0, "fail": 1}.get(verdict.status.value, 3))
 
@@ -206,7 +262,15 @@ def _parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in settings.items() if value not in (None, ()) and name not in OTHERS}
     expect = {name: given.pop(option) for option, name in (("expect_status", "status"), ("expect_field", "fields")) if option in given}
     given |= {name: str(given[name]) for name in ("times", "requests") if name in given}
-    return {"duration": given.pop("for"), **given, **({"expect": expect} if expect else {})}
+    given |= {"duration": given.pop("for")} if "for" in given else {}
+    return {**given, **({"expect": expect} if expect else {})}
+
+
+def _there(option: str, file: Path | None) -> Path | None:
+    """A file that is to be read."""
+    if file is not None and not file.is_file():
+        raise click.BadParameter(f"there is no file {file}", param_hint=option)
+    return file
 
 
 def _limits(settings: Mapping[str, Any]) -> dict[str, timedelta]:
@@ -220,6 +284,7 @@ def _pinned(file: Path) -> Any:
     """What another run left, as a baseline; its time is that of the file."""
     from agent.model import UTC, Baseline
 
+    _there("--against", file)
     at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
     return Baseline(at, at, "", str(file), at, None, {LEFT["save"]: file.read_bytes()})
 
@@ -281,7 +346,8 @@ def _agreed(url: str, parameters: Mapping[str, Any]) -> None:
     from agent.errors import WatchkeeperError
     from agent.model import spell
 
-    said = f"{parameters['rate']:g} requests a second for {spell(parameters['duration'])} will be sent to {shown(url)}"
+    highest = parameters.get("ceiling", parameters["rate"])
+    said = f"{highest:g} requests a second for {spell(parameters.get('duration', LONG))} will be sent to {shown(url)}"
     if not sys.stdin.isatty():
         raise click.UsageError(f"{said}, which stands in no configuration; add --yes if it may be loaded")
     if not click.confirm(f"{said}. May it be loaded?", err=True):
