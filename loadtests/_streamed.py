@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from loadtests._spec import Trace
 from loadtests._verdict import Judged, judge
 
-MEASURES = ("ttft", "itl", "tpot", "e2e")
+Measure = Literal["ttft", "itl", "tpot", "e2e"]
+MEASURES: tuple[Measure, ...] = ("ttft", "itl", "tpot", "e2e")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def _longest(pieces: Any, gaps: Any) -> Any:
     return longest
 
 
-def goodput(trace: Trace, limits: Mapping[str, float], *, share: float, burst: float, confidence: float) -> Judged:
+def goodput(trace: Trace, limits: Mapping[Measure, float], *, share: float, burst: float, confidence: float) -> Judged:
     """Whether at least `share` of the requests met all limits (seconds by measure) at once: the verdict of _verdict.py on those that did not."""
     import numpy as np
 
@@ -63,7 +64,7 @@ def goodput(trace: Trace, limits: Mapping[str, float], *, share: float, burst: f
     return judge(trace.intended, np.where(met, 0.0, np.inf), limit=1.0, quantile=share, burst=burst, confidence=confidence)
 
 
-def apart(trace: Trace, limits: Mapping[str, float], *, share: float, burst: float, confidence: float) -> Mapping[str, Judged]:
+def apart(trace: Trace, limits: Mapping[Measure, float], *, share: float, burst: float, confidence: float) -> Mapping[Measure, Judged]:
     """Each measure by itself, at the quantile `share`; one without a limit is held to none. TPOT and ITL are of answers of more than one token."""
     seen = measured(trace)
     found = {}

@@ -14,6 +14,7 @@ from loadtests._asked import Asked
 from loadtests._requests import Laid
 from loadtests._run import Ran
 from loadtests._spec import Pattern
+from loadtests._streamed import Measure
 from loadtests._summary import Limit
 from loadtests._verdict import Judged, percentile
 
@@ -31,7 +32,7 @@ def goodput(
     *,
     rate: float,
     duration: timedelta,
-    limits: dict[str, timedelta],
+    limits: dict[Measure, timedelta],
     share: float = 0.95,
     burst: timedelta = timedelta(seconds=1),
     confidence: float = 0.95,
@@ -70,7 +71,7 @@ def goodput(
     return judged(ran, seconds, share, burst, confidence, report)
 
 
-def _mistakes(limits: Mapping[str, timedelta], share: float, timeout: timedelta) -> Iterator[str]:
+def _mistakes(limits: Mapping[Measure, timedelta], share: float, timeout: timedelta) -> Iterator[str]:
     wanted = "write them as `limits: {ttft: 200ms, tpot: 50ms}`"
     if not limits:
         yield f"limits: none is given, so nothing could ever be wrong; {wanted}"
@@ -89,7 +90,7 @@ def streams(laid: Laid) -> bool:
     return isinstance(body, dict) and body.get("stream") is True
 
 
-def judged(ran: Ran, limits: Mapping[str, float], share: float, burst: timedelta, confidence: float, report: bool = False) -> Verdict:
+def judged(ran: Ran, limits: Mapping[Measure, float], share: float, burst: timedelta, confidence: float, report: bool = False) -> Verdict:
     """The Verdict of one run of streams: goodput decides, each measure stands beside it."""
     how: dict[str, float] = {"share": share, "burst": burst.total_seconds(), "confidence": confidence}
     joint, each = _streamed.goodput(ran.trace, limits, **how), _streamed.apart(ran.trace, limits, **how)
@@ -104,7 +105,7 @@ def judged(ran: Ran, limits: Mapping[str, float], share: float, burst: timedelta
     return _told.kept(told, ran, ends, confidence, report=report)
 
 
-def _said(ran: Ran, joint: Judged, limits: Mapping[str, float], share: float) -> str:
+def _said(ran: Ran, joint: Judged, limits: Mapping[Measure, float], share: float) -> str:
     (low, high), speed = joint.share_interval, _streamed.per_second(ran.trace)
     wanted = ", ".join(f"{name} {_told.length(limit)}" for name, limit in limits.items())
     between = f"interval {_percent(1 - high)} to {_percent(1 - low)}, at least {_percent(share)} promised"
@@ -116,7 +117,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def _line(name: str, of: Judged, limits: Mapping[str, float], share: float) -> str:
+def _line(name: Measure, of: Judged, limits: Mapping[Measure, float], share: float) -> str:
     if not of.n:
         return f"{name}: no answer had more than one token"
     if name in limits:
@@ -129,7 +130,7 @@ def _reading(joint: Judged, share: float) -> Reading:
     return Reading(1 - joint.share, share, (1 - high, 1 - low), joint.n, "share")
 
 
-def _parts(ran: Ran, joint: Judged, each: Mapping[str, Judged], limits: Mapping[str, float], share: float) -> Mapping[str, Reading]:
-    found = {name: Reading(_told.finite(of.observed), limits.get(name), _told.ends(of.interval), of.n, "s") for name, of in each.items() if of.n}
+def _parts(ran: Ran, joint: Judged, each: Mapping[Measure, Judged], limits: Mapping[Measure, float], share: float) -> Mapping[str, Reading]:
+    found = {str(name): Reading(_told.finite(of.observed), limits.get(name), _told.ends(of.interval), of.n, "s") for name, of in each.items() if of.n}
     tokens = Reading(_streamed.per_second(ran.trace), n=int(_streamed.measured(ran.trace).n.sum()), unit="tokens/s")
     return {"goodput": _reading(joint, share), **found, "tokens": tokens, "errors": _told.errors(ran)}

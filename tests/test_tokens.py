@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agent import Load, Locator, Status
 from agent.errors import ConfigError
+from agent.perform import perform
 from agent.plugins import listing
 from agent.targets import connect
 from loadtests import _streamed, _summary, tokens
@@ -252,6 +253,18 @@ def test_plain_requests_may_ask_for_a_stream_themselves_and_must(llm, tmp_path):
     refused = goodput(llm, tmp_path, request={**request, "stream": False})
     assert (refused.status, refused.parts) == (Status.ERROR, {})
     assert "does not ask for a stream" in refused.reason
+
+
+def test_it_is_performed_as_it_is_configured(llm, tmp_path):
+    job = {
+        "check": "tokens.goodput",
+        "load": {"rate": 100.0, "longest": 60.0, "lock": str(tmp_path / "lock" / "x.load")},
+        "parameters": {"rate": 80.0, "duration": 1.5, "warm": 0.1, "burst": 0.02, "limits": {"ttft": 10.0, "tpot": 10.0}, "request": openai.REQUEST},
+        "locators": {"server": Locator("fraud", "server", llm.url, llm.options)},
+    }
+    verdict = perform(job)
+    assert verdict.status is Status.OK, verdict.reason
+    assert json.loads(verdict.data["load.json"])["tokens"]["tokens"] == verdict.parts["tokens"].n
 
 
 def test_a_server_that_is_not_ready_is_sent_nothing(llm, tmp_path):
