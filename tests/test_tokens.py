@@ -211,6 +211,7 @@ def test_streams_that_meet_every_limit_pass(llm, tmp_path):
     assert verdict.status is Status.OK, verdict.reason
     assert re.match(r"PASS: 100 % of the streams met ttft 10s, itl 10s, tpot 10s, e2e 30s \(interval 9\d.* at least 95 % promised\)", verdict.reason)
     assert "valid for bursts up to 20ms" in verdict.reason.splitlines()[0]
+    assert "requests missed a limit and 5 % may" in verdict.reason.splitlines()[1]
     n = verdict.reading.n
     assert f"the server counts {6 * n:,} tokens, which came in {2 * n:,} pieces" in verdict.reason
     assert verdict.parts["tokens"].n == 6 * n
