@@ -58,6 +58,7 @@ PRESS = """
         return ok("it does")
 """
 ALLOWED = "    load: {rate: 200, longest: 10m, latency: 5s}\n"
+STOPPED = "aborted, the agent is stopping\nit was asked to end early: the agent is stopping"
 WATCH = "      - {check: press.bears, every: 1h, with: {end: END}}"
 
 
@@ -424,14 +425,14 @@ def test_an_incident_that_opens_meanwhile_ends_the_load_test_with_what_it_has(tm
             spoiled(desk)
             desk.look()
             until(lambda: findings, "it ends before it is done")
-        assert findings[0].status == "nodata" and findings[0].reason.startswith("aborted, stopped early: incident 1 is open (fraud: serving.parity")
+        assert findings[0].status == "nodata" and findings[0].reason.startswith("aborted, incident 1 is open (fraud: serving.parity")
 
 
 def test_an_agent_that_stops_ends_the_load_test_with_what_it_has(tmp_path):
     with loaded(tmp_path) as desk, pressing(desk) as findings:
         desk.world.stopping = lambda: True
         until(lambda: findings, "it ends before it is done")
-        assert (findings[0].status, findings[0].reason) == ("nodata", "aborted, stopped early: the agent is stopping")
+        assert (findings[0].status, findings[0].reason) == ("nodata", STOPPED)
 
 
 def test_load_is_never_sent_to_one_version_apart(tmp_path):
@@ -603,4 +604,4 @@ def test_a_daemon_that_is_told_to_stop_keeps_what_the_load_test_has_seen(tmp_pat
         assert ran is not None and ran.until_at is not None and ran.until_at != ran.since_at
         with closing(Store.open(path.parent / "watchkeeper.db")) as store, store.read() as ledger:
             (finding,) = ledger.findings(check="press.bears")
-        assert (finding.status, finding.reason) == ("nodata", "aborted, stopped early: the agent is stopping")
+        assert (finding.status, finding.reason) == ("nodata", STOPPED)
