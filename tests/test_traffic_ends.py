@@ -120,6 +120,13 @@ def test_a_program_that_is_killed_is_a_worker_error_with_its_words(tmp_path: Pat
 # Limits of the machine
 
 
+def test_without_locust_it_is_said_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gevent.py").write_text("raise ModuleNotFoundError(\"No module named 'gevent'\")")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(ConfigError, match=r"need locust, which is not installed: install watchkeeper\[load\]"):
+        run(tmp_path, "http://127.0.0.1:1")
+
+
 def test_too_few_file_descriptors_are_said_before_the_run_and_raised_where_allowed(tmp_path: Path, swift: hostile.Server) -> None:
     with driving(tmp_path, swift.url, 128, 200, connections=500) as refused:
         assert refused.process.wait(30) == 1
