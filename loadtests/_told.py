@@ -16,6 +16,7 @@ from loadtests._verdict import Judged
 from loadtests._warm import warmed
 
 STATUS = {"pass": Status.OK, "fail": Status.FAIL, "inconclusive": Status.NODATA, "invalid": Status.ERROR}
+ENOUGH = 1000  # requests to see a warm-up by: of fewer the first are slower as often as not
 WORST = ("fail", "inconclusive", "pass")
 CLOSED = "a closed loop waits for slow answers before it sends again, and so never sees what its users would: it can fail, and cannot PASS"
 
@@ -153,7 +154,7 @@ def sent(ran: Ran) -> str:
 
 def _warming(ran: Ran) -> str:
     took = warmed(ran.whole.intended, ran.whole.latency)
-    if took is None or took <= ran.asked.warm.total_seconds():
+    if took is None or took <= ran.asked.warm.total_seconds() or len(ran.whole.intended) < ENOUGH:
         return ""
     return f"\nthe first {length(took)} were slower than the rest, and {spell(ran.asked.warm)} of them were set apart: `warm` says how long"
 
