@@ -294,6 +294,12 @@ def test_a_closed_loop_can_fail_and_never_passes():
     told(late, Status.FAIL, "FAIL: p50 is 500ms")
 
 
+def test_a_run_that_was_slower_at_first_than_was_set_apart_says_so():
+    latency = np.where(np.arange(2000) < 200, 0.5, 0.01)
+    told(judged(ran(trace(latency)), {"p50": ms(100)}), Status.OK, "the first 2s were slower than the rest, and 0ms of them were set apart")
+    assert "slower than the rest" not in judged(ran(trace(latency), warm=2 * SECOND), {"p50": ms(100)}).reason
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
