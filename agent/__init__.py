@@ -1,5 +1,6 @@
 """Watchkeeper's front door: the words that checks, runbooks and adapters are written with."""
 
+from agent.asking import NOT_NOW, fill, golden_rows, logged, refused, served
 from agent.model import (
     BEGINNING,
     PROBE_HEADER,
@@ -65,6 +66,7 @@ from agent.plugins import adapter, check, runbook
 
 __all__ = [
     "BEGINNING",
+    "NOT_NOW",
     "PROBE_HEADER",
     "PROBE_PREFIX",
     "UTC",
@@ -119,9 +121,14 @@ __all__ = [
     "duration",
     "error",
     "fail",
+    "fill",
+    "golden_rows",
+    "logged",
     "nodata",
     "ok",
+    "refused",
     "runbook",
+    "served",
     "skip",
     "spell",
     "to_json",

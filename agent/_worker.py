@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import errors
-from agent.errors import WatchkeeperError, WorkerError
+from agent.errors import CancelledError, WatchkeeperError, WorkerError
 from agent.perform import Connections, Tell, perform
 from agent.rebuild import verdict_to_json
 
@@ -23,20 +24,39 @@ REPLY_LIMIT = 8 * 2**20 - 1024  # bytes; a little under what the pool lets throu
 
 
 def main() -> None:
-    """Import what the arguments name, then take jobs from stdin until it closes. What a check prints goes to stderr; its own stdin is empty."""
+    """Give way as far as the first argument says, import what the others name, then take jobs from stdin until it closes.
+
+    What a check prints goes to stderr; its own stdin is empty.
+    """
     jobs, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, args=(jobs.fileno(),), daemon=True).start()
-    _give_way()
-    for module in sys.argv[1:]:
+    _give_way(int(sys.argv[1]))
+    for module in sys.argv[2:]:
         with suppress(ImportError):
             importlib.import_module(module)
     connections = Connections()
+    tell = _teller(jobs, replies)
     for line in jobs:
-        reply = _reply(json.loads(line), lambda done, what: _say(replies, {"tell": [float(done), str(what)]}), connections)
-        _say(replies, {**reply, "resident": _resident()})
+        job = json.loads(line)
+        if "stop" not in job:  # else it came when the check was done already
+            _say(replies, {**_reply(job, tell, connections), "resident": _resident()})
+
+
+def _teller(jobs: Any, replies: Any) -> Tell:
+    """What passes progress on. All that can have come in since the last time is the wish to stop, which is raised in the check."""
+    heard, one = select.poll(), threading.Lock()
+    heard.register(jobs.fileno(), select.POLLIN)
+
+    def tell(done: float, what: str) -> None:
+        with one:
+            if any(event & select.POLLIN for _, event in heard.poll(0)):
+                raise CancelledError(json.loads(jobs.readline())["stop"])
+            _say(replies, {"tell": [float(done), str(what)]})
+
+    return tell
 
 
 def _reply(job: Mapping[str, Any], tell: Tell, connections: Connections) -> Mapping[str, Any]:
@@ -68,17 +88,15 @@ def _say(replies: Any, reply: Mapping[str, Any]) -> None:
 
 def _end_with_parent(jobs: int) -> None:
     """Wait for the other end of stdin to close, even in the middle of a look, and take down with us what the look started."""
-    import select
-
     watch = select.poll()
     watch.register(jobs, 0)
     watch.poll()
     os.killpg(0, signal.SIGKILL)
 
 
-def _give_way() -> None:
+def _give_way(nice: int) -> None:
     """The daemon's clock comes first on a busy machine, and the kernel's choice when memory runs out should be us."""
-    os.nice(5)
+    os.nice(nice)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 

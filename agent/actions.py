@@ -103,8 +103,11 @@ class Better(_Looking):
     __slots__ = ()
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        if "server" not in self.world.find(args["watch"]).words:
-            return Failed(f"{args['watch']} does not ask the model anything, so no version can make it better")
+        w = self.world.find(args["watch"])
+        if w.load is not None:
+            return Failed(f"{w.key} makes load, which is not sent to one version apart: a person should look")
+        if "server" not in w.words:
+            return Failed(f"{w.key} does not ask the model anything, so no version can make it better")
         return _first(args["versions"], lambda version: self._one(args, version, t))
 
     def _one(self, args: Mapping[str, Json], version: str, t: Try) -> Look:

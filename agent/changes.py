@@ -111,7 +111,7 @@ def _soak(world: World, service: ServiceConfig, now: datetime) -> None:
             _find_good(world, service, name, by, now)
     if version is None or version in goods or served is None or served.version != version or now - served.since_at < service.soak:
         return
-    judges = [w for w in world.of_service(service.name) if w.cause in RELEASE]
+    judges = [w for w in world.of_service(service.name) if w.cause in RELEASE and w.load is None]
     if judges and all(_steady(world, w, served.since_at, now - service.soak) for w in judges):
         _find_good(world, service, version, "soak", now)
 

@@ -30,10 +30,11 @@ from agent.respond import Responder
 from agent.scheduler import Job, Scheduler
 from agent.store import Ledger, Store, locked
 from agent.workers import Pool
-from agent.world import World
+from agent.world import Watched, World
 
 log = logging.getLogger("watchkeeper")
 GRACE = timedelta(seconds=30)
+LOADS = "load tests"  # the cap key that they share
 TRACK = "~"  # keys that start with it follow what a service serves, rather than look with a check
 FIRST = timedelta(minutes=1)  # a watch slower than this has its first look at the start
 LOST = timedelta(minutes=2)  # a look that has not come back by then is given up
@@ -83,7 +84,7 @@ class Daemon:
         self.path, self.store = path, store
         self.started_at = datetime.now(UTC)
         self._wake, self._over, self._reload = threading.Event(), threading.Event(), threading.Event()
-        self.world = World(config, store, Pool(config.workers), wake=self._wake.set, again=self._again)
+        self.world = World(config, store, Pool(config.workers), wake=self._wake.set, again=self._again, stopping=self._over.is_set)
         self.scheduler = Scheduler(self._fire, self._no_room, clock_jumped=self._clock_jumped, lost=self._lost)
         self.responder = Responder(self.world)
         self.postman = notify.Postman(store, _channels(config), self.world.clock)
@@ -130,8 +131,7 @@ class Daemon:
         for thread in self._threads:
             thread.join(GRACE.total_seconds())
         self.postman.close()
-        self.world.pool.close()
-        self.world.connections.close()
+        self.world.close()
         with contextlib.suppress(StoreError):
             self.store.write(lambda ledger: ledger.record(self.world.clock(), "agent.stop", "the agent stopped"), within=5.0)
         self._web.stop()
@@ -173,7 +173,7 @@ class Daemon:
 
     def _schedule(self) -> None:
         """Plan every watch; those of an hour and more that were never looked at are looked at now, not in an hour."""
-        if any(w.heavy for w in self.world.watched.values()):
+        if any(w.heavy and w.load is None for w in self.world.watched.values()):
             self.world.pool.warm()
         jobs = _jobs(self.world)
         _settled()  # takes seconds for ten thousand watches, so it comes before the first slot and not after
@@ -221,6 +221,8 @@ class Daemon:
             observe(self.world, key, due_at).add_done_callback(_complain)
 
     def _again(self, key: str) -> None:
+        if key in self.world.watched and self.world.watched[key].load is not None:
+            return  # load is made on schedule, or when a person asks for it
         with contextlib.suppress(KeyError):
             self.scheduler.now(key)
 
@@ -282,7 +284,7 @@ class Daemon:
 
 
 def _jobs(world: World) -> dict[str, Job]:
-    jobs = {w.key: Job(w.watch.every, _cap(w), w.watch.splay, w.heavy, max(LOST, 3 * w.watch.within)) for w in world.watched.values()}
+    jobs = {w.key: _job(w) for w in world.watched.values()}
     for name, service in world.config.services.items():
         if "router" in service.targets or "registry" in service.targets:
             every = min((w.watch.every for w in world.of_service(name)), default=timedelta(seconds=10))
@@ -290,7 +292,13 @@ def _jobs(world: World) -> dict[str, Job]:
     return jobs
 
 
-def _cap(w: Any) -> str:
+def _job(w: Watched) -> Job:
+    """Load tests wait for each other, whatever they ask, and hold no thread meanwhile."""
+    key, cap = (LOADS, 1) if w.load is not None else (_cap(w), None)
+    return Job(w.watch.every, key, w.watch.splay, w.heavy, max(LOST, 3 * w.watch.within), cap)
+
+
+def _cap(w: Watched) -> str:
     return next((at.url.split("?")[0] for at in w.locators.values()), "")
 
 

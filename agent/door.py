@@ -155,11 +155,11 @@ BY = click.option("--by", envvar="WATCHKEEPER_BY", default=_login, show_default=
 LENGTH = "30m, 2h, 7d"
 
 
-def length(_: click.Context, __: click.Parameter, value: str) -> Any:
+def length(_: click.Context, __: click.Parameter, value: str | None) -> Any:
     from agent.model import duration
 
     try:
-        return duration(value)
+        return None if value is None else duration(value)
     except ValueError as problem:
         raise click.BadParameter(str(problem)) from problem
 

@@ -12,6 +12,7 @@ WatchkeeperError
     AnswerError            an answer came, but not one the protocol allows
       ServerError            the target itself says it is broken (HTTP 5xx)
     CannotError            the adapter cannot do this on this target
+    BusyError              another load test has it at the moment
   DataError              a table cannot be read as declared (missing column, file, type)
   StoreError             the store could not take or give rows
     StoreBusyError         another process holds it
@@ -92,6 +93,10 @@ class ServerError(AnswerError):
 
 class CannotError(TargetError):
     """The adapter cannot do this on this target; refused while planning, never half done."""
+
+
+class BusyError(TargetError):
+    """Another load test has the target at the moment, or none can be kept from having it; this one was not begun."""
 
 
 class DataError(WatchkeeperError):

@@ -77,8 +77,7 @@ def _world(config: Config) -> Iterator[World]:
     try:
         yield world
     finally:
-        pool.close()
-        world.connections.close()
+        world.close()
         store.close()
 
 

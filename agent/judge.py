@@ -16,11 +16,15 @@ from agent.world import Watched, World, mode_of, runbook_for
 TOGETHER = timedelta(seconds=2)  # how long a page waits for what belongs to it
 Severity: TypeAlias = Literal["page", "ticket"]
 State: TypeAlias = Literal["open", "acknowledged"]
+LOAD = "load"  # the cause of a fail that a load test may have brought
 ALL = "*"  # the service name of an incident that belongs to no single one
 
 
-def judge(world: World, ledger: Ledger, w: Watched, before: Signal | None, signal: Signal, finding: Finding) -> None:
-    """Open, join, clear or resolve the service's incident, tell who should know, and want a run where a fail points at one."""
+def judge(world: World, ledger: Ledger, w: Watched, before: Signal | None, signal: Signal, finding: Finding, loaded: bool = False) -> None:
+    """Open, join, clear or resolve the service's incident, tell who should know, and want a run where a fail points at one.
+
+    A fail that came while load was made (`loaded`) wants none, for it may be our own doing; the next one without does.
+    """
     if signal.state == "ok" and (before is None or before.state in ("ok", "new")):
         return
     opened = [*ledger.open_incidents(w.service.name), *ledger.open_incidents(ALL)]
@@ -34,13 +38,16 @@ def judge(world: World, ledger: Ledger, w: Watched, before: Signal | None, signa
         member = incidents.joined(within, w.key) if within else None
         ticket = within if within is not None and (within.severity, severity) == ("ticket", "page") else None
         failed = finding.status is Status.FAIL
-        if within is None or member is None or ticket is not None or (failed and member.cause == "blind"):
-            worsen(world, ledger, w, ticket, severity, before, finding)
-        elif failed and within.service != ALL:
+        unsure = ("blind",) if loaded else ("blind", LOAD)
+        if within is None or member is None or ticket is not None or (failed and member.cause in unsure):
+            worsen(world, ledger, w, ticket, severity, before, finding, loaded)
+        elif failed and within.service != ALL and not loaded:
             linger(ledger, w, within, before, signal, finding)
 
 
-def worsen(world: World, ledger: Ledger, w: Watched, ticket: Incident | None, severity: Severity, before: Signal | None, finding: Finding) -> None:
+def worsen(
+    world: World, ledger: Ledger, w: Watched, ticket: Incident | None, severity: Severity, before: Signal | None, finding: Finding, loaded: bool
+) -> None:
     """A watch has turned bad, or worse than the `ticket` it is in: it joins an incident or opens one, unless what it needs is bad itself.
 
     What can wait joins whatever is open; what pages never disappears in a ticket that has been open for weeks.
@@ -52,7 +59,8 @@ def worsen(world: World, ledger: Ledger, w: Watched, ticket: Incident | None, se
         if before is None or before.status is not finding.status:
             ledger.record(now, "suppressed", f"{w.key} {finding.status}; suppressed: it needs {parent}", service=w.service.name)
         return
-    member = Member(w.key, finding.check, now, finding.headline, w.cause if failed else "blind")
+    cause = "blind" if not failed else LOAD if loaded else w.cause
+    member = Member(w.key, finding.check, now, finding.headline, cause)
     stormy = _storm(world, ledger, w, member, severity, now)
     if ticket is not None:
         clear(world, ledger, ticket, w.key, now, "now pages")
@@ -62,7 +70,10 @@ def worsen(world: World, ledger: Ledger, w: Watched, ticket: Incident | None, se
     opened = incident is None
     incident = _open(ledger, w, member, severity, now) if incident is None else _join(ledger, incident, member, now)
     announce(world, ledger, w, incident, member, opened, now)
-    if failed:
+    if failed and loaded:
+        said = f"no run is wanted for {w.key}: a load test ran meanwhile, and may be why it fails"
+        ledger.record(now, "incident.suggestion", said, service=w.service.name, incident=incident.id)
+    elif failed:
         want(ledger, w, incident, before, finding)
 
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from agent.alone import taken
 from agent.errors import (
     AnswerError,
+    BusyError,
     CancelledError,
     CannotError,
     DataError,
@@ -22,7 +24,8 @@ from agent.errors import (
     UnreachableError,
     WatchkeeperError,
 )
-from agent.model import Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
+from agent.judge import ALL
+from agent.model import Incident, Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
 from agent.perform import perform
 from agent.rebuild import baseline_to_json
 from agent.wire import Wire, deadline
@@ -32,6 +35,7 @@ from agent.world import Watched, World
 Tell = Callable[[float, str], None]
 RELOOK = 0.25  # seconds between the looks that confirm
 CONFIRMED_WITHIN = 5.0
+EACH = 1.0  # seconds between two questions to the store while a load test runs
 
 
 def look(
@@ -43,9 +47,18 @@ def look(
     within: timedelta | None = None,
     tell: Tell | None = None,
 ) -> Verdict:
-    """One look: the check's Verdict, or what its failure to look means. `version` asks one loaded version instead of what is served."""
+    """One look: the check's Verdict, or what its failure to look means. `version` asks one loaded version instead of what is served.
+
+    A load test is not begun while its service has an incident, and asked to end early when one opens.
+    """
+    if w.load is not None:
+        return _under_load(world, w, window, version, within or w.watch.within, tell)
+    return _look(world, w, window, version, within or w.watch.within, tell)
+
+
+def _look(world: World, w: Watched, window: Window, version: str | None, within: timedelta, tell: Tell | None) -> Verdict:
     try:
-        return _perform(world, w, _job(world, w, window, version), within or w.watch.within, tell)
+        return _perform(world, w, _job(world, w, window, version), within, tell)
     except WatchkeeperError as problem:
         return _blind(world, w, problem, version)
 
@@ -65,6 +78,8 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
         job["until"] = {role: job["now"] for role, at in w.locators.items() if grows(at)}
     if w.watch.run_length is not None:
         job["run_length"] = w.watch.run_length
+    if w.load is not None:
+        job["load"] = w.load
     if "party" in w.words:
         job["party"] = world.config.party(w.service.name)
     if w.words & {"memory", "history"} or w.baseline:
@@ -88,7 +103,52 @@ def _perform(world: World, w: Watched, job: dict[str, Any], within: timedelta, t
     sent = {name: to_json(value) for name, value in job.items() if name != "locators"}
     sent["window"] = [job["window"].start.isoformat(), job["window"].end.isoformat()]
     sent["locators"] = {role: locator_to_json(at) for role, at in w.locators.items()}
-    return verdict_from_json(world.pool.call(sent, within, tell)["verdict"])
+    if w.load is None:
+        return verdict_from_json(world.pool.call(sent, within, tell)["verdict"])
+    if other := taken(w.lock):  # else it would wait for the worker that runs it, and then run
+        raise BusyError(f"{other}; wait for its end")
+    return verdict_from_json(world.loads.call(sent, within, tell)["verdict"])
+
+
+def _under_load(world: World, w: Watched, window: Window, version: str | None, within: timedelta, tell: Tell | None) -> Verdict:
+    if version is not None:
+        return skip("load is made on what is served, not on one version apart")
+    if why := _trouble(world, w):
+        return skip(f"no load test while {why}")
+    asked: list[str] = []  # why it was asked to stop
+    verdict = _look(world, w, window, None, within, _watchful(world, w, tell, asked))
+    return replace(verdict, reason=f"{verdict.reason}\nit was asked to end early: {asked[0]}") if asked else verdict
+
+
+def _trouble(world: World, w: Watched) -> str:
+    """The incident that this service is in, in words; empty when there is none but what load tests found."""
+    with world.store.read() as ledger:
+        opened = [*ledger.open_incidents(w.service.name), *ledger.open_incidents(ALL)]
+    found = next((incident for incident in opened if _troubles(world, w.service.name, incident)), None)
+    return f"incident {found.id} is open ({found.title})" if found else ""
+
+
+def _troubles(world: World, service: str, incident: Incident) -> bool:
+    bad = [world.watched.get(m.watch) for m in incident.members if m.cleared_at is None and m.watch.startswith(f"{service}/")]
+    return any(w is None or w.load is None for w in bad)
+
+
+def _watchful(world: World, w: Watched, tell: Tell | None, asked: list[str]) -> Tell:
+    """`tell`, which raises CancelledError, once, when the agent stops or the service comes into an incident; the reason is put into `asked`."""
+    again = time.monotonic() + EACH
+
+    def told(done: float, what: str) -> None:
+        nonlocal again
+        if tell is not None:
+            tell(done, what)
+        why = "the agent is stopping" if world.stopping() else ""
+        if not why and time.monotonic() >= again:
+            again, why = time.monotonic() + EACH, _trouble(world, w)
+        if why and not asked:
+            asked.append(why)
+            raise CancelledError(why)
+
+    return told
 
 
 def _blind(world: World, w: Watched, problem: WatchkeeperError, version: str | None) -> Verdict:
@@ -117,6 +177,7 @@ WORDS: dict[type[WatchkeeperError], str] = {  # the more particular kinds first
     ServerError: "5xx",
     AnswerError: "answer",
     DataError: "data",
+    BusyError: "busy",
     TargetError: "target",
 }
 

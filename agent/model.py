@@ -140,12 +140,15 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What `infer` would put on the wire for one request, for whoever sends it many times over."""
+    """What `infer` would put on the wire for one request, for whoever sends it many times over, and adds Host and Content-Length itself."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes
+    fields: tuple[str, ...] = ()  # dotted places that a good answer has, where the protocol names any
+    verify: bool = True  # whether the server's certificate must be trusted, and by which file of issuers
+    ca: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class Answer:
 class Server(Protocol):
     """A running model server. Every method may raise a TargetError; none waits longer than the deadline its wire was given."""
 
-    can: frozenset[str]  # of: "version" (says what it serves), "at" (one loaded version can be addressed), "signature"
+    can: frozenset[str]  # of: "version" (says what it serves), "at" (one loaded version can be addressed), "signature", "load" (has `request`)
 
     def ready(self) -> bool:
         """Whether the model is ready to answer; False is an answer, not an error."""
@@ -188,6 +191,10 @@ class Server(Protocol):
 
     def infer(self, request: Json) -> Answer:
         """The answer to one raw request, which is sent as it is but for a probe id where the protocol has one."""
+        ...
+
+    def request(self, request: Json) -> Sent:
+        """What `infer` would put on the wire, credential included, without sending it; CannotError for what cannot be sent many times over."""
         ...
 
     def at(self, version: str) -> Server:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent import incidents
+from agent.alone import last
 from agent.changes import see_served
 from agent.credential import hidden
 from agent.judge import judge
@@ -29,12 +30,31 @@ def observe(world: World, key: str, due_at: datetime, tell: Tell | None = None) 
         version = see_served(world, w.service) or version  # so that a change stands in the record before the incident does
         for needed in w.watch.needed:
             world.again(needed)
-    finding = found(w, window, world.clock(), verdict, version, time.perf_counter() - began)
+    now, seconds = world.clock(), time.perf_counter() - began
+    if w.load is not None:
+        window = Window(window.end, max(now, window.end))  # when the load was made: what was looked at meanwhile judged nothing of it
+    if loaded := _loaded(w, window, now, seconds):
+        verdict = replace(verdict, reason=_marked(verdict.reason))
+    finding = found(w, window, now, verdict, version, seconds)
     urgent = verdict.status is Status.FAIL
-    future = world.store.submit(lambda ledger: fold(world, ledger, w, finding, verdict), urgent=urgent)
+    future = world.store.submit(lambda ledger: fold(world, ledger, w, finding, verdict, loaded), urgent=urgent)
     if urgent:
         future.add_done_callback(lambda _: world.wake())
     return future
+
+
+def _loaded(w: Watched, window: Window, now: datetime, seconds: float) -> bool:
+    """Whether a load test ran against the server of this service meanwhile: during the look, or in the window of what reads rows by their time."""
+    ran = last(w.lock) if w.lock and w.load is None else None
+    if ran is None:
+        return False
+    return ran.within(window.start, window.end) if "window" in w.words else ran.within(now - timedelta(seconds=seconds), now)
+
+
+def _marked(reason: str) -> str:
+    """The mark stands at the end of the first line, which is what incidents, letters and lists tell."""
+    headline, line, rest = reason.partition("\n")
+    return f"{headline[:1900]} (a load test ran meanwhile){line}{rest}"
 
 
 def found(w: Watched, window: Window, now: datetime, verdict: Verdict, version: str | None, seconds: float) -> Finding:
@@ -64,8 +84,8 @@ def _discreet(w: Watched, reason: str) -> str:
     return reason
 
 
-def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Verdict) -> Finding | None:
-    """The transaction: finding, memory, signal, incident, letters and a wanted run, together or not at all.
+def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Verdict, loaded: bool = False) -> Finding | None:
+    """The transaction: finding, memory, signal, incident, letters and a wanted run, together or not at all. `loaded`: a load test ran meanwhile.
 
     A window that was judged already gives back its finding and changes nothing. When the clock was set back, what reads rows by their time
     waits until it is past what it has judged, if that is within a day; what looks at the present goes on.
@@ -81,7 +101,7 @@ def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Ve
     kept = incidents.keeps(before, finding.status, w.watch.every, finding.looked_at) and not _known(ledger, before, finding)
     signal = incidents.follow(before, finding, w.rules, seq=seq, kept=kept)
     finding = _remember(ledger, finding, verdict, signal, kept)
-    judge(world, ledger, w, before, signal, finding)
+    judge(world, ledger, w, before, signal, finding, loaded)
     return finding
 
 

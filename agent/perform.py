@@ -19,8 +19,9 @@ from threading import Lock
 from typing import Any
 
 from agent import model
+from agent.alone import alone
 from agent.errors import PluginError, WatchkeeperError
-from agent.model import BEGINNING, Locator, Verdict, Window
+from agent.model import BEGINNING, Load, Locator, Verdict, Window
 from agent.plugins import PLATFORM, Need, Plugin, find
 from agent.rebuild import locator_from_json, plain, rebuild, verdict_from_json, verdict_to_json
 
@@ -34,8 +35,9 @@ def perform(job: Mapping[str, Any], tell: Tell | None = None, connect: Connect |
 
     `job`: check, locators {role: Locator or its JSON}, at {role: the one loaded version to ask}, until {role: when its rows end, of which none later
     is to be seen}, parameters, memory, window [start, end], now, and where the check asks for them party, history, baseline, service ... as JSON or
-    as the values themselves. `connect` lends an adapter for a Locator (default: a fresh one, closed afterwards). A WatchkeeperError the check raises
-    is passed on; anything else it raises, or a return that is no Verdict, is an `error` Verdict naming the plugin and its line.
+    as the values themselves. The lock of a `load` is held meanwhile: BusyError when another load test has it. `connect` lends an adapter for a
+    Locator (default: a fresh one, closed afterwards). A WatchkeeperError the check raises is passed on; anything else it raises, or a return that
+    is no Verdict, is an `error` Verdict naming the plugin and its line.
     """
     known = _known(job["check"])
     with ExitStack() as open_until_end:
@@ -99,6 +101,15 @@ class _Known:
                 f"{_owned(self.plugin)}: {name} should be {asked}, and cannot be made from {str(value)[:200]!r}: {problem}"
             ) from problem
 
+    def leave(self, given: Any, until: ExitStack) -> Load:
+        """What a load test may do, with the lock held until the end of the look; there is no load without leave."""
+        if given is None:
+            raise PluginError(f"{_owned(self.plugin)} makes load, which nothing here allows; add `load:` to the service")
+        load: Load = rebuild(Load, given)
+        if load.lock:
+            until.enter_context(alone(load.lock))
+        return load
+
     def word(self, need: Need, job: Mapping[str, Any], tell: Tell, connect: Connect, until: ExitStack) -> Iterator[tuple[str, Any]]:
         """The argument for one need, where there is one; an optional need without one is left to its default."""
         if need.name == "tell":
@@ -107,6 +118,8 @@ class _Known:
             yield "scratch", Path(until.enter_context(tempfile.TemporaryDirectory(prefix="watchkeeper-")))
         elif need.name == "window" and job.get("window") is not None:
             yield "window", _window(job["window"])
+        elif need.name == "load":
+            yield "load", self.leave(job.get("load"), until)
         elif need.name in PLATFORM:
             if job.get(need.name) is not None or not need.optional:
                 yield need.name, self.coerce(need.name, job.get(need.name))

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from agent.alone import lock_of, taken
 from agent.config import ServiceConfig
 from agent.model import Plan, Run, RunState, Status, spell
 from agent.world import World
@@ -68,6 +69,8 @@ def _alone(world: World, service: ServiceConfig, run: Run, now: datetime) -> Per
     halt = halted(world)
     if halt:
         return Permission("wait", f"automatic action is halted: {halt}")
+    if "server" in service.targets and (load := taken(lock_of(service.targets["server"].url))):
+        return Permission("wait", f"{load}, and what is seen meanwhile may be its doing")
     with world.store.read() as ledger:
         drill = ledger.last_drill(service.name, run.runbook)
         budget = service.budget

@@ -111,13 +111,19 @@ class Plugin:
 
     @property
     def heavy(self) -> bool:
-        """Whether it reads tables or model files, or says so itself, and so runs in a worker."""
-        return bool(self.promises.get("heavy")) or any(need.annotation.split(" ")[0] in ("Table", "Columns", "Artefact") for need in self.needs)
+        """Whether it reads tables or model files, makes load, or says so itself, and so runs in a worker."""
+        reads = any(need.annotation.split(" ")[0] in ("Table", "Columns", "Artefact") for need in self.needs)
+        return bool(self.promises.get("heavy")) or reads or self.loads
 
     @property
     def sequential(self) -> bool:
         """Whether it adds up evidence over windows and promises how seldom it is wrong: it is told `run_length`, its part of that budget."""
         return any(need.name == "run_length" for need in self.needs)
+
+    @property
+    def loads(self) -> bool:
+        """Whether it makes load: it is told `load`, what the service's configuration lets it do."""
+        return any(need.name == "load" for need in self.needs)
 
 
 def listing(kind: Kind) -> Mapping[str, Plugin]:

@@ -242,7 +242,7 @@ class Scheduler:
 
     def _begin(self, look: _Look) -> bool:
         with self._lock:
-            if look.cap_key and self._going[look.cap_key] >= self._cap:
+            if look.cap_key and self._going[look.cap_key] >= (look.watch.job.cap or self._cap):
                 self._parked[look.cap_key].append(look)
                 return False
             look.lane.waiting -= 1

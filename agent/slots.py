@@ -19,7 +19,8 @@ MICROSECOND = timedelta(microseconds=1)
 class Job:
     """How often a watch looks, what it shares a cap with ("" = no cap), whether its slots are splayed, and whether it starts in the slow lane.
 
-    A run still going after `lost_after` is given up: its thread cannot be stopped, but its lane gets another one.
+    A run still going after `lost_after` is given up: its thread cannot be stopped, but its lane gets another one. `cap` is how many runs with its cap
+    key may go at once; None: the scheduler's.
     """
 
     every: timedelta
@@ -27,6 +28,7 @@ class Job:
     splay: bool = True
     slow: bool = False
     lost_after: timedelta = timedelta(minutes=10)
+    cap: int | None = None
 
     def __post_init__(self) -> None:
         if self.every < timedelta(milliseconds=1):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
@@ -23,8 +23,8 @@ from uuid import uuid4
 from agent import credential, proxy
 from agent.credential import Token, shown
 from agent.dial import NAMES, Resolver, Stream, Trust, dial, explained, left, secure
-from agent.errors import AnswerError, ConfigError, DeadlineError, DeniedError, ServerError, TargetError, WatchkeeperError
-from agent.model import PROBE_HEADER, PROBE_PREFIX, Auth, Json, Locator
+from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, ServerError, TargetError, WatchkeeperError
+from agent.model import PROBE_HEADER, PROBE_PREFIX, Auth, Json, Locator, Sent
 from agent.reply import Reply, bounded, inflated
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ SAID_ALWAYS = [
     (b"Accept-Encoding", b"identity"),
     (PROBE_HEADER.encode(), b"watchkeeper"),
 ]
+
+Params = Mapping[str, str] | Sequence[tuple[str, str]]  # pairs, where a name may come twice
 
 _end: ContextVar[float | None] = ContextVar("deadline", default=None)
 
@@ -102,6 +104,8 @@ class _Line:
             body = bounded(self._timely(response.iter_stream()), limit)
         finally:
             response.close()
+        if response.status >= 500:
+            self.connection.close()  # frameworks drop the connection then without saying so, and the next request on it would be lost
         self.used_at = monotonic()
         return response.status, headers, inflated(body, headers.get("content-encoding", ""), limit)
 
@@ -141,7 +145,7 @@ class Wire:
     def __repr__(self) -> str:
         return f"Wire({shown(self.at.address)})"
 
-    def get(self, path: str = "", params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
+    def get(self, path: str = "", params: Params | None = None, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
         """GET; see `request`."""
         return self.request("GET", path, params=params, headers=headers, **more)
 
@@ -154,7 +158,7 @@ class Wire:
         method: str,
         path: str = "",
         *,
-        params: Mapping[str, str] | None = None,
+        params: Params | None = None,
         json: Json = None,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
@@ -179,6 +183,28 @@ class Wire:
         except (TargetError, ConfigError) as error:
             raise wire._told(error, f"{method} {shown(url)}") from None  # the one before may still hold a secret
 
+    def sent(
+        self, method: str, path: str = "", *, params: Params | None = None, content: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Sent:
+        """What `request` would put on the wire, for whoever sends it many times over, and nothing is sent now (but for an OAuth2 token).
+
+        Host and Content-Length are left to the sender. CannotError for what no request shows by itself: a client certificate, a proxy.
+        """
+        if self._proxy or (self.at.look and self.at.look.kind == "mtls"):
+            what = "through a proxy" if self._proxy else "with a client certificate"
+            raise CannotError(f"{self.at.service}.{self.at.role}: requests are not sent many times over {what}; name an address that needs none")
+        target = self._target(path, params)
+        url = f"{self._parts.scheme}://{self._parts.netloc}{target}"
+        try:
+            with deadline(self.at.within):
+                said = self._showing(headers or {})
+        except TimeoutError as error:
+            raise DeadlineError(f"{method} {shown(url)}: no token was granted in time") from error
+        except (TargetError, ConfigError) as error:
+            raise self._told(error, f"{method} {shown(url)}") from None
+        shown_as, trust = {name.decode(): value.decode() for name, value in said if name != b"Host"}, self._trust()
+        return Sent(method, url, shown_as, content or b"", verify=trust.verify, ca=trust.ca)
+
     def close(self) -> None:
         """Closes the connections; a later exchange opens new ones."""
         with contextlib.suppress(IndexError):
@@ -199,7 +225,7 @@ class Wire:
         host = b"[" + self._host + b"]" if b":" in self._host else self._host
         return host + (f":{self._parts.port}".encode() if self._parts.port else b"")
 
-    def _target(self, path: str, params: Mapping[str, str] | None) -> str:
+    def _target(self, path: str, params: Params | None) -> str:
         base, query = self._parts.path, self._parts.query if not path else ""
         if path:
             path, _, query = path.partition("?")
@@ -226,12 +252,15 @@ class Wire:
     def _asking(self, method: str, target: str, headers: Mapping[str, str], content: bytes | None) -> httpcore.Request:
         import httpcore
 
-        said = self._said + credential.headers(self.at.look, self._granted)
-        said += [(name.encode(), value.encode()) for name, value in headers.items()]
+        said = self._showing(headers)
         if content is not None or method not in READS:
             said.append((b"Content-Length", str(len(content or b"")).encode()))
         where = httpcore.URL(scheme=self._parts.scheme.encode(), host=self._host, port=self._parts.port, target=target.encode())
         return httpcore.Request(method, where, headers=said, content=content)
+
+    def _showing(self, headers: Mapping[str, str]) -> credential.Headers:
+        said = self._said + credential.headers(self.at.look, self._granted)
+        return said + [(name.encode(), value.encode()) for name, value in headers.items()]
 
     def _granted(self, values: Mapping[str, str], forget: bool = False) -> str:
         token, fetch = _grant(tuple(sorted(values.items())), self._names)

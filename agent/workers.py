@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from agent import errors
-from agent.errors import AnswerError, DeadlineError, WatchkeeperError, WorkerError
+from agent.errors import AnswerError, CancelledError, DeadlineError, WatchkeeperError, WorkerError
 from agent.model import Locator, spell, to_json
 from agent.perform import Connections, perform
 from agent.rebuild import locator_from_json, locator_to_json, plain, verdict_from_json, verdict_to_json
@@ -28,19 +28,21 @@ Tell = Callable[[float, str], None]
 REPLY_LIMIT = 8 * 2**20  # bytes of one line from a worker
 TAIL_LIMIT = 4096  # bytes of a worker's stderr that are kept
 AHEAD = ("numpy", "scipy.stats", "pyarrow", "duckdb")  # seconds of imports on a busy machine, which would otherwise be the first look's
+STOPPING = timedelta(seconds=20)  # that a check has to end with what it has so far, once it was asked to stop
 OWN_SHARE = 0.95  # of the time left is given to the child's own wire: its DeadlineError names the target, a kill cannot
 
 
 class Pool:
     """At most `size` warm children, started when first needed (or by `warm`), each replaced after `jobs` calls or above `resident` bytes.
 
-    Those started before anyone waits for them, by `warm` or in place of another, import the modules named in `ahead`.
+    Those started before anyone waits for them, by `warm` or in place of another, import the modules named in `ahead`. Each gives way to others on a
+    busy machine, as far as `nice` says.
 
     Safe to call from many threads. Close it, or use it in `with`: children end when their stdin closes, however the parent ended.
     """
 
-    def __init__(self, size: int, *, jobs: int = 1000, resident: int = 2**30, ahead: Sequence[str] = AHEAD) -> None:
-        self._jobs, self._resident, self._ahead = jobs, resident, ahead
+    def __init__(self, size: int, *, jobs: int = 1000, resident: int = 2**30, ahead: Sequence[str] = AHEAD, nice: int = 5) -> None:
+        self._jobs, self._resident, self._ahead, self._nice = jobs, resident, ahead, nice
         self._free: list[_Worker] = []
         self._all: set[_Worker] = set()
         self._places = size
@@ -56,8 +58,10 @@ class Pool:
     def call(self, job: Mapping[str, Any], within: timedelta, tell: Tell | None = None) -> Mapping[str, Any]:
         """The child's reply, {"verdict": {...}}, within a total time that includes the wait for a free child.
 
-        `tell` is called in this thread with the check's progress; what it raises ends the child. DeadlineError: the child and all it started were
-        killed. WorkerError: no child was free in time, or it died or spoke nonsense. Errors of the check come back as their own kinds.
+        `tell` is called in this thread with the check's progress. A CancelledError that it raises is raised in the check, where it tells next: it may
+        answer with what it has by then, and is killed when it does not within STOPPING. Anything else that `tell` raises ends the child.
+        DeadlineError: the child and all it started were killed. WorkerError: no child was free in time, or it died or spoke nonsense. Errors of the
+        check come back as their own kinds.
         """
         until = time.monotonic() + within.total_seconds()
         worker = self._take(until, within)
@@ -74,10 +78,11 @@ class Pool:
             raise _error(reply["error"])
         return reply
 
-    def close(self) -> None:
-        """End all children; a call under way gets a WorkerError."""
+    def close(self, grace: timedelta = timedelta()) -> None:
+        """Begin no more calls and end all children; a call that is under way after the grace gets a WorkerError."""
         with self._some:
             self._closed = True
+            self._some.wait_for(lambda: len(self._free) == len(self._all), grace.total_seconds())
             for worker in self._free:
                 worker.end()
             for worker in self._all.difference(self._free):
@@ -104,7 +109,7 @@ class Pool:
         return self._closed or bool(self._free) or len(self._all) < self._places
 
     def _start(self, ahead: Sequence[str] = ()) -> _Worker:
-        worker = _Worker(ahead)
+        worker = _Worker(ahead, self._nice)
         self._all.add(worker)
         return worker
 
@@ -126,9 +131,9 @@ class Pool:
 class _Worker:
     """One child. All three pipes are served by whoever calls it, under one deadline, so that neither side can block the other for ever."""
 
-    def __init__(self, ahead: Sequence[str]) -> None:
+    def __init__(self, ahead: Sequence[str], nice: int) -> None:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
-        program = [sys.executable, "-P", "-m", "agent._worker", *ahead]
+        program = [sys.executable, "-P", "-m", "agent._worker", str(nice), *ahead]
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=env, start_new_session=True)  # noqa: S603 - ours
@@ -137,6 +142,7 @@ class _Worker:
         self.calls = 0
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._in, self._out, self._err = (end.fileno() for end in (self._process.stdin, self._process.stdout, self._process.stderr))
+        self._until, self._stopped = 0.0, ""
         self._heard = b""
         self._tail = b""
         self._pipes = selectors.DefaultSelector()
@@ -148,15 +154,14 @@ class _Worker:
     def exchange(self, job: Mapping[str, Any], until: float, within: timedelta, tell: Tell | None) -> Mapping[str, Any]:
         """Send one job and wait for its reply, passing progress to `tell`."""
         self.calls += 1
+        self._until, self._stopped = until, ""
         left = max(0.0, until - time.monotonic())
         unsent = self._send(memoryview(json.dumps({**job, "within": left * OWN_SHARE}, default=_portable).encode() + b"\n"))
         if unsent:
             self._pipes.register(self._in, selectors.EVENT_WRITE)
         while True:
-            ready = self._pipes.select(max(0.0, until - time.monotonic()))
-            if not ready and time.monotonic() >= until:
-                raise DeadlineError(f"check '{job.get('check')}' was not done after {spell(within)}; its worker was killed{self._last_words()}")
-            for key, _ in ready:
+            over = time.monotonic() >= self._until
+            for key, _ in self._pipes.select(max(0.0, self._until - time.monotonic())):
                 if key.fd == self._in:
                     unsent = self._send(unsent)
                     if not unsent:
@@ -165,6 +170,8 @@ class _Worker:
                     self._overhear()
                 elif (reply := self._hear(job, tell)) is not None:
                     return reply
+            if over:
+                raise self._overdue(job, within)
 
     def _send(self, unsent: memoryview) -> memoryview:
         try:
@@ -185,9 +192,22 @@ class _Worker:
             reply = _parse(line)
             if "tell" not in reply:
                 return reply
-            if tell is not None:
-                tell(float(reply["tell"][0]), str(reply["tell"][1]))
+            if tell is not None and not self._stopped:
+                self._tell(tell, float(reply["tell"][0]), str(reply["tell"][1]))
         return None
+
+    def _tell(self, tell: Tell, done: float, what: str) -> None:
+        try:
+            tell(done, what)
+        except CancelledError as problem:
+            self._stopped = str(problem) or "it was asked to stop"
+            self._until = min(self._until, time.monotonic() + STOPPING.total_seconds())
+            self._send(memoryview(json.dumps({"stop": self._stopped}).encode() + b"\n"))  # it has read its job, so there is room
+
+    def _overdue(self, job: Mapping[str, Any], within: timedelta) -> WatchkeeperError:
+        if self._stopped:
+            return CancelledError(f"{self._stopped}; check '{job.get('check')}' did not end within {spell(STOPPING)}, and its worker was killed")
+        return DeadlineError(f"check '{job.get('check')}' was not done after {spell(within)}; its worker was killed{self._last_words()}")
 
     def _overhear(self) -> None:
         said = os.read(self._err, 2**16)
@@ -205,14 +225,18 @@ class _Worker:
     def _ending(self) -> str:
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(1)
+            self._kill_all()  # while its number is still that of the group
             return f"exit code {code}" if code >= 0 else _signal(-code)
         return "its stdout is closed"
 
     def kill(self) -> None:
         """Kill the child and everything it started."""
         if self._process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self) -> None:
         """Kill the child, wait until it is gone and close its pipes; again is harmless."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from agent import plugins
+from agent.alone import lock_of
 from agent.config import Config, ServiceConfig, WatchConfig
 from agent.errors import PluginError
 from agent.incidents import Rules
-from agent.model import UTC, Baseline, Locator, Mode, Window, digest, to_json
+from agent.model import UTC, Baseline, Load, Locator, Mode, Window, digest, to_json
 from agent.perform import Connections
 from agent.store import Store
-from agent.workers import Pool
+from agent.workers import STOPPING, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,16 @@ class Watched:
     rule: str  # digest of what makes two findings comparable: when it changes, memory starts afresh
     settle: timedelta
     baseline: Baseline | None = None  # what is pinned as its yardstick, where its check asks for one
+    lock: str = ""  # that a load test holds while it runs against the server of its service
+    load: Load | None = None  # of a load test: what it may do
 
     @classmethod
     def of(cls, service: ServiceConfig, watch: WatchConfig, known: Known, pinned: tuple[int, Baseline] | None = None) -> Watched:
         check = known.checks[watch.check]
         words = frozenset(need.name for need in check.needs)
-        locators = {role: at for role, at in {**service.targets, **watch.bind}.items() if role in words}
-        exact = bool(check.promises.get("exact") or check.sequential) and watch.confirm.bad is None
+        bindings = {**service.targets, **watch.bind}
+        locators = {role: at for role, at in bindings.items() if role in words}
+        exact = bool((check.promises.get("exact") and not check.loads) or check.sequential) and watch.confirm.bad is None
         rules = Rules(exact, watch.confirm.bad or 2, watch.confirm.of or 3, watch.clear)
         bound = {role: at.url for role, at in sorted(locators.items())}
         number, baseline = pinned if pinned and "baseline" in words else (None, None)
@@ -60,7 +64,9 @@ class Watched:
         settle = max((_settle(at) for at in locators.values()), default=timedelta())
         cause = str(check.promises.get("cause", ""))
         heavy = check.heavy or any(_heavy(at, known.adapters) for at in locators.values())
-        return cls(watch.key, service, watch, words, heavy, cause, watch.severity, rules, locators, rule, settle, baseline)
+        lock = lock_of(bindings["server"].url) if "server" in bindings else ""
+        load = replace(service.load, lock=lock) if service.load and check.loads else None
+        return cls(watch.key, service, watch, words, heavy, cause, watch.severity, rules, locators, rule, settle, baseline, lock, load)
 
     def window(self, due_at: datetime) -> Window:
         """The event time a look judges: it ends `settle` before the look is due, so that late rows have had their time."""
@@ -88,8 +94,10 @@ class World:
     store: Store
     pool: Pool
     connections: Connections = field(default_factory=lambda: Connections(20_000))
+    loads: Pool = field(default_factory=lambda: Pool(1, jobs=1, ahead=(), nice=0))  # load tests: what gives way, or shares, has no clock to trust
     again: Callable[[str], None] = lambda watch: None  # ask for another look of a watch, soon
     wake: Callable[[], None] = lambda: None  # there may be something to respond to, or to tell
+    stopping: Callable[[], bool] = lambda: False  # what takes minutes should end with what it has
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     replays: bool = False  # the clock is set to times past: tables are read as they stood then
     served: dict[str, str] = field(default_factory=dict)  # service -> version last seen
@@ -115,6 +123,12 @@ class World:
 
     def of_service(self, service: str) -> Iterator[Watched]:
         return (w for w in self.watched.values() if w.service.name == service)
+
+    def close(self) -> None:
+        """End the workers and close what is open; the store is its maker's."""
+        self.pool.close()
+        self.loads.close(STOPPING)
+        self.connections.close()
 
     def service(self, name: str) -> ServiceConfig:
         """The service of that name; PluginError suggests the nearest."""

@@ -31,6 +31,7 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location ~ ^/v2/models/[^/]+/ready$ {{ return 200 '{{"ready": true}}'; }}
+    location ~ ^/v2/models/[^/]+/infer$ {{ return 200 '{{"outputs": []}}'; }}
   }}
 }}
 """

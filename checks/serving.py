@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from agent import (
+    NOT_NOW,
     Columns,
     Json,
     Reading,
@@ -20,14 +21,19 @@ from agent import (
     check,
     error,
     fail,
+    fill,
+    golden_rows,
+    logged,
     nodata,
     ok,
+    refused,
+    served,
     spell,
     stats,
     warn,
 )
 from agent.errors import AnswerError, ServerError
-from checks import _onnx, _replay
+from checks import _onnx
 from checks._answers import Gap, differences, finite, gaps, listed, parts, size, well_formed
 
 RECORD = (
@@ -58,7 +64,7 @@ def signature(server: Server, registry: Registry | None = None, router: Router |
         return nodata("the server states no inputs or outputs, so there is nothing to compare; serving.parity does not need them")
     if registry is None:
         return nodata("no registry is bound, so there is nothing to compare with; add `registry:` to the service's targets")
-    version = _replay.served(server, registry, router)
+    version = served(server, registry, router)
     if version is None:
         return nodata(UNTOLD)
     registered = registry.version(version)
@@ -91,7 +97,7 @@ def latency(
     """
     if probes < 1 or not 0 < quantile < 1:
         return error(f"{probes} probes cannot tell quantile {quantile}; set `probes` to 1 or more, and `quantile` between 0 and 1")
-    asked = [request] if request is not None else [row.request for row in _replay.rows(server, registry)]
+    asked = [request] if request is not None else [row.request for row in golden_rows(server, registry)]
     if not asked:
         return nodata(f"no request to time: set `with: {{request: ...}}`, or {RECORD}")
     server.infer(asked[0])
@@ -130,7 +136,7 @@ def parity(
     or was moved while we asked, are not judged.
     """
     asked = server.at(version) if version is not None and "at" in server.can else server
-    judged = version or _replay.served(server, registry, router)
+    judged = version or served(server, registry, router)
     if judged is None:
         return nodata(UNTOLD)
     try:
@@ -152,7 +158,7 @@ def _ask(server: Server, request: Json, version: str, differ: Callable[[Json], I
     except ServerError:
         raise
     except AnswerError as problem:
-        if not _replay.refused(problem) and not _unreadable(problem):
+        if not refused(problem) and not _unreadable(problem):
             raise
         return [Gap("answer", f"cannot be compared ({problem})")]
     if answer.version is not None and answer.version != version:
@@ -205,7 +211,7 @@ def replay(
     is for servers whose graph takes the raw inputs; golden rows (serving.parity) need no such assumption. Outputs that both name are
     compared, beyond atol + rtol * |what the graph gives|. Inputs that the graph does not take, or gives no numbers for, are not judged.
     """
-    judged = _replay.served(server, registry, router)
+    judged = served(server, registry, router)
     if judged is None:
         return nodata(UNTOLD)
     registered = registry.version(judged)
@@ -233,10 +239,10 @@ def replay(
 
 def _recent(server: Server, live: Columns, registry: Registry | None, rows: int, request: Json) -> list[Json] | Verdict:
     """The newest logged inputs as requests; where there are none, nodata and why."""
-    template = request if request is not None else next((row.request for row in _replay.rows(server, registry)), None)
+    template = request if request is not None else next((row.request for row in golden_rows(server, registry)), None)
     if template is None:
         return nodata(f"no request to put the inputs in: set `with: {{request: ...}}` with {{inputs}} where they go, or {RECORD}")
-    filled = [_replay.fill(template, inputs) for inputs in _replay.logged(live, rows) if inputs is not None]
+    filled = [fill(template, inputs) for inputs in logged(live, rows) if inputs is not None]
     asked = [one for one in filled if one is not None]
     if asked:
         return asked
@@ -278,7 +284,7 @@ def _fault(server: Server, request: Json) -> str | None:
     try:
         answer = server.infer(request)
     except AnswerError as problem:
-        if problem.status in _replay.NOT_NOW:
+        if problem.status in NOT_NOW:
             raise
         return str(problem)
     return None if finite(answer.body) else "a number in the answer is NaN, infinite or null"

@@ -16,16 +16,19 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import Any
 
 import gevent
 from locust.env import Environment
+from locust.exception import RPCError
 
-from agent.errors import WatchkeeperError
+from agent.errors import ConfigError, WatchkeeperError
 from loadtests._drive import heard
 from loadtests._exposed import place
 from loadtests._leading import Leader, Stopped
 from loadtests._spec import Traffic
 from loadtests._traffic import say, told
+from loadtests._watching import still
 from loadtests._working import Worker
 
 
@@ -44,13 +47,21 @@ def main() -> None:
 
 
 def _lead(traffic: Traffic) -> None:
-    leader = Leader(traffic, Environment(user_classes=[]))
+    leader = Leader(traffic, _listening)
     handler = gevent.signal_handler(signal.SIGTERM, leader.stop, "stopped")
-    say({"t": -1.0, "of": 1.0, "words": "starting workers"})
+    say(still("starting workers"))
     with suppress(Stopped):
         leader.lead()
     say({"end": leader.save()}, must=True)
     del handler
+
+
+def _listening(host: str, port: int) -> Any:
+    """locust's master, which listens from then on; port 0 is any that is free."""
+    try:
+        return Environment(user_classes=[]).create_master_runner(host, port)
+    except (RPCError, SystemExit, OSError) as trouble:
+        raise ConfigError(f"join: {host}:{port} cannot be listened on; is the address one of ours, and the port free?") from trouble
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import subprocess
 import sys
@@ -19,12 +20,15 @@ from typing import Any
 from agent import UTC, errors
 from agent.errors import CancelledError, ConfigError, WatchkeeperError, WorkerError
 from loadtests._clocks import load
+from loadtests._schedule import LONGEST
 from loadtests._spec import Arrivals, Expect, Trace, Traffic
 
 Hear = Callable[[Mapping[str, Any]], None]
 SILENCE = 60.0  # seconds without a line after which the program is taken for hung: it speaks twice a second, and imports for a few
 LINE_LIMIT = 2**20  # bytes of one line
 TAIL_LIMIT = 4096  # bytes of its stderr that are kept
+LONGEST_WAIT = 86_400.0  # seconds for one answer
+MOST_LINES, MOST_WORKERS = 60_000, 256  # beyond that many connections one address has no ports left
 EXTRA = "install watchkeeper[load]"
 
 
@@ -33,13 +37,16 @@ def quiet(done: float, what: str) -> None:
 
 
 def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: Hear | None = None) -> Trace:
-    """Runs it to its end. `tell` gets the share that is done and a sentence, about twice a second; `hear` the same as numbers.
+    """Runs it to its end. `tell` gets the share that is done and a sentence, about twice a second; `hear` the same as numbers: t and of (seconds,
+    t below 0 before the first request is due), sent, done, errors, flying (so far, and now), rate, p50, p99 (since the last line, in seconds, None
+    where there is none), lag, kinds (so far, in the order of KINDS), stopped (why it is ending early).
 
     When either raises CancelledError, or Ctrl-C is pressed, no request is begun any more, those in flight get a moment, and what there is comes
     back with `aborted` set; a second Ctrl-C kills. ConfigError: it cannot be run as told. UnreachableError, NameLookupError, TrustError: no
     connection came about before the run, and nothing was sent. WorkerError: the program died, or said nothing for a minute.
     The program is in our process group, and ends when we do.
     """
+    _checked(traffic)
     begun_at = datetime.now(UTC)
     module = "loadtests._crew" if traffic.workers > 1 or traffic.join else "loadtests._traffic"
     with _Program([module], spoken(traffic)) as program:
@@ -51,16 +58,36 @@ def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: He
                     return _trace(traffic, said["end"], stopped)
                 if "problem" in said:
                     raise problem(said["problem"])
-                if hear is not None and not stopped:
+                if hear is not None:
                     hear(said)
-                if not stopped:
-                    tell(min(1.0, max(0.0, said["t"] / said["of"])), _sentence(said))
+                tell(min(1.0, max(0.0, said["t"] / said["of"])), _sentence(said))
             except (CancelledError, KeyboardInterrupt) as wish:
                 if stopped and isinstance(wish, KeyboardInterrupt):
                     raise
                 stopped = stopped or ("interrupted" if isinstance(wish, KeyboardInterrupt) else "cancelled")
                 if not program.stop():
                     return _nothing(traffic, begun_at, stopped)
+
+
+def _checked(traffic: Traffic) -> None:
+    """ConfigError for numbers that cannot be meant; the schedule's own, and what is in files, the program finds."""
+    arrivals, share = traffic.arrivals, traffic.abort_errors
+    wrong = [
+        (not 0 < traffic.timeout <= LONGEST_WAIT, f"timeout is {traffic.timeout:g} s; it is more than 0 and at most {LONGEST_WAIT:,.0f}"),
+        (not 0 < traffic.connections <= MOST_LINES, f"connections are {traffic.connections}; there are 1 to {MOST_LINES:,}"),
+        (traffic.open_first < 0, f"open_first is {traffic.open_first}; it is 0 or more"),
+        (not 0 < traffic.workers <= MOST_WORKERS, f"workers are {traffic.workers}; there are 1 to {MOST_WORKERS}"),
+        (not 0 <= traffic.closed <= MOST_LINES, f"closed is {traffic.closed} users; there are 0 to {MOST_LINES:,}"),
+        (0 < traffic.closed < traffic.workers, f"closed is {traffic.closed} users, and each of {traffic.workers} workers has at least one"),
+        (
+            traffic.closed > 0 and not 0 < arrivals.seconds <= LONGEST,
+            f"seconds are {arrivals.seconds:g}; they are more than 0 and at most 31 days",
+        ),
+        (share is not None and not 0 <= share <= 1, f"abort_errors is {share}; it is a share, 0 to 1"),
+        (traffic.abort_latency is not None and not traffic.abort_latency > 0, f"abort_latency is {traffic.abort_latency} s; it is more than 0"),
+    ]
+    if any(found for found, _ in wrong):
+        raise ConfigError([f"the load test's {words}" for found, words in wrong if found])
 
 
 def join(address: str, tell: Callable[[float, str], None] = quiet) -> None:
@@ -79,11 +106,14 @@ def join(address: str, tell: Callable[[float, str], None] = quiet) -> None:
 def _sentence(said: Mapping[str, Any]) -> str:
     if said["t"] < 0:
         return str(said.get("words", "opening connections"))
+    ending = f"; ending: {said['stopped']}" if said.get("stopped") else ""
     speed = f"{said['rate']:,.1f} a second" + ("" if said["p50"] is None else f", p50 {_short(said['p50'])}, p99 {_short(said['p99'])}")
-    return f"{said['t']:.0f} s of {said['of']:.0f}: {speed}, {said['errors']:,} errors, {said['flying']:,} in flight"
+    return f"{said['t']:.0f} s of {said['of']:.0f}: {speed}, {said['errors']:,} errors, {said['flying']:,} in flight" + ending
 
 
-def _short(seconds: float) -> str:
+def _short(seconds: float | None) -> str:
+    if seconds is None:
+        return "unanswered"
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
@@ -195,7 +225,7 @@ class _Program:
             raise self._died()
 
     def _died(self) -> WatchkeeperError:
-        if b"No module named 'locust'" in self._tail:
+        if re.search(rb"No module named '(locust|gevent|geventhttpclient)", self._tail):
             return ConfigError(f"load tests need locust, which is not installed: {EXTRA}")
         return WorkerError(f"the traffic program died with status {self._process.wait()}{self._words()}")
 

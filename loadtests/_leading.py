@@ -10,12 +10,13 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gevent.queue import Empty, Queue
 
-from agent.errors import ConfigError, WatchkeeperError, WorkerError
+from agent.errors import WorkerError
 from loadtests._clocks import Clocks
 from loadtests._drive import problem, spoken
 from loadtests._exposed import Exposed, place
@@ -23,13 +24,13 @@ from loadtests._payload import payload
 from loadtests._schedule import times
 from loadtests._spec import Traffic
 from loadtests._traffic import say
-from loadtests._watching import EVERY, Line, together
+from loadtests._watching import EVERY, Line, still, together
 
 JOINING = 120.0  # seconds in which all workers must have joined
 OPENING = 60.0  # seconds in which all workers must have told their time, and be ready to send
 PINGS = 10  # of each clock: the fastest there and back says most
 AHEAD = 1.0  # seconds between the word to begin and the first intended time
-TYPES = {"kind": "B", "status": "H", "tokens": "I"}
+TYPES = {"kind": "B", "status": "H", "tokens": "I", "usage": "I"}
 
 
 class Stopped(Exception):
@@ -58,10 +59,8 @@ class Member:
 class Leader:
     """Brings workers together and through one run."""
 
-    def __init__(self, traffic: Traffic, environment: Any) -> None:
+    def __init__(self, traffic: Traffic, listen: Callable[[str, int], Any]) -> None:
         self.traffic, self.requests = traffic, payload(traffic)
-        if traffic.workers < 1 or (traffic.closed and traffic.closed < traffic.workers):
-            raise ConfigError(f"workers: {traffic.workers}; there is at least one, and in a closed loop each has at least one user")
         self.intended = array("d", () if traffic.closed else times(traffic.arrivals).tolist())
         self.exposed = Exposed(traffic.metrics)
         self.word = "" if traffic.join else secrets.token_hex(16)
@@ -70,16 +69,9 @@ class Leader:
         self._inbox: Any = Queue()
         self._recent: list[float] = []
         self._children: list[subprocess.Popen[bytes]] = []
-        self.runner = self._master(environment, *(place(traffic.join, "join") if traffic.join else ("127.0.0.1", 0)))
-
-    def _master(self, environment: Any, host: str, port: int) -> Any:
-        try:
-            runner = environment.create_master_runner(host, port)
-        except (SystemExit, OSError, WatchkeeperError) as trouble:
-            raise ConfigError(f"join: {host}:{port} cannot be listened on: is the port taken?") from trouble
+        self.runner = listen(*(place(traffic.join, "join") if traffic.join else ("127.0.0.1", 0)))
         for kind in ("hello", "clock", "ready", "problem", "line", "array", "end"):
-            runner.register_message(kind, self._hear)
-        return runner
+            self.runner.register_message(kind, self._hear)
 
     def _hear(self, environment: object, msg: Any, **more: object) -> None:
         self._inbox.put((msg.node_id, msg.type, msg.data, time.time()))
@@ -107,7 +99,7 @@ class Leader:
         """No further request is begun, by anybody."""
         if not self.stopped:
             self.stopped = why
-            self._tell_all("stop", why)
+            self._tell_all("halt", why)  # "stop" is a word of locust's own
 
     def _tell_all(self, kind: str, data: Any) -> None:
         for name in self.members:
@@ -132,7 +124,7 @@ class Leader:
             self._take(0.05)
             if time.monotonic() - spoken_at > EVERY:
                 spoken_at = time.monotonic()
-                say({"t": -1.0, "of": 1.0, "words": f"{len(self.members)} of {self.traffic.workers} workers have joined"})
+                say(still(f"{len(self.members)} of {self.traffic.workers} workers have joined"))
             if self.stopped:
                 raise Stopped
             if self._missing():
@@ -151,10 +143,9 @@ class Leader:
 
     def _heard(self, name: str, kind: str, data: Any, at: float) -> None:
         member = self.members.get(name)
-        if kind == "hello" and member is None and len(self.members) < self.traffic.workers and secrets.compare_digest(str(data[0]), self.word):
-            self.members[name] = Member(len(self.members), data[1])
-        elif member is None:
-            return
+        if member is None:
+            if kind == "hello" and len(self.members) < self.traffic.workers:
+                self._welcome(name, *data)
         elif kind == "clock":
             member.pings.append((at - data[0], data[1] - (at + data[0]) / 2))
             if len(member.pings) < PINGS:
@@ -172,6 +163,13 @@ class Leader:
             member.end = data
             if data["aborted"]:
                 self.stop(data["aborted"])
+
+    def _welcome(self, name: str, word: str, release: str, pid: int) -> None:
+        """A worker joins; one with another word is none of ours, and one of another release may read a plan otherwise than it is meant."""
+        if secrets.compare_digest(word, self.word):
+            if release != version("watchkeeper"):
+                raise WorkerError(f"a worker of Watchkeeper {release} joined a load test of {version('watchkeeper')}; install the same on both")
+            self.members[name] = Member(len(self.members), pid)
 
     def _look(self) -> None:
         """Tells how it goes, and ends a run that has lost a worker: its verdict could only be invalid."""

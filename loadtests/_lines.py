@@ -118,17 +118,18 @@ class Line:
         self.writing = None
 
     def _readable(self) -> None:
-        try:
-            data = self.sock.recv(CHUNK)
-            self.now = clock()
-        except AGAIN:
-            return
-        except OSError as problem:
-            self.owner.broken(self, worded(problem), False)
-            return
-        self._take(data)
-        if self.tls and self.reading.active and self.sock.pending():
-            self._readable()  # bytes that TLS has unpacked already, which the kernel will not announce again
+        more = True
+        while more:
+            try:
+                data = self.sock.recv(CHUNK)
+                self.now = clock()
+            except AGAIN:
+                return
+            except OSError as problem:
+                self.owner.broken(self, worded(problem), False)
+                return
+            self._take(data)
+            more = self.tls and self.reading.active and self.sock.pending()  # bytes that the kernel will not announce again
 
     def _take(self, data: bytes) -> None:
         parser = self.parser

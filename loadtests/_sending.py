@@ -11,12 +11,12 @@ import gevent
 import gevent.event
 from gevent.monkey import get_original
 
-from loadtests import _expect
 from loadtests._clocks import CONNECT, GOOD, INVALID, PROTOCOL, STATUS, TIMEOUT, UNFINISHED, Clocks
+from loadtests._expect import Bodies, status_good
 from loadtests._lines import Line, clock, worded
 from loadtests._payload import READS
+from loadtests._schedule import MOST
 from loadtests._spec import Traffic
-from loadtests._tokens import Tokens
 
 FINE = 0.001  # seconds: libev's timers round up to whole milliseconds, so the last of them is waited out on its epoll itself
 AT_ONCE = 32  # requests taken up before answers are let in again
@@ -43,15 +43,14 @@ class Sending:
         self.stopped = ""
         self.last = 0.0  # when the last request ended
         self.over = gevent.event.Event()
-        self._idle: list[Line] = []
+        self._idle: deque[Line] = deque()  # the longest idle goes first: one that the server closes is then seen closed before it is used
         self._waiting: deque[int] = deque()
         self._opening = 0
         self._swept = 0
         self._flying: dict[int, Line] = {}
-        self._bodies: dict[int, list[bytes]] = {}
-        self._tokens: dict[int, Tokens] = {}
+        self._bodies = Bodies(traffic.expect, traffic.stream)
         self._timer: Any = None
-        self._wanted = bool(traffic.stream) or _expect.reads(traffic.expect)
+        self._fine = FINE if self.loop.fileno() >= 0 else 0.0
 
     @property
     def flying(self) -> int:
@@ -66,7 +65,9 @@ class Sending:
     def open(self, count: int, within: float) -> None:
         """Opens connections before the run, as many as come about in time; too few are no error, because later ones are opened when needed."""
         self._opening += count
-        gevent.joinall([gevent.spawn(self._open_one) for _ in range(count)], timeout=within)
+        lines, until = [gevent.spawn(self._open_one) for _ in range(count)], clock() + within
+        while len(gevent.joinall(lines, timeout=0.1)) < count and clock() < until and not self.stopped:
+            pass
 
     def run(self, began: float) -> None:
         """Sends all of it, beginning at a perf_counter time; returns when every request has ended, or was left unfinished by `stop`."""
@@ -124,8 +125,8 @@ class Sending:
             elif left <= 0:
                 self._again(0.0, self._due)
                 return
-            elif left > FINE:
-                self._again(left - FINE, self._due)
+            elif left > self._fine:
+                self._again(left - self._fine, self._due)
                 return
             elif _select([self.loop.fileno()], [], [], left)[0]:
                 self._again(0.0, self._due)
@@ -138,14 +139,16 @@ class Sending:
 
     def _another(self) -> None:
         now = self.now
-        if now < self.traffic.arrivals.seconds and not self.stopped:
+        if len(self.clocks) >= MOST:
+            self.stop(f"{MOST:,} requests are the most whose clocks fit into memory", 0.0)
+        elif now < self.traffic.arrivals.seconds and not self.stopped:
             self._take_up(self.clocks.add(now))
 
     def _take_up(self, place: int) -> None:
         self.next = place + 1
         now = self.clocks.dispatched[place] = self.now
         if self._idle:
-            self._send(self._idle.pop(), place, now)
+            self._send(self._idle.popleft(), place, now)
         else:
             self._waiting.append(place)
             self._open_more()
@@ -165,9 +168,9 @@ class Sending:
         clocks.status[place] = status
         if done - clocks.intended[place] > self.traffic.timeout:
             self._finish(place, TIMEOUT, done, "answered too late")
-        elif not _expect.status_good(self.traffic.expect, status):
+        elif not status_good(self.traffic.expect, status):
             self._finish(place, STATUS, done, f"HTTP {status}")
-        elif self._wanted and (why := self._wrong(place)):
+        elif self._bodies.wanted and (why := self._bodies.wrong(place)):
             self._finish(place, INVALID, done, why)
         else:
             self._finish(place, GOOD, done)
@@ -192,31 +195,17 @@ class Sending:
         self._open_more()
 
     def body(self, line: Line, data: bytes) -> None:
-        if self.traffic.stream:
-            self._tokens.setdefault(line.request, Tokens()).take(data, line.now - self.began)
-        else:
-            self._bodies.setdefault(line.request, []).append(data)
-
-    def _wrong(self, place: int) -> str:
-        if self.traffic.stream:
-            return self._tokens.get(place, Tokens()).wrong()
-        return _expect.wrong(self.traffic.expect, b"".join(self._bodies.get(place, ())))
+        self._bodies.take(line.request, data, line.now - self.began)
 
     def _finish(self, place: int, kind: int, done: float = math.nan, why: str = "") -> None:
         self.clocks.finish(place, kind, done, why)
-        if self._wanted:
-            self._bodies.pop(place, None)
-            if tokens := self._tokens.pop(place, None):
-                self.clocks.stream(place, tokens.times)
+        if self._bodies.wanted and (tokens := self._bodies.drop(place)):
+            self.clocks.stream(place, tokens.times, tokens.usage)
         self.finished += 1
         self.last = self.now
         if self.traffic.closed:
-            self._again_soon()
+            self.loop.run_callback(self._another)  # in the loop's next round: a server that refuses at once must not hold it here
         self._settled()
-
-    def _again_soon(self) -> None:
-        """In the loop's next round, so that a server that refuses at once cannot hold it here."""
-        self.loop.run_callback(self._another)
 
     def _settled(self) -> None:
         whole = self.now >= self.traffic.arrivals.seconds if self.traffic.closed else self.next >= len(self.clocks)
@@ -242,7 +231,7 @@ class Sending:
     # Connections
 
     def _line(self, sock: Any) -> Line:
-        line = Line(sock, self.loop, self, self.traffic.method.upper() == "HEAD", self._wanted)
+        line = Line(sock, self.loop, self, self.traffic.method.upper() == "HEAD", self._bodies.wanted)
         self.lines.add(line)
         return line
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from loadtests._clocks import GOOD
 from loadtests._sending import Sending
+from loadtests._spec import KINDS
 
 EVERY = 0.5  # seconds
 FEW = 10  # requests that must have ended before a second of them is judged
@@ -45,7 +46,13 @@ class Watching:
         self._ended, self._at = sending.finished, max(now, 0.0)
         errors = sum(counts) - counts[GOOD]
         told = {"t": now, "of": self._length(), "sent": sending.next, "done": sending.finished, "errors": errors, "rate": rate}
-        return told | {**quantiles(recent), "lag": max(0.0, self._lag(now)), "flying": sending.flying, "kinds": list(counts)}
+        return told | {
+            **quantiles(recent),
+            "lag": max(0.0, self._lag(now)),
+            "flying": sending.flying,
+            "stopped": sending.stopped,
+            "kinds": list(counts),
+        }
 
     def _length(self) -> float:
         clocks, traffic = self.sending.clocks, self.sending.traffic
@@ -72,6 +79,12 @@ class Watching:
         return f"{slow} of {seen} requests in a second took longer than {traffic.abort_latency:g} s, and half of them is the most allowed"
 
 
+def still(words: str) -> Line:
+    """The line before there is a run to look at."""
+    nothing = dict.fromkeys((*SUMMED, "lag"), 0)
+    return {"t": -1.0, "of": 1.0, "words": words, **nothing, **quantiles(()), "stopped": "", "kinds": [0] * len(KINDS)}
+
+
 def quantiles(latencies: Sequence[float]) -> Line:
     """The median and the 99th percentile by order, in seconds; None where they are infinite or there is nothing."""
     ranked = sorted(latencies)
@@ -83,4 +96,6 @@ def together(lines: Sequence[Mapping[str, Any]], recent: Sequence[float]) -> Lin
     """The lines of several workers as one."""
     summed = {name: sum(line[name] for line in lines) for name in SUMMED}
     kinds = [sum(each) for each in zip(*(line["kinds"] for line in lines), strict=True)]
-    return {name: max(line[name] for line in lines) for name in LARGEST} | summed | quantiles(recent) | {"kinds": kinds}
+    return (
+        {name: max(line[name] for line in lines) for name in LARGEST} | summed | quantiles(recent) | {"stopped": lines[0]["stopped"], "kinds": kinds}
+    )

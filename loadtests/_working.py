@@ -6,6 +6,7 @@ import os
 import time
 from array import array
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import gevent
@@ -16,7 +17,7 @@ from loadtests._clocks import NAMES, STREAMED, Clocks
 from loadtests._drive import heard
 from loadtests._spec import Traffic
 from loadtests._traffic import opened, ready, say, sent
-from loadtests._watching import DRAIN, EVERY, Line, Watching
+from loadtests._watching import DRAIN, EVERY, Line, Watching, still
 
 ORPHANED = 10.0  # seconds without the leader's heartbeat after which a worker stops
 
@@ -34,9 +35,9 @@ class Worker:
         except (ConnectionError, OSError) as trouble:
             raise UnreachableError(f"nobody at {host}:{port} took us in as a worker; is the load test waiting there?") from trouble
         self.runner.register_message("clock", self._clock)
-        for kind in ("plan", "start", "stop"):
+        for kind in ("plan", "start", "halt"):
             self.runner.register_message(kind, self._hear)
-        self.runner.send_message("hello", (word, os.getpid()))
+        self.runner.send_message("hello", (word, version("watchkeeper"), os.getpid()))
 
     def _beat(self, **more: object) -> None:
         self.alive = time.monotonic()
@@ -98,7 +99,7 @@ class Worker:
         sending.stop(why, DRAIN)
 
     def _hand_over(self, clocks: Clocks, count: int) -> None:
-        for name in NAMES + (STREAMED[:2] if clocks.streams else ()):
+        for name in NAMES + (STREAMED[:-1] if clocks.streams else ()):
             self.runner.send_message("array", (name, getattr(clocks, name)[:count].tobytes()))
         if clocks.streams:
             self.runner.send_message("array", ("gaps", clocks.all_gaps(count)))
@@ -106,5 +107,5 @@ class Worker:
 
 def _wait_aloud(words: str) -> None:
     while True:
-        say({"t": -1.0, "of": 1.0, "words": words})
+        say(still(words))
         gevent.sleep(EVERY)

@@ -24,6 +24,7 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "river": (("river",), "make peers"),
     "mlserver": (("mlserver",), "make peers"),
     "feast": (("feast",), "make peers"),
+    "bentoml": (("bentoml",), "make peers"),
     "redis": (("redis-server",), "apt install redis-server"),
     "postgres": (("initdb",), "apt install postgresql"),
     "spark": (("spark-submit",), "make peers"),

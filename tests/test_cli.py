@@ -106,7 +106,7 @@ def test_the_example_of_every_command_is_one(words: tuple[str, ...], command: cl
 
 @pytest.mark.parametrize(("words", "command"), list(leaves()))
 def test_every_command_has_a_test(words: tuple[str, ...], command: click.Command) -> None:
-    names = ("test_cli.py", "test_audit.py", "test_replay.py", "test_cases.py", "test_drift_command.py", "test_contracts.py")
+    names = ("test_cli.py", "test_audit.py", "test_replay.py", "test_cases.py", "test_drift_command.py", "test_contracts.py", "test_load_command.py")
     text = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)
     assert ", ".join(f'"{word}"' for word in words) in text
 
@@ -425,6 +425,11 @@ def test_a_yardstick_is_pinned_listed_and_taken_away(tmp_path: Path, server: Fra
     desk("baseline", "unpin", "fraud", "drift.features")
     assert "nothing is pinned" in desk("baseline", "list")
     assert "nothing is pinned for fraud/drift.features" in desk("baseline", "unpin", "fraud", "drift.features", code=3)
+    assert "say what to pin" in desk("baseline", "pin", "fraud", "drift.features", "--why", "x", code=2)
+    pinned = desk.json("baseline", "pin", "fraud", "drift.features", "--finding", seen["id"], "--why", "as it was then")
+    assert (pinned["start_at"], pinned["end_at"], pinned["finding"]["id"]) == (seen["start_at"], seen["end_at"], seen["id"])
+    assert "there is no finding 999" in desk("baseline", "pin", "fraud", "drift.features", "--finding", 999, "--why", "x", code=2)
+    assert "is one of fraud/drift.features" in desk("baseline", "pin", "fraud", "serving.ready", "--finding", seen["id"], "--why", "x", code=2)
     assert "has no yardstick" in desk("baseline", "pin", "fraud", "serving.ready", "--since", "1d", "--why", "x", code=3)
     assert "does not end after its start" in desk(
         "baseline", "pin", "fraud", "drift.features", "--since", "1h", "--until", "2h", "--why", "x", code=3

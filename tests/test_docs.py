@@ -151,8 +151,8 @@ def test_every_command_in_the_docs_exists_with_its_options(row: str) -> None:
         options |= {name for parameter in here.params for name in (*parameter.opts, *parameter.secondary_opts)}
         if word.startswith("-"):
             assert word.split("=")[0] in options, f"{row}: {context.command_path} has no option {word}"
-        elif isinstance(here, click.Group) and re.fullmatch(r"[a-z][a-z-]*", word):
-            here = here.get_command(context, word)
+        elif isinstance(here, click.Group) and (hasattr(here, "default") or re.fullmatch(r"[a-z][a-z-]*", word)):
+            here = here.get_command(context, word) or here.get_command(context, getattr(here, "default", ""))
             assert here is not None, f"{row}: no command {word}"
             context = click.Context(here, info_name=word, parent=context)
 

@@ -18,7 +18,9 @@ from agent import Locator, Status
 from agent.errors import AnswerError, ServerError, TargetError
 from agent.targets import connect
 from checks import serving
+from loadtests._expect import expected, wrong
 from tests.servers import folder, oip
+from tests.test_targets import again
 
 RUNTIME = """
 from mlserver import MLModel
@@ -99,6 +101,14 @@ def test_mlserver_that_breaks_on_a_request_is_a_server_error_each_time(server):
     for _ in range(5):
         with pytest.raises(ServerError):
             server.infer({"inputs": []})
+
+
+def test_mlserver_is_sent_many_times_over_what_infer_sends(server):
+    for one in (server, server.at("1")):
+        sent = one.request(oip.REQUEST)
+        answer = again(sent)
+        assert json.loads(answer)["outputs"][0]["data"] == one.infer(oip.REQUEST).body["outputs"][0]["data"]
+        assert wrong(expected(sent), answer) == ""
 
 
 def test_golden_rows_are_asked_again_of_each_version_that_mlserver_has_loaded(server, registry):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import pytest
 from agent.errors import CancelledError, ConfigError, NameLookupError, UnreachableError
 from loadtests._generator import unfit
 from loadtests._spec import Expect
+from tests.processes import start
 from tests.servers import hostile
 from tests.traffic import kinds, run, traffic
 
@@ -56,6 +61,44 @@ def test_what_a_slow_server_keeps_waiting_is_timed_from_when_it_was_meant_and_is
     assert late.sum() == 18, "all but two waited for a connection, and their clocks ran"
     assert trace.latency.min() > trace.dispatched.max() - trace.intended.max()
     assert unfit(trace, limit=100.0) == ()
+
+
+FROZEN = """
+import threading
+from tests.processes import start
+from tests.servers import hostile
+with hostile.serving(hostile.says(hostile.answer())) as server:
+    print(server.url, flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_a_frozen_server_delays_all_that_was_meant_meanwhile_and_loses_none(tmp_path: Path) -> None:
+    with start([sys.executable, "-c", FROZEN]) as server:
+        states = iter(
+            [
+                (lambda said: said["done"] >= 5, lambda: os.kill(server.pid, signal.SIGSTOP)),
+                (lambda said: said["flying"] >= 30, lambda: os.kill(server.pid, signal.SIGCONT)),
+                (lambda said: said["flying"] < 10, cancel),
+            ]
+        )
+        now = [next(states)]
+
+        def hear(said: Any) -> None:
+            reached, act = now[0]
+            if reached(said):
+                now[0] = next(states, now[0])
+                act()
+
+        trace = run(tmp_path, server.url, rate=50, seconds=600, hear=hear)
+    assert set(kinds(trace)) == {"good"} and trace.aborted == "cancelled"
+    waiting = [int(((trace.intended <= at) & (trace.done > at)).sum()) for at in trace.dispatched]
+    assert max(waiting) >= 30, "the schedule went on while nothing was answered"
+    assert unfit(trace, limit=100.0) == ()
+
+
+def cancel() -> None:
+    raise CancelledError
 
 
 def test_a_long_request_is_sent_whole_over_a_connection_that_takes_it_in_pieces(tmp_path: Path) -> None:
@@ -114,7 +157,7 @@ ENDS = {
 
 def test_each_request_is_booked_by_how_it_ended_and_one_that_fails_spoils_no_other(tmp_path: Path) -> None:
     with hostile.serving(bodily) as server:
-        trace = run(tmp_path, server.url, bodies=[*ENDS], rate=200, seconds=0.13, timeout=1.5, expect=Expect(json=True, fields=("outputs.0",)))
+        trace = run(tmp_path, server.url, bodies=[*ENDS], rate=200, seconds=0.13, timeout=3.0, expect=Expect(json=True, fields=("outputs.0",)))
     assert kinds(trace) == [kind for kind, _ in ENDS.values()] * 2
     for kind, words in ENDS.values():
         assert kind == "good" or any(words in said for said in trace.said), f"{words!r} is not told in {trace.said}"
@@ -137,13 +180,67 @@ def test_a_server_that_dies_in_the_middle_leaves_errors_for_the_rest(tmp_path: P
         def hear(said: Any) -> None:
             if said["done"] > 3:
                 server.close()
+            if said["errors"] > 5:
+                raise CancelledError
 
-        trace = run(tmp_path, server.url, rate=20, seconds=2, hear=hear)
-    assert kinds(trace)[:3] == ["good"] * 3 and kinds(trace)[-1] == "connect" and set(kinds(trace)) == {"good", "connect"}
-    assert len(trace.kind) == 40
+        trace = run(tmp_path, server.url, rate=50, seconds=600, hear=hear)
+    found = kinds(trace)
+    assert found[:3] == ["good"] * 3 and found[-1] == "connect" and set(found) == {"good", "connect"}
+    assert found.index("connect") == found.count("good"), "before its death all, and after it none"
+    assert "Connection refused" in trace.said
+
+
+# Streams
+
+
+def test_tokens_of_a_stream_are_timed_from_when_the_request_was_meant(tmp_path: Path) -> None:
+    words = [b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'] * 3 + [b"data: [DONE]\n\n"]
+    chunks = [b"%x\r\n%s\r\n" % (len(word), word) for word in words]
+
+    def script(one: socket.socket) -> None:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            short = hostile.heard(one).endswith(b"short")
+            one.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks[0][:9])
+            one.sendall(chunks[0][9:])
+            for chunk in chunks[3:] if short else chunks[1:]:
+                time.sleep(0.005)  # tokens take time, and pieces of it come apart
+                one.sendall(chunk)
+            one.sendall(b"0\r\n\r\n")
+
+    with hostile.serving(script) as server:
+        trace = run(tmp_path, server.url, bodies=["long", "short"], rate=1000, seconds=0.004, connections=1, stream="openai")
+    assert kinds(trace) == ["good"] * 4 and trace.tokens.tolist() == [3, 1, 3, 1]
+    assert len(trace.gaps) == 4 and (trace.gaps >= 0).all(), "two for each long answer, in the order of the schedule"
+    assert trace.first[1] >= trace.done[0] - trace.intended[1], "it waited for the connection, and its clock ran"
+    assert (trace.first <= trace.latency).all()
+    assert trace.first[0] + trace.gaps[:2].sum() <= trace.latency[0] and trace.first[2] + trace.gaps[2:].sum() <= trace.latency[2]
 
 
 # What cannot be run at all
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"timeout": 0.0}, "timeout is 0 s"),
+        ({"timeout": float("nan")}, "timeout is nan s"),
+        ({"connections": 0}, "connections are 0; there are 1 to 60,000"),
+        ({"connections": 100_000}, "there are 1 to 60,000"),
+        ({"workers": 0}, "workers are 0"),
+        ({"workers": 3, "closed": 2}, "each of 3 workers has at least one"),
+        ({"closed": 1, "seconds": float("nan")}, "seconds are nan"),
+        ({"closed": -1}, "closed is -1 users"),
+        ({"open_first": -1}, "open_first is -1"),
+        ({"abort_errors": 50.0}, "it is a share, 0 to 1"),
+        ({"abort_latency": 0.0}, "abort_latency is 0.0 s"),
+        ({"rate": 0.0}, "rate is 0 requests a second"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused(tmp_path: Path, more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        run(tmp_path, "http://127.0.0.1:1", **more)
+    assert said in str(refused.value)
 
 
 def test_nobody_there_is_said_before_anything_is_sent(tmp_path: Path) -> None:

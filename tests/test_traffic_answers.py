@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import ConfigError
-from loadtests import _payload
-from loadtests._drive import heard, spoken
-from loadtests._expect import wrong
+from loadtests import _expect, _payload
+from loadtests._drive import _sentence, heard, spoken
+from loadtests._expect import Bodies, wrong
+from loadtests._exposed import place
 from loadtests._payload import payload
 from loadtests._spec import Arrivals, Expect, Traffic
 from loadtests._tokens import Tokens
-from loadtests._watching import quantiles, together
+from loadtests._watching import quantiles, still, together
 from tests.traffic import traffic
 
 # Payloads
@@ -128,6 +129,20 @@ def test_a_body_is_held_to_what_was_expected(expect: Expect, body: bytes, said: 
     assert wrong(expect, body) == said
 
 
+def test_bodies_that_together_are_too_much_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_expect, "MOST_HELD", 2**20)
+    bodies = Bodies(Expect(json=True), "")
+    bodies.take(1, b"1", 0.0)
+    for request in (1, 2):
+        for _ in range(9):
+            bodies.take(request, b" " * 2**16, 0.0)
+    assert bodies.wrong(1) == "" and "in flight were more than the 1 MiB" in bodies.wrong(2)
+    assert bodies.drop(1) is bodies.drop(2) is None
+    for piece in (b"[", *[b" " * 2**16] * 15, b"]"):
+        bodies.take(3, piece, 0.0)
+    assert bodies.wrong(3) == "", "room is given back"
+
+
 # Streams
 
 
@@ -190,7 +205,21 @@ def test_percentiles_of_progress_are_those_of_numpy(latencies: list[float]) -> N
         assert told[name] == (None if math.isinf(exact) else exact)
 
 
+def test_a_line_is_a_sentence_whatever_could_not_be_measured() -> None:
+    line = {"t": 12.3, "of": 60.0, "rate": 1999.96, "p50": 0.0012, "p99": None, "errors": 1234, "flying": 3}
+    assert _sentence(line) == "12 s of 60: 2,000.0 a second, p50 1.2 ms, p99 unanswered, 1,234 errors, 3 in flight"
+    assert _sentence({**line, "p50": None, "stopped": "stopped"}) == "12 s of 60: 2,000.0 a second, 1,234 errors, 3 in flight; ending: stopped"
+    assert _sentence(still("waiting")) == "waiting"
+
+
 def test_the_lines_of_workers_are_put_together() -> None:
-    line = {"t": 1.0, "of": 9.0, "lag": 0.1, "sent": 5, "done": 4, "errors": 1, "rate": 5.0, "flying": 1, "kinds": [3, 1, 0, 0, 0, 0, 0]}
+    line = {"t": 1.0, "of": 9.0, "lag": 0.1, "sent": 5, "done": 4, "errors": 1, "rate": 5.0, "flying": 1, "stopped": "", "kinds": [3, 1, 0]}
     both = together([line, {**line, "t": 1.2, "lag": 0.3}], [0.1, 0.2])
-    assert (both["t"], both["lag"], both["sent"], both["rate"], both["kinds"][0], both["p50"]) == (1.2, 0.3, 10, 10.0, 6, 0.1)
+    assert (both["t"], both["lag"], both["sent"], both["rate"], both["kinds"], both["p50"]) == (1.2, 0.3, 10, 10.0, [6, 2, 0], 0.1)
+
+
+@pytest.mark.parametrize("at", ["9464", "host:", "host:port", ":9464", "host:0", "host:70000", ""])
+def test_a_place_to_listen_has_a_host_and_a_port(at: str) -> None:
+    assert place("127.0.0.1:9464", "metrics") == ("127.0.0.1", 9464) and place("[::1]:9464", "metrics") == ("::1", 9464)
+    with pytest.raises(ConfigError, match="is not host:port"):
+        place(at, "metrics")

@@ -12,12 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent import plugins
+from agent import plugins, workers
 from agent.errors import CancelledError, DataError, DeadlineError, PluginError, ServerError, WorkerError
 from agent.model import Auth, Locator, Party, Reading, Status, Verdict
 from agent.perform import Connections, perform
 from agent.rebuild import locator_from_json, locator_to_json, rebuild, verdict_from_json, verdict_to_json
 from agent.workers import Pool
+from tests.conftest import HOUSE
 
 CHECKS = """
 from __future__ import annotations
@@ -120,12 +121,30 @@ def ends(*, how: str, note: str = "") -> Verdict:
         import re; re.match(r"(a+)+$", "a" * 64 + "b")
     if how == "family":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]); Path(note).write_text(str(child.pid)); time.sleep(600)
+    if how == "orphan":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]); Path(note).write_text(str(child.pid)); os._exit(7)
     if how == "loud":
         for _ in range(2000): print("x" * 1000, file=sys.stderr)
     if how == "wait":
         deadline = time.monotonic() + 60
         while not Path(note).exists() and time.monotonic() < deadline: time.sleep(0.01)
     return ok("ended")
+
+@check(pillar="monitoring", asks="Does it stop when it is asked to?")
+def long(tell: Any, *, stops: str, note: str = "", pause: float = 0.01) -> Verdict:
+    if note:
+        Path(note).write_text(str(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid))
+    try:
+        while True:
+            tell(0.1, "going on")
+            time.sleep(pause)
+    except CancelledError as problem:
+        if stops == "at once":
+            raise
+        for n in range(6000 if stops == "never" else 3):
+            tell(0.9, "to the end")
+            time.sleep(0.01)
+        return ok(f"{stops}: {problem}")
 
 @check(pillar="monitoring", asks="How much time does the wire give?")
 def left() -> Verdict:
@@ -164,7 +183,7 @@ def odd(tmp_path_factory):
     (root / "odd-1.0.dist-info" / "entry_points.txt").write_text(entries)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(root))
-        patch.setenv("PYTHONPATH", str(root))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(root), str(HOUSE)]))
         plugins._packages.cache_clear()
         yield root
     plugins._packages.cache_clear()
@@ -404,6 +423,18 @@ def test_the_deadline_takes_down_what_the_check_started(pool, tmp_path):
     until(lambda: gone(int(note.read_text())))
 
 
+def test_a_check_that_never_stops_telling_is_killed_at_the_deadline_all_the_same(pool):
+    with pytest.raises(DeadlineError, match=r"odd.long' was not done after 1s"):
+        pool.call(job("long", parameters={"stops": "never", "pause": 0}), timedelta(seconds=1), lambda *line: None)
+
+
+def test_a_worker_that_dies_leaves_nothing_running_that_it_started(pool, tmp_path):
+    note = tmp_path / "pid"
+    with pytest.raises(WorkerError, match="exit code 7"):
+        pool.call(job("ends", parameters={"how": "orphan", "note": str(note)}), MINUTE)
+    until(lambda: gone(int(note.read_text())))
+
+
 def test_a_spinning_check_makes_no_other_watch_late(pool):
     from agent.scheduler import Job, Scheduler
 
@@ -428,13 +459,37 @@ def test_the_wire_of_a_worker_gets_the_time_that_is_left(pool):
     assert 0 < left < 20
 
 
-def test_telling_may_cancel_and_the_worker_is_replaced(pool):
-    def stop(done, what):
-        raise CancelledError("enough")
+def enough(done, what):
+    raise CancelledError("enough")
 
-    words = job("words", locators={"server": at()}, window=[NOW, NOW + MINUTE], party=Party("fraud"))
-    with pytest.raises(CancelledError):
-        pool.call(words, MINUTE, stop)
+
+def test_a_check_that_is_asked_to_stop_may_answer_with_what_it_has(pool):
+    before = pool.call(job("pid"), MINUTE)["verdict"]
+    assert pool.call(job("long", parameters={"stops": "partly"}), MINUTE, enough)["verdict"]["reason"] == "partly: enough"
+    assert pool.call(job("pid"), MINUTE)["verdict"] == before, "its worker lives on"
+
+
+def test_a_check_that_does_not_mind_being_stopped_ends_where_it_tells(pool):
+    before = pool.call(job("pid"), MINUTE)["verdict"]
+    with pytest.raises(CancelledError, match=r"^enough$"):
+        pool.call(job("long", parameters={"stops": "at once"}), MINUTE, enough)
+    assert pool.call(job("pid"), MINUTE)["verdict"] == before
+
+
+def test_a_wish_to_stop_that_comes_too_late_spoils_no_later_look(pool):
+    words = job("words", locators={"server": at()}, window=[NOW, NOW + MINUTE], party=Party("fraud", owner="eve"))
+    for _ in range(3):
+        assert pool.call(words, MINUTE, enough)["verdict"]["status"] == "ok", "it was done when it was asked"
+    told = []
+    assert pool.call(words, MINUTE, lambda *line: told.append(line))["verdict"]["status"] == "ok" and told == [(0.5, "half way")]
+
+
+def test_a_check_that_will_not_stop_is_killed_with_what_it_started(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "STOPPING", timedelta(seconds=1))
+    note = tmp_path / "pid"
+    with pytest.raises(CancelledError, match=r"^enough; check 'odd.long' did not end within 1s, and its worker was killed"):
+        pool.call(job("long", parameters={"stops": "never", "note": str(note)}), MINUTE, enough)
+    until(lambda: gone(int(note.read_text())))
     assert pool.call(job("pid"), MINUTE)["verdict"]["status"] == "ok"
 
 

@@ -21,7 +21,7 @@ def schema() -> dict[str, Any]:
 
 
 _FROM_ENVIRONMENT = {"type": "string", "pattern": r"^\$\{.*\}$"}
-_RENAMED = {"ge": "minimum", "le": "maximum"}
+_RENAMED = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum"}
 
 
 def _for_people(held: Any) -> Any:
@@ -33,7 +33,7 @@ def _for_people(held: Any) -> Any:
     made = {_RENAMED.get(key, key): _for_people(item) for key, item in held.items()}
     if isinstance(made.get("default"), str) and made["default"].startswith("P"):
         made["default"] = spell(TypeAdapter(timedelta).validate_python(made["default"]))
-    if made.get("type") in ("integer", "boolean"):
+    if made.get("type") in ("integer", "number", "boolean"):
         outside = {key: made.pop(key) for key in ("default", "title", "description") if key in made}
         return {"anyOf": [made, _FROM_ENVIRONMENT], **outside}
     return made

@@ -11,7 +11,7 @@ from typing import Any
 from agent.config import parameters
 from agent.config.problems import Given, Path, near, shown
 from agent.config.shape import BASE_KEYS
-from agent.config.source import Source
+from agent.config.source import Source, plain
 from agent.config.words import Known, is_url, read_length, split
 from agent.errors import ConfigError, PluginError, WatchkeeperError
 from agent.model import Json, Locator, spell
@@ -19,6 +19,7 @@ from agent.plugins import PLATFORM, Plugin
 from agent.targets import TABLES
 
 Names = tuple[str, str]  # service, watch
+ROOM = timedelta(minutes=1)  # that a load test takes to begin, to wait for the last answers and to judge, beyond its duration
 
 
 def mapping(value: Json, key: str) -> dict[str, Any]:
@@ -134,6 +135,8 @@ class Links:
                 self.streams(check, services, name, watch, path)
                 self.disjoint(check, watch, path)
                 self.parameters(check, mapping(watch, "with"), path)
+                if check.loads:
+                    self.load(check, name, service, watch, path)
 
     def binds(self, services: Mapping[str, Json], name: str, bind: Mapping[str, Json], check: Plugin | None, path: Path) -> None:
         asked = {need.name for need in check.needs} if check else set(bind)
@@ -194,6 +197,36 @@ class Links:
             said = f"must be at most `every` ({spell(every)}): {check.name} adds windows up, and may count no row twice"
             self.source.complain((*path, "window"), said)
 
+    def load(self, check: Plugin, name: str, service: Json, watch: Json, path: Path) -> None:
+        """A load test needs its own service's leave, keeps to its ceilings, and has the time to end."""
+        allowed, server = mapping(service, "load"), mapping(watch, "bind").get("server")
+        rate, duration = (_number(self.asked(check, watch, "rate")), _length(self.asked(check, watch, "duration")))
+        if service.get("load") is None:
+            line = f"load: {{rate: {rate or 200:g}, longest: {spell(duration or timedelta(minutes=10))}}}"
+            said = f"{check.name} makes load, which {name} does not allow; add `{line}` under services.{name}, with what it can bear"
+            self.source.complain((*path, "check"), said)
+        if isinstance(server, str) and server.startswith("@") and split("", server)[0] != name:
+            said = f"load goes to a watch's own service; write this watch under services.{split('', server)[0]}"
+            self.source.complain((*path, "bind", "server"), said)
+        most, longest = _number(allowed.get("rate")), _length(allowed.get("longest"))
+        if rate and most and rate > most:
+            self.source.complain((*path, "with", "rate"), f"{rate:g} a second is more than services.{name}.load.rate allows ({most:g}); ask for less")
+        if duration and longest and duration > longest:
+            said = f"{spell(duration)} is longer than services.{name}.load.longest allows ({spell(longest)}); ask for less"
+            self.source.complain((*path, "with", "duration"), said)
+        key = "within" if watch.get("within") is not None else "every"
+        given = _length(watch.get(key, "1m"))
+        if duration and given and duration + ROOM > given:
+            said = f"must be at least {spell(duration + ROOM)}: {check.name} runs for {spell(duration)}, and needs a while to begin and to end"
+            self.source.complain((*path, key), said)
+
+    def asked(self, check: Plugin, watch: Json, name: str) -> Json:
+        """What a watch gives for a parameter, else its default."""
+        try:
+            return mapping(watch, "with").get(name, parameters.default(check, name))
+        except PluginError:  # told elsewhere
+            return None
+
     def parameters(self, plugin: Plugin, given: Mapping[str, Json], path: Path) -> None:
         try:
             for where, text in parameters.problems(plugin, given):
@@ -239,9 +272,14 @@ def options_of(target: Mapping[str, Json]) -> dict[str, Json]:
     return {key: simple(item) for key, item in target.items() if key not in BASE_KEYS and not nearly(key)}
 
 
+def _number(value: Json) -> float | None:
+    value = plain(value) if isinstance(value, Given) else value
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
 def _length(value: Json) -> timedelta | None:
     try:
-        return read_length(value)
+        return value if isinstance(value, timedelta) else read_length(value)
     except ValueError:  # told elsewhere
         return None
 

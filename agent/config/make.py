@@ -12,7 +12,7 @@ from agent.config.links import mapping, options_of
 from agent.config.source import Source
 from agent.config.values import Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
 from agent.config.words import Known, read_length, split
-from agent.model import Auth, Json, Locator
+from agent.model import Auth, Json, Load, Locator
 
 
 class Maker:
@@ -66,6 +66,7 @@ class Maker:
             targets=self.targets[name],
             objectives=(),
             watches=tuple(self.watch(name, place, one, sequential * made.false_alarm_every) for place, one in enumerate(made.watches)),
+            load=Load(made.load.rate, made.load.longest, made.load.errors, made.load.latency) if made.load else None,
         )
 
     def watch(self, service: str, place: int, made: shape.WatchFile, quiet: timedelta) -> WatchConfig:
@@ -77,12 +78,12 @@ class Maker:
             service=service,
             check=made.check,
             every=made.every,
-            within=made.within or min(made.every, timedelta(seconds=10)),
+            within=made.within or (made.every if check.loads else min(made.every, timedelta(seconds=10))),
             window=made.window or made.every,
             parameters=parameters.plainly(check, raw.get("with", {})) if made.parameters else {},
             bind=self.locators(service, made.bind, mapping(raw, "bind")),
             needs=tuple(made.needs),
-            confirm=_confirm(made.confirm, bool(check.promises.get("exact")), check.sequential),
+            confirm=_confirm(made.confirm, bool(check.promises.get("exact")) and not check.loads, check.sequential),
             clear=made.clear,
             severity=made.severity or check.promises.get("severity", "page"),
             splay=made.splay,

@@ -43,6 +43,12 @@ def plainly(plugin: Plugin, given: Mapping[str, Json]) -> dict[str, Json]:
     return {name: _retried(value, wrong, (name,)) for name, value in given.items()}
 
 
+def default(plugin: Plugin, name: str) -> Any:
+    """What a parameter is where nothing else is given; None without such a default. A plugin that cannot be imported is a PluginError."""
+    word = signature(plugin.load()).parameters.get(name)
+    return None if word is None or word.kind is not Parameter.KEYWORD_ONLY or word.default is Parameter.empty else word.default
+
+
 def _filled_in(value: Json) -> bool:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return isinstance(value, Given) or any(_filled_in(item) for item in inner)

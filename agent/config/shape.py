@@ -19,6 +19,7 @@ from agent.config.words import (
     Length,
     ModeKey,
     Moment,
+    Real,
     RunbookName,
     ServiceName,
     Shorthand,
@@ -273,6 +274,15 @@ class WatchFile(Shape):
         return value
 
 
+class LoadFile(Shape):
+    """What a load test may do to the service; without it there is none."""
+
+    rate: Annotated[Real, Field(gt=0, le=1_000_000)]
+    longest: SomeLength
+    errors: Annotated[Real, Field(gt=0, le=1)] = 0.5
+    latency: SomeLength | None = None
+
+
 class RunbookFile(Shape):
     parameters: dict[str, Json] = Field({}, alias="with")
 
@@ -315,6 +325,7 @@ class ServiceFile(Shape):
     soak: Length = timedelta(hours=1)
     false_alarm_every: SomeLength = timedelta(days=90)
     control: WebUrl | None = None
+    load: LoadFile | None = None
     budget: Budget | None = None
     freeze: list[Freeze] = []
     causes: dict[CauseName, RunbookName | None] = {}

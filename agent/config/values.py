@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from agent.config.words import split
-from agent.model import Auth, Json, Locator, Mode, Party, spell, to_json
+from agent.model import Auth, Json, Load, Locator, Mode, Party, spell, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,7 @@ class ServiceConfig:
     targets: Mapping[str, Locator] = field(repr=False)
     objectives: tuple[Json, ...]
     watches: tuple[WatchConfig, ...]
+    load: Load | None = None  # its lock is that of the server a watch looks at
 
 
 @dataclass(frozen=True, slots=True)

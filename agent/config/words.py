@@ -182,6 +182,7 @@ def split(service: str, reference: str) -> tuple[str, str]:
 
 _DURATION = {"type": "string", "pattern": r"^((\d+(\.\d+)?(ms|s|m|h|d|w) ?)+|.*\$\{.*)$", "examples": ["10s", "5m", "1h30m", "90d"]}
 Whole = Annotated[int, BeforeValidator(plainly)]
+Real = Annotated[float, BeforeValidator(plainly), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, BeforeValidator(plainly)]
 Length = Annotated[timedelta, BeforeValidator(read_length, json_schema_input_type=str), Field(json_schema_extra=_DURATION, strict=False)]
 SomeLength = Annotated[Length, AfterValidator(some_length)]

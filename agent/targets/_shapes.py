@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from agent import Answer, Json, Locator, Signature, Tensor
-from agent.errors import AnswerError, ConfigError, ServerError
-from agent.wire import Reply, Wire
+from agent.errors import AnswerError, ConfigError
 
 
 def options(at: Locator, known: Sequence[str]) -> Mapping[str, Json]:
@@ -67,13 +67,10 @@ def _tensors(stated: Json, where: str) -> tuple[Tensor, ...]:
         raise AnswerError(f"{where}: a tensor needs name, datatype and shape, and one is {stated!r:.120}") from problem
 
 
-def ask(wire: Wire, path: str, request: Json) -> Reply:
-    """Posts a request as it was logged: NaN too, which some clients send and only the server may refuse."""
-    try:
-        return wire.post(path, content=json.dumps(request, separators=(",", ":")).encode(), headers={"Content-Type": "application/json"})
-    except ServerError:
-        wire.close()  # frameworks drop the connection after a 5xx without saying so, and the next request on it would be lost
-        raise
+def posting(path: str, request: Json) -> Mapping[str, Any]:
+    """What a Wire is asked with (`request`, `sent`) to post a request as it was logged: NaN too, which only the server may refuse."""
+    content = json.dumps(request, separators=(",", ":")).encode()
+    return {"method": "POST", "path": path, "content": content, "headers": {"Content-Type": "application/json"}}
 
 
 def moved(where: str, expected: Json, problem: object) -> AnswerError:

@@ -86,7 +86,7 @@ class Feast:
 
     def _ask(self, asked: Mapping[str, Json], names: Sequence[str], entities: Sequence[Mapping[str, Json]]) -> list[Mapping[str, Fetched]]:
         columns = {key: [entity[key] for entity in entities] for key in entities[0]}
-        given = _columns(_shapes.ask(self._wire, PATH, {**asked, "entities": columns}).json(), len(entities))
+        given = _columns(self._wire.request(**_shapes.posting(PATH, {**asked, "entities": columns})).json(), len(entities))
         there = {name: column for name, column in given.items() if name not in columns}
         _known(names, there, f"the feature service '{self._service}'" if self._service else "the answer")
         return [{name: there[name][place] for name in names or there} for place in range(len(entities))]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-from agent import Answer, Json, Locator, Signature, adapter
+from agent import Answer, Json, Locator, Sent, Signature, adapter
 from agent.errors import AnswerError, ConfigError
 from agent.targets import _shapes
 from agent.wire import Wire, probe_id
@@ -15,7 +17,7 @@ from agent.wire import Wire, probe_id
 class Oip:
     """`oip+http://host:port/MODEL`; a prefix before the model's name stays before `/v2`."""
 
-    can: frozenset[str] = frozenset({"version", "at", "signature"})
+    can: frozenset[str] = frozenset({"version", "at", "signature", "load"})
 
     def __init__(self, at: Locator) -> None:
         _shapes.options(at, ())
@@ -63,8 +65,7 @@ class Oip:
 
     def infer(self, request: Json) -> Answer:
         """POST to `infer`; a request without an id gets one that says it is ours."""
-        sent = {"id": probe_id(), **request} if isinstance(request, Mapping) else request
-        reply = _shapes.ask(self._wire, f"{self._path}/infer", sent)
+        reply = self._wire.request(**self._asking(request))
         body = reply.json()
         if not isinstance(body, Mapping) or not isinstance(body.get("outputs"), list):
             raise AnswerError(f"{self._path}/infer: the answer has no list of outputs: {reply.body[:200].decode('utf-8', 'replace')}", reply.status)
@@ -72,6 +73,10 @@ class Oip:
         if version is not None:
             self._asked = request
         return Answer(body, version, reply.seconds)
+
+    def request(self, request: Json) -> Sent:
+        """As `infer` sends it; a good answer has an output."""
+        return replace(self._wire.sent(**self._asking(request)), fields=("outputs.0",))
 
     def at(self, version: str) -> Oip:
         """The same model through `/versions/{version}`; the server answers 4xx when it has not loaded it."""
@@ -82,6 +87,9 @@ class Oip:
     def close(self) -> None:
         """Closes the connections, those of every `at` too."""
         self._wire.close()
+
+    def _asking(self, request: Json) -> Mapping[str, Any]:
+        return _shapes.posting(f"{self._path}/infer", {"id": probe_id(), **request} if isinstance(request, Mapping) else request)
 
     def _metadata(self) -> Mapping[str, Json]:
         body = self._wire.get(self._path).json()

@@ -6,11 +6,12 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answers = Callable[[str, str, Any], tuple[int, Any]]
+CUT = "cut"  # among events: the connection ends here
 
 FAULTS = {  # what goes over the wire instead of an answer
     "broken": (500, "application/json", b'{"error": "out of memory"}'),
@@ -23,7 +24,10 @@ FAULTS = {  # what goes over the wire instead of an answer
 
 
 class Loopback:
-    """`answers(method, path, body)` gives (status, JSON); `fault` names one of FAULTS, or "hang"; every request is kept in `requests`."""
+    """`answers(method, path, body)` gives (status, JSON), or an iterator of server-sent events in place of the JSON.
+
+    `fault` names one of FAULTS, or "hang"; every request is kept in `requests`.
+    """
 
     def __init__(self, answers: Answers) -> None:
         self.fault, self.requests, self.released, self.kept = "", [], threading.Event(), []
@@ -43,6 +47,9 @@ class Loopback:
                 if server.fault == "hang":
                     server.released.wait(30)
                 status, kind, body = FAULTS.get(server.fault) or _json(*_answered(answers, self.command, self.path, content, server.read))
+                if not isinstance(body, bytes):
+                    self._streamed(body)
+                    return
                 self.send_response(status)
                 self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(body)))
@@ -51,6 +58,20 @@ class Loopback:
                 self.end_headers()
                 self.wfile.write(body)
                 self.close_connection = status == 500  # without having said so: as uvicorn does when an application raises
+
+            def _streamed(self, events: Iterable[str]) -> None:
+                """Server-sent events, each in a chunk of its own; CUT among them ends the connection there."""
+                self.send_response(200)
+                self.send_header("content-type", "text/event-stream")
+                self.send_header("transfer-encoding", "chunked")
+                self.end_headers()
+                for event in events:
+                    if event == CUT:
+                        self.close_connection = True
+                        return
+                    data = f"data: {event}\n\n".encode()
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                self.wfile.write(b"0\r\n\r\n")
 
             do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
@@ -84,5 +105,7 @@ def _answered(answers: Answers, method: str, path: str, content: bytes, read: Ca
         return 500, {"error": repr(problem)}
 
 
-def _json(status: int, body: Any) -> tuple[int, str, bytes]:
+def _json(status: int, body: Any) -> tuple[int, str, Any]:
+    if isinstance(body, Iterator):
+        return status, "text/event-stream", body
     return status, "application/json", b"" if status == 204 else json.dumps(body).encode()

@@ -31,8 +31,10 @@ class Speaker(Loopback):
             return (200, {"ok": True}) if self.up else (503, {"ok": False})
         if url.path == "/metadata":
             return 200, {"model": {"version": self.served, "signature": {"inputs": [TENSOR], "outputs": []}}}
-        if (method, url.path) != ("POST", "/predict"):
+        if url.path != "/predict":
             return 404, {"detail": "Not Found"}
+        if method == "GET":
+            body = {"x": [float(x) for x in parse_qs(url.query).get("x", ())]}
         named = parse_qs(url.query).get("version", [self.served])[0]
         if named not in FACTORS:
             return 404, {"detail": f"no version {named}"}

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agent import Columns, Golden, GoldenRow, Json, Registry, Router, Server
 from agent.errors import AnswerError
+from agent.model import Columns, Golden, GoldenRow, Json, Registry, Router, Server
 
 PLACE = "{inputs}"
 NOT_NOW = (408, 425, 429)  # asked too slowly, too early, too often: about us, not about the request
@@ -39,7 +39,7 @@ def refused(problem: AnswerError) -> bool:
     return problem.status is not None and 400 <= problem.status < 500 and problem.status not in NOT_NOW
 
 
-def rows(server: Server, registry: Registry | None) -> Sequence[GoldenRow]:
+def golden_rows(server: Server, registry: Registry | None) -> Sequence[GoldenRow]:
     """Golden rows of the served version, or else those registered last: good as requests, whatever the answers should be."""
     if registry is None:
         return ()
@@ -80,7 +80,7 @@ def _parsed(text: Json) -> Json:
 def fill(template: Json, inputs: Json) -> Json:
     """The template with logged inputs in it, as logged: wrong lengths and types stay wrong. None when it has no place for them.
 
-    A place is "{inputs}", the first tensor of an Open Inference Protocol request, a list, or keys named like the features.
+    A place is "{inputs}", by itself or within a text; the first tensor of an Open Inference Protocol request; a list; keys named like the features.
     """
     if PLACE in json.dumps(template):
         return _placed(template, inputs)
@@ -97,6 +97,8 @@ def fill(template: Json, inputs: Json) -> Json:
 def _placed(template: Json, inputs: Json) -> Json:
     if template == PLACE:
         return inputs
+    if isinstance(template, str):
+        return template.replace(PLACE, inputs if isinstance(inputs, str) else json.dumps(inputs))
     if isinstance(template, Mapping):
         return {key: _placed(value, inputs) for key, value in template.items()}
     return [_placed(value, inputs) for value in template] if isinstance(template, list) else template
