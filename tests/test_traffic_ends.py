@@ -68,8 +68,9 @@ def test_killed_the_parent_leaves_no_process_behind(tmp_path: Path, swift: hosti
         until(lambda: not alive(parent.pid), "everything it started has ended")
 
 
-def test_ctrl_c_drains_and_keeps_what_there_is(tmp_path: Path, swift: hostile.Server) -> None:
-    with driving(tmp_path, swift.url) as parent:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_drains_and_keeps_what_there_is(tmp_path: Path, swift: hostile.Server, workers: int) -> None:
+    with driving(tmp_path, swift.url, workers=workers) as parent:
         until(lambda: "0 errors" in parent.text, "the run goes on", 60, lambda: parent.text)
         os.killpg(parent.pid, signal.SIGINT)
         assert parent.process.wait(20) == 0, parent.text
