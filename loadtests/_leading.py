@@ -9,6 +9,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -61,7 +62,7 @@ class Leader:
 
     def __init__(self, traffic: Traffic, listen: Callable[[str, int], Any]) -> None:
         self.traffic, self.requests = traffic, payload(traffic)
-        self.intended = array("d", () if traffic.closed else times(traffic.arrivals).tolist())
+        self.intended = array("d", b"" if traffic.closed else times(traffic.arrivals).tobytes())
         self.exposed = Exposed(traffic.metrics)
         self.word = "" if traffic.join else secrets.token_hex(16)
         self.members: dict[str, Member] = {}
@@ -145,7 +146,8 @@ class Leader:
         member = self.members.get(name)
         if member is None:
             if kind == "hello" and len(self.members) < self.traffic.workers:
-                self._welcome(name, *data)
+                with suppress(TypeError):  # not what one of ours says
+                    self._welcome(name, *data)
         elif kind == "clock":
             member.pings.append((at - data[0], data[1] - (at + data[0]) / 2))
             if len(member.pings) < PINGS:

@@ -33,7 +33,7 @@ from loadtests._drive import heard  # noqa: E402
 from loadtests._exposed import Exposed  # noqa: E402
 from loadtests._lines import clock, worded  # noqa: E402
 from loadtests._payload import address, payload  # noqa: E402
-from loadtests._schedule import highest, times  # noqa: E402
+from loadtests._schedule import busiest, times  # noqa: E402
 from loadtests._sending import Sending  # noqa: E402
 from loadtests._spec import Traffic  # noqa: E402
 from loadtests._watching import DRAIN, Line, Watching  # noqa: E402
@@ -96,9 +96,9 @@ def ready(traffic: Traffic, requests: Sequence[bytes], clocks: Clocks, first: in
 
 
 def opened(sending: Sending) -> None:
-    """Opens connections before the run: as many as told, or as are in use at once where answers take a tenth of a second."""
+    """Opens connections before the run: as many as told, or as the busiest second needs where answers take a tenth of one."""
     traffic = sending.traffic
-    guess = traffic.closed or math.ceil(highest(traffic.arrivals) / sending.step / 10)
+    guess = traffic.closed or math.ceil(busiest(sending.clocks.intended) / 10)
     sending.open(min(traffic.connections, traffic.open_first or max(1, guess)), OPENING)
 
 

@@ -58,12 +58,17 @@ class Worker:
             return kind, data
         raise WorkerError(f"the leader was not heard for {ORPHANED:.0f} s")
 
+    def _expected(self, kind: str) -> Any:
+        """What comes with that word; WorkerError where the leader has another, which before the run can only be that there is none."""
+        said, data = self._next()
+        if said != kind:
+            raise WorkerError(f"the load test was {data} before it began")
+        return data
+
     def work(self) -> None:
         """One run."""
-        kind, plan = self._next()
         try:
-            if kind != "plan":
-                return
+            plan = self._expected("plan")
             self._run(heard(plan["traffic"]), plan)
         except WatchkeeperError as trouble:
             self.runner.send_message("problem", {"kind": type(trouble).__name__, "message": str(trouble)})
@@ -75,10 +80,8 @@ class Worker:
         sending = ready(traffic, plan["requests"], clocks, plan["place"], plan["of"])
         opened(sending)
         self.runner.send_message("ready", None)
-        kind, start = self._next()
+        start = self._expected("start")
         self._talk.kill()
-        if kind != "start":
-            return
         gevent.spawn(self._listen, sending)
         end = sent(sending, Watching(sending, self._line), start - time.time())
         self._hand_over(clocks, sending.next)
