@@ -53,15 +53,15 @@ def lock_of(url: str) -> str:
         host, port = "", 0
     place = f"{'127.0.0.1' if host in LOOPBACK else host}:{port}" if host else address
     name = re.sub(r"[^A-Za-z0-9.-]", "_", place)[:80]
-    return str(_folder() / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}.load")
+    return f"{_folder()}/{name}-{hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:8]}.load"
 
 
-def _folder() -> Path:
+def _folder() -> str:
     try:
         held = tempfile.gettempdir()
     except FileNotFoundError:  # where nothing can be written there is no load test, and all else goes on
         held = os.sep
-    return Path(held) / f"watchkeeper-{os.getuid()}"
+    return f"{held}/watchkeeper-{os.getuid()}"
 
 
 @contextmanager
