@@ -37,7 +37,7 @@ class Search:
 
 
 def searched(of: Search, load: Load, laid: Laid, scratch: Path, tell: Tell, at_least: float | None) -> Verdict:
-    """Run after run until the bracket is narrow enough and confirmed, time is up, it is called off, or a run comes to nothing: the service is gone."""
+    """Run after run until the bracket is narrow enough and confirmed, time is up, it is called off, or a run comes to nothing."""
     done: list[Attempt] = []
     parts: dict[str, Reading] = {}
     spent, stopped, cancelled = 0.0, "", False

@@ -32,8 +32,8 @@ def junit(told: Mapping[str, Any]) -> bytes:
 
 def _case(told: Mapping[str, Any], limit: Mapping[str, Any] | None) -> str:
     name = f"{limit['name']} at most {length_in_words(limit['seconds'])}" if limit else "a run that can be judged"
-    outcome = "invalid" if told["outcome"] == "invalid" else limit["outcome"] if limit else told["outcome"]
-    why = (limit["why"] if limit and outcome != "invalid" else "") or told["reason"]
+    judged = limit is not None and told["outcome"] not in ("invalid", "aborted")
+    outcome, why = (limit["outcome"], limit["why"]) if limit and judged else (told["outcome"], told["reason"])
     tag = {"pass": "", "fail": "failure", "inconclusive": "skipped"}.get(outcome, "error")
     said = f'<{tag} message="{safe(WORDS.get(outcome, outcome))}: {safe(why.partition(chr(10))[0])}">{_lines(told["reason"])}</{tag}>' if tag else ""
     return f'<testcase classname="load {safe(told["url"])}" name="{safe(name)}" time="{told["wall"]:.3f}">{said}</testcase>'

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent import Status, Verdict
 from loadtests._spec import KINDS, Trace, Traffic
@@ -60,7 +61,7 @@ def summary(
         "outcome": "aborted" if trace.aborted and verdict.status is not Status.FAIL else OUTCOMES[verdict.status],
         "status": verdict.status.value,
         "reason": verdict.reason,
-        "url": traffic.url,
+        "url": _open(traffic.url),
         "method": traffic.method,
         "began_at": trace.began_at.isoformat(),
         "wall": trace.wall,
@@ -110,6 +111,12 @@ def rank(rising: Any, q: float) -> float | None:
     """The ceil(q n)-th of n ascending values; None of none."""
     last = len(rising) - 1
     return finite(rising[min(max(math.ceil(q * len(rising) - 1e-9) - 1, 0), last)]) if last >= 0 else None
+
+
+def _open(url: str) -> str:
+    """What of a URL is no secret: neither a user nor a query."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,6 +247,7 @@ def test_an_unknown_service_suggests_the_nearest(server, tmp_path):
         ((*EASY, "--header", "Authorization: ${NOT_SET_ANYWHERE}"), "not set"),
         ((*EASY, "--data", "not-there.jsonl"), "not-there.jsonl"),
         ((*EASY, "--confidence", "1"), "confidence"),
+        ((*EASY, "--html", "no/such/folder/load.html"), "could not be written after the run"),
         ((*EASY, "--rate", "0"), "rate"),
         ((*EASY, "--arrivals", "spike"), "spike needs"),
     ],

@@ -203,6 +203,9 @@ def test_junit_has_a_case_for_each_limit_and_a_word_for_each_outcome():
     assert cases == {"p50 at most 20 ms": ["failure"], "p99 at most 5 s": ["skipped"], "p99.9 at most 5 s": ["skipped"]}
     (bad,) = ElementTree.fromstring(_export.junit(told(trace, limits, error, "INVALID: the generator was the bottleneck")))
     assert (bad.get("errors"), bad.get("failures")) == ("3", "0")
+    aborted = traced([0.0, 0.1], [0.01, 0.01], aborted="interrupted")
+    (ended,) = ElementTree.fromstring(_export.junit(told(aborted, make=error, reason="aborted after 1s: interrupted")))
+    assert (ended.get("errors"), ended.get("skipped")) == ("1", "0")
     (none,) = ElementTree.fromstring(_export.junit(told(trace, ())))
     assert (none.get("tests"), none.get("failures")) == ("1", "0")
 
@@ -254,6 +257,13 @@ def test_words_of_servers_are_text_wherever_they_stand():
     page = made["load.html"].decode()
     assert "alert(&#x27;x&#x27;)" in page
     json.loads(made["load.json"])
+
+
+def test_no_file_holds_what_a_url_hides():
+    sent = Traffic("http://ada:s3cret@h:80/predict?api_key=s3cret", "", Arrivals(seconds=60.0), "", headers={"Authorization": "Bearer s3cret"})
+    made = files(told(regular(), sent=sent), regular(), everything=True)
+    assert not [name for name, body in made.items() if b"s3cret" in body]
+    assert "http://h:80/predict" in made["load.html"].decode()
 
 
 def test_the_page_needs_no_network_and_no_script_and_says_what_it_rests_on():

@@ -150,8 +150,9 @@ def load_run(call: Call, html: Path | None, junit: Path | None, csv: Path | None
     localhost too, where a tunnel may end. Ctrl-C ends the run early and judges nothing. Exit code 0: every limit holds; 1: one does not; 3: the run
     cannot tell, was called off, or the generator was too slow itself.
     """
-    verdict = _performed(call, "sla.latency", settings, {"limits": _limits(settings), "report": True})
-    _told(call, settings["target"], verdict, _written({"html": html, "junit": junit, "csv": csv, "hdr": hdr}, verdict.data))
+    files = {"html": html, "junit": junit, "csv": csv, "hdr": hdr}
+    verdict = _performed(call, "sla.latency", settings, {"limits": _limits(settings), "report": True}, files)
+    _told(call, settings["target"], verdict, _written(files, verdict.data))
 
 
 @command("watchkeeper load capacity http://127.0.0.1:8000/predict --from-rate 20 --to-rate 2000 --p99 100ms --data requests.jsonl", "capacity", load)
@@ -175,7 +176,7 @@ def load_capacity(call: Call, csv: Path | None, **settings: Any) -> None:
     passed and the first that failed. Exit code 0: it was found, and is what is needed; 1: less is borne than is needed; 3: the runs cannot tell.
     """
     settings["for"] = settings.pop("within")
-    verdict = _performed(call, "sla.capacity", settings, {"limits": _limits(settings)})
+    verdict = _performed(call, "sla.capacity", settings, {"limits": _limits(settings)}, {"csv": csv})
     _told(call, settings["target"], verdict, _written({"tried": csv}, verdict.data))
 
 
@@ -197,7 +198,7 @@ def load_compare(call: Call, against: Path | None, save: Path | None, **settings
     p50, p95, p99 and the share of errors of windows are compared with those of the run that left the file. Exit code 0: nothing got worse by what
     matters; 1: something did; 3: the runs cannot tell, or this was the first.
     """
-    verdict = _performed(call, "sla.regression", settings, {}, {"baseline": _pinned(against)} if against else {})
+    verdict = _performed(call, "sla.regression", settings, {}, {"save": save}, {"baseline": _pinned(against)} if against else {})
     _told(call, settings["target"], verdict, _written({"save": save}, verdict.data), str(save or ""))
 
 
@@ -220,11 +221,23 @@ def load_worker(call: Call, join: str) -> None:
     call.say({"joined": join}, f"did its part of the load test at {join}")
 
 
-def _performed(call: Call, check: str, settings: Mapping[str, Any], more: Mapping[str, Any], words: Mapping[str, Any] | None = None) -> Any:
+def _performed(
+    call: Call,
+    check: str,
+    settings: Mapping[str, Any],
+    more: Mapping[str, Any],
+    files: Mapping[str, Path | None],
+    words: Mapping[str, Any] | None = None,
+) -> Any:
     """The check's Verdict: told what was given, held to what the target bears, and watched on the way."""
     from agent.commands import _live
     from agent.perform import perform
 
+    for option, path in files.items():
+        if path is not None and not os.access(path.parent, os.W_OK):
+            raise click.BadParameter(
+                f"{path} could not be written after the run: there is no such folder, or it is read-only", param_hint=f"--{option}"
+            )
     for option, name in (("--data", "requests"), ("--times", "times"), ("--ca", "ca")):
         _there(option, settings.get(name))
     target, parameters = settings["target"], {**_parameters(settings), **more}
@@ -246,10 +259,11 @@ def _performed(call: Call, check: str, settings: Mapping[str, Any], more: Mappin
 def _told(call: Call, target: str, verdict: Any, files: Sequence[str], saved: str = "") -> None:
     """What came of it, and how the command ends."""
     from agent.commands import _loaded
+    from agent.credential import shown
 
     summary = json.loads(verdict.data.get("load.json", b"{}"))
     judged = {"status": verdict.status.value, "reason": verdict.reason, "reading": verdict.reading, "parts": verdict.parts}
-    told = {"target": target, **summary, **judged, "files": files, "saved": saved}
+    told = {"target": shown(target), **summary, **judged, "files": files, "saved": saved}
     call.say(told, _loaded.loaded)
     raise SystemExit({"ok": 0, "fail": 1}.get(verdict.status.value, 3))
 
