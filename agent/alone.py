@@ -53,7 +53,8 @@ def lock_of(url: str) -> str:
         host, port = "", 0
     place = f"{'127.0.0.1' if host in LOOPBACK else host}:{port}" if host else address
     name = re.sub(r"[^A-Za-z0-9.-]", "_", place)[:80]
-    return f"{_folder()}/{name}-{hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:8]}.load"
+    digest = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{_folder()}/{name}-{digest[:8]}.load"
 
 
 def _folder() -> str:
