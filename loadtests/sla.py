@@ -112,10 +112,10 @@ def capacity(
     together take at most `duration`. Poisson arrivals queue, so the capacity lies below servers over service time. Source: loadtests/_capacity.py.
     """
     asked = Asked(rate, duration, warm, arrivals, timeout=timeout, connections=connections, workers=workers, seed=seed, expect=expect)
-    claims = _asked.claims(limits, timeout)
-    each = step.total_seconds() if step else _verdict.needed_seconds(claims[-1].quantile, burst.total_seconds(), confidence)
-    highest = load.rate if ceiling is None else ceiling
-    _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence), *_asked.quest(rate, highest, load.rate, each, duration, width, drain))
+    _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence))
+    claims, highest = _asked.claims(limits, timeout), load.rate if ceiling is None else ceiling
+    each = step.total_seconds() if step is not None else _verdict.needed_seconds(claims[-1].quantile, burst.total_seconds(), confidence)
+    _asked.prove(asked, load, *_asked.quest(rate, highest, load.rate, each, duration, width, drain, at_least))
     laid = _run.laid(server, scratch, registry, live, request, requests, rows)
     if isinstance(laid, Verdict):
         return laid

@@ -127,6 +127,11 @@ BAD = [
     (sla.capacity, CAPACITY, {"ceiling": 5.0}, r"ceiling: 5 requests a second should be between `rate` \(10\)"),
     (sla.capacity, CAPACITY, {"ceiling": 2000.0}, "allows"),
     (sla.capacity, CAPACITY, {"step": None, "limits": {"p99": SECOND}}, "step: runs of 4m59s .* do not fit"),
+    (sla.capacity, CAPACITY, {"step": timedelta()}, "step: runs of 0ms"),
+    (sla.capacity, CAPACITY, {"confidence": 1.0, "step": None}, "confidence: 1"),
+    (sla.capacity, CAPACITY, {"burst": timedelta(), "step": None}, "burst: 0ms"),
+    (sla.capacity, CAPACITY, {"at_least": 0.0}, "at_least: 0"),
+    (sla.capacity, CAPACITY, {"at_least": 1001.0}, "at most the highest rate that is tried, 1000"),
     (sla.capacity, CAPACITY, {"width": 1.0}, "width: 1 should be above 1"),
     (sla.capacity, CAPACITY, {"drain": -SECOND}, "drain: -1s"),
     (sla.regression, {"rate": 10.0}, {"duration": SECOND}, "holds fewer than 20 windows of 10s; make it 3m20s"),
@@ -553,6 +558,17 @@ def test_a_search_ends_with_the_last_pass_and_the_first_fail(speaker, tmp_path):
     )
     assert (verdict.reading.observed, verdict.reading.interval, verdict.reading.limit) == (40.0, (40.0, 80.0), 70.0)
     assert [line.split(",")[2] for line in verdict.data["capacity.csv"].decode().splitlines()[1:]] == ["pass", "fail", "pass"]
+
+
+def test_a_search_keeps_what_it_found_when_the_service_is_gone(speaker, tmp_path):
+    def tell(done, what):
+        if what.startswith("80 "):
+            speaker.stop()
+
+    wanted = {"rate": 40.0, "limits": {"p50": 8 * SECOND}, "step": ms(400), "duration": timedelta(minutes=1), "warm": timedelta(), "burst": ms(20)}
+    verdict = sla.capacity(to(speaker), LOAD, tmp_path, tell=tell, **wanted, drain=timedelta(), request=slow.REQUEST)
+    assert verdict.reading.observed == 40.0, verdict.reason
+    told(verdict, verdict.status, "40 a second for 0.4 s: PASS")
 
 
 def test_a_search_that_has_no_time_left_says_so(speaker, tmp_path):
