@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -13,20 +13,11 @@ from typing import Literal
 from agent import Load, Sent, spell
 from agent.errors import ConfigError
 from loadtests._schedule import times
-from loadtests._spec import Arrivals, Expect, Pattern, Traffic
+from loadtests._spec import Arrivals, Claim, Expect, Pattern, Traffic
 
 MOST_WINDOWS = 100  # a side of a comparison
 PATTERNS = ("constant", "poisson", "ramp", "spike", "replayed")
 LIMITS = "write them as `limits: {p50: 20ms, p99: 100ms}`"
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The `quantile` of the latencies is at most `limit` seconds."""
-
-    name: str  # p99
-    quantile: float
-    limit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +42,9 @@ class Asked:
     join: str = ""  # host:port on which the workers, of other machines then, join
     expose: str = ""  # host:port on which Prometheus may scrape the run
     stream: Literal["", "openai"] = ""  # answers are read as such a stream
+    early: tuple[Claim, ...] = ()  # the run ends when one of them surely fails
+    burst: timedelta = timedelta(seconds=1)
+    confidence: float = 0.95
 
     @property
     def seconds(self) -> float:
@@ -77,6 +71,11 @@ def claims(limits: Mapping[str, timedelta], timeout: timedelta) -> tuple[Claim, 
     if wrong or not found:
         raise ConfigError(wrong or f"limits: none is given, so nothing could ever be wrong; {LIMITS}")
     return tuple(sorted(found, key=lambda one: one.quantile))
+
+
+def ending(asked: Asked, claims: Sequence[Claim], burst: timedelta, confidence: float) -> Asked:
+    """The same, to end as soon as one of the claims surely fails."""
+    return replace(asked, early=tuple(claims), burst=burst, confidence=confidence)
 
 
 def prove(asked: Asked, load: Load, *more: str) -> None:
@@ -172,6 +171,10 @@ def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> 
         workers=asked.workers,
         join=asked.join,
         metrics=asked.expose,
+        claims=asked.early,
+        burst=asked.burst.total_seconds(),
+        confidence=asked.confidence,
+        warm=asked.warm.total_seconds(),
         abort_errors=load.errors,
         abort_latency=load.latency.total_seconds() if load.latency else None,
         verify=sent.verify,

@@ -14,10 +14,11 @@ from pathlib import Path
 from agent import Load, Reading, Status, Verdict, spell
 from agent.errors import WatchkeeperError
 from loadtests import _run, _told
-from loadtests._asked import Asked, Claim
+from loadtests._asked import Asked
 from loadtests._capacity import Attempt, Bracket, Plan, bracket, following
 from loadtests._requests import Laid
 from loadtests._run import Tell
+from loadtests._spec import Claim
 from loadtests._told import STATUS
 
 PER_SECOND = "requests/s"

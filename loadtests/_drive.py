@@ -21,7 +21,7 @@ from agent import UTC, errors
 from agent.errors import CancelledError, ConfigError, WatchkeeperError, WorkerError
 from loadtests._clocks import load
 from loadtests._schedule import LONGEST
-from loadtests._spec import Arrivals, Expect, Trace, Traffic
+from loadtests._spec import Arrivals, Claim, Expect, Trace, Traffic
 
 Hear = Callable[[Mapping[str, Any]], None]
 SILENCE = 60.0  # seconds without a line after which the program is taken for hung: it speaks twice a second, and imports for a few
@@ -118,7 +118,7 @@ def _short(seconds: float | None) -> str:
 
 
 def _trace(traffic: Traffic, end: Mapping[str, Any], stopped: str) -> Trace:
-    known = {name: end[name] for name in ("wall", "cpu", "workers", "lost", "said")} | {"notes": tuple(end["notes"])}
+    known = {name: end[name] for name in ("wall", "cpu", "workers", "lost", "said", "failed")} | {"notes": tuple(end["notes"])}
     began_at, aborted = datetime.fromtimestamp(end["began"], UTC), end["aborted"] and (stopped or end["aborted"])
     return Trace(**load(Path(traffic.out)), **known, began_at=began_at, aborted=aborted, closed=traffic.closed)
 
@@ -149,7 +149,9 @@ def heard(line: str) -> Traffic:
     said = json.loads(line)
     expect = {**said.pop("expect")}
     expect |= {name: tuple(expect[name]) for name in ("status", "fields")}
-    return Traffic(**{**said, "arrivals": Arrivals(**said["arrivals"]), "expect": Expect(**expect)})
+    return Traffic(
+        **{**said, "arrivals": Arrivals(**said["arrivals"]), "expect": Expect(**expect), "claims": tuple(Claim(**one) for one in said["claims"])}
+    )
 
 
 class _Program:

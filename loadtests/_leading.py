@@ -206,7 +206,7 @@ class Leader:
         last = max((each.end["last"] for each in there), default=0.0)
         first = min((each.end["first"] for each in there), default=0.0)
         cpu = sum(each.end["cpu"] for each in there)
-        told = {"began": self.began, "wall": max(0.0, last - first), "cpu": cpu, "aborted": self.stopped, "said": dict(said)}
+        told = {"began": self.began, "wall": max(0.0, last - first), "cpu": cpu, "aborted": self.stopped, "failed": "", "said": dict(said)}
         return told | {"workers": self.traffic.workers, "lost": self.traffic.workers - len(there) if self.began else 0, "notes": self._clocks()}
 
     def _clocks(self) -> list[str]:

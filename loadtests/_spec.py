@@ -43,6 +43,15 @@ class Expect:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """The `quantile` of the latencies is at most `limit` seconds."""
+
+    name: str  # p99
+    quantile: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class Traffic:
     """One run. `requests` is a JSON lines file of {"body": text} or {"body": text, "path": "/..."}; request i sends line i modulo their number."""
 
@@ -62,6 +71,10 @@ class Traffic:
     join: str = ""  # host:port on which `workers` join, from other machines or this one
     abort_errors: float | None = None  # end the run early when this share of a second's requests is not good
     abort_latency: float | None = None  # ... or their median latency is above this many seconds
+    claims: tuple[Claim, ...] = ()  # end the run early when one of them surely fails, by requests after `warm`, with `confidence` and for bursts
+    burst: float = 1.0  # of so many seconds; one generator's run at a steady rate can tell
+    confidence: float = 0.95
+    warm: float = 0.0
     metrics: str = ""  # host:port for Prometheus to scrape while the run goes on
     verify: bool = True
     ca: str | None = None
@@ -83,6 +96,7 @@ class Trace:
     workers: int = 1
     lost: int = 0  # workers that were lost: their requests are missing here
     aborted: str = ""  # why the run ended early
+    failed: str = ""  # the claim for which it did: it surely fails
     closed: int = 0
     said: Mapping[str, int] = field(default_factory=dict)  # the commonest words of errors, with their counts
     first: Any = None  # streams: seconds from intended to the first token

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from agent import Reading, Status, Verdict, spell
 from loadtests import _report, _verdict
-from loadtests._asked import Claim
 from loadtests._run import Ran
+from loadtests._spec import Claim
 from loadtests._summary import Limit, summary
 from loadtests._verdict import Judged
 from loadtests._warm import warmed
@@ -49,12 +49,16 @@ def answered(ran: Ran, claims: Sequence[Claim], burst: timedelta, confidence: fl
         judged = judge(claim, confidence)
         if judged.outcome == "fail" and len(claims) > 1:
             judged = judge(claim, 1 - (1 - confidence) / len(claims))
+        if claim.name == ran.trace.failed and judged.outcome != "fail":  # another test than the one that ended the run, of the same requests
+            judged = replace(judged, outcome="fail", why=f"{judged.why}; what ended the run was a test that may be looked at at any time")
         found.append(Limit(claim.name, claim.quantile, claim.limit, judged))
     return tuple(sorted(found, key=lambda one: (WORST.index(one.judged.outcome), -one.judged.share_interval[1] / (1 - one.quantile))))
 
 
 def outcome(ran: Ran, found: Sequence[Limit]) -> str:
     """pass, fail, inconclusive or invalid. A run that ended early is judged by what it saw where that is a fail, and else by nothing."""
+    if ran.trace.failed and not ran.unfit:
+        return "fail"
     if ran.unfit or (ran.trace.aborted and found[0].judged.outcome != "fail"):
         return "invalid"
     if ran.asked.users and found[0].judged.outcome == "pass":
@@ -92,7 +96,8 @@ def headline(ran: Ran, first: Limit, came: str, said: str) -> str:
         return f"called off after {spent(ran)}: {said} so far"
     if came == "invalid":
         return f"aborted after {spent(ran)}: {ran.trace.aborted}; {said} so far"
-    early = f" (aborted after {spent(ran)}: {ran.trace.aborted})" if ran.trace.aborted else ""
+    word = "ended" if ran.trace.failed else "aborted"
+    early = f" ({word} after {spent(ran)}: {ran.trace.aborted})" if ran.trace.aborted else ""
     more = f"; {missing(first)}" if came == "inconclusive" else ""
     return f"{came.upper()}: {said}{early}{more}; {valid(first)}"
 

@@ -111,7 +111,7 @@ def sent(sending: Sending, watching: Watching, after: float) -> dict[str, Any]:
     watch.kill()
     first = sending.clocks.intended[0] if len(sending.clocks) else 0.0
     told = {"began": at, "first": first, "last": sending.last, "wall": max(0.0, sending.last - first), "cpu": time.process_time() - cpu}
-    return told | {"aborted": sending.stopped, "said": dict(sending.clocks.said.most_common())}
+    return told | {"aborted": sending.stopped, "failed": watching.surely.failed, "said": dict(sending.clocks.said.most_common())}
 
 
 def _descriptors(count: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from loadtests._clocks import GOOD
 from loadtests._sending import Sending
 from loadtests._spec import KINDS
+from loadtests._surely import Surely
 
 EVERY = 0.5  # seconds
 FEW = 10  # requests that must have ended before a second of them is judged
@@ -27,6 +28,7 @@ class Watching:
         self._ended, self._at = 0, 0.0  # when last told
         self._second: list[float] = []  # latencies of the second being judged
         self._since = 0.0
+        self.surely = Surely(sending.traffic, sending.clocks)
 
     def run(self) -> None:
         """Until the run is over."""
@@ -35,7 +37,7 @@ class Watching:
             self._say(self.line(recent), recent)
             self._second += recent
             if self.sending.now - self._since >= 1 and len(self._second) + self.sending.flying >= FEW:
-                if why := self._unbearable():
+                if why := self._unbearable() or self.surely.words(self.sending.now):
                     self.sending.stop(why, DRAIN)
                 self._second, self._since = [], self.sending.now
 

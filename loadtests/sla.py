@@ -54,14 +54,16 @@ def latency(
     seed: int = 0,
     join: str = "",
     expose: str = "",
+    early: bool = True,
     report: bool = False,
 ) -> Verdict:
     """Sends `rate` requests a second for `duration`, whether answers come or not, and judges each of `limits`, such as {p99: 100ms}.
 
     PASS is ok and says that with `confidence` every quantile is within its limit; FAIL that one is not; INCONCLUSIVE (nodata) that the run cannot
     tell; INVALID (error) that the generator was too slow itself. A latency runs from when the request was due to its whole answer; what was not
-    answered well is over every limit. The verdict allows for stalls up to `burst`. At `join` (host:port) workers of other machines join; at `expose`
-    Prometheus may scrape the run; `report` leaves a page and other tools' files beside the verdict. Source: loadtests/_verdict.py.
+    answered well is over every limit. The verdict allows for stalls up to `burst`. A run that surely fails ends then, unless `early` is false.
+    At `join` (host:port) workers of other machines join; at `expose` Prometheus may scrape the run; `report` leaves a page and other tools' files
+    beside the verdict. Source: loadtests/_verdict.py.
     """
     shape = (arrivals, begin, peak, peak_at, peak_for, times)
     asked = Asked(rate, duration, warm, *shape, timeout, connections, workers, seed, expect, users, join, expose)
@@ -70,6 +72,7 @@ def latency(
     laid = _run.laid(server, scratch, registry, live, request, requests, rows)
     if isinstance(laid, Verdict):
         return laid
+    asked = _asked.ending(asked, claims, burst, confidence) if early else asked
     ran = _run.run(asked, load, laid, scratch, tell, min(claim.limit for claim in claims))
     return _told.verdict(ran, _told.answered(ran, claims, burst, confidence), confidence, report)
 
@@ -120,7 +123,7 @@ def capacity(
     if isinstance(laid, Verdict):
         return laid
     plan = Plan(rate, highest, rate / 1000, each, 4 * each, width)
-    search = Search(asked, claims, burst, confidence, plan, drain.total_seconds(), duration)
+    search = Search(_asked.ending(asked, claims, burst, confidence), claims, burst, confidence, plan, drain.total_seconds(), duration)
     return _capacity_told.searched(search, load, laid, scratch, tell or _run.quiet, at_least)
 
 

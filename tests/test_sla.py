@@ -20,14 +20,14 @@ from agent.perform import perform
 from agent.plugins import listing
 from agent.targets import connect
 from loadtests import _asked, _regression_told, _soak_told, _told, sla
-from loadtests._asked import Asked, Claim, claims
+from loadtests._asked import Asked, claims
 from loadtests._capacity import Attempt, Plan, bracket
 from loadtests._capacity_told import outcome as enough
 from loadtests._coldstart_told import request
 from loadtests._regression import Floors
 from loadtests._run import Ran
 from loadtests._soak_told import Ends
-from loadtests._spec import Arrivals, Traffic
+from loadtests._spec import Arrivals, Claim, Traffic
 from loadtests._windows import from_csv, windows
 from tests.conftest import HOUSE
 from tests.servers import folder, oip, slow

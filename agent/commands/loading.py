@@ -137,6 +137,7 @@ SENDING = _several(
 @click.option("--join-at", "join", metavar="HOST:PORT", help="The --workers are those that join there: watchkeeper load worker --join HOST:PORT.")
 @click.option("--metrics", "expose", metavar="HOST:PORT", help="Serve the run's numbers to Prometheus there while it goes on.")
 @click.option("--closed", "users", type=click.IntRange(1), metavar="USERS", help="Send as so many users who each wait for an answer: never a PASS.")
+@click.option("--to-the-end", is_flag=True, help="Go on where a limit surely fails already.")
 @SENDING
 @click.option("--html", type=FILE, metavar="FILE", help="Also write a page with the pictures and every number.")
 @click.option("--junit", type=FILE, metavar="FILE", help="Also write JUnit XML, a test case a limit.")
@@ -151,6 +152,7 @@ def load_run(call: Call, html: Path | None, junit: Path | None, csv: Path | None
     cannot tell, was called off, or the generator was too slow itself.
     """
     files = {"html": html, "junit": junit, "csv": csv, "hdr": hdr}
+    settings["early"] = not settings.pop("to_the_end")
     verdict = _performed(call, "sla.latency", settings, {"limits": _limits(settings), "report": True}, files)
     _told(call, settings["target"], verdict, _written(files, verdict.data))
 
