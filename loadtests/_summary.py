@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -71,7 +71,7 @@ def summary(
         "requests": len(judged.intended),
         "answers": _answers(judged),
         "said": dict(trace.said),
-        "limits": [_limit(limit) for limit in limits],
+        "limits": [_limit(limit, trace.closed) for limit in limits],
         "percentiles": _percentiles(judged.latency, sure, limits),
         "curve": _curve(judged.latency, sure),
         "clocks": _clocks(judged),
@@ -82,8 +82,9 @@ def summary(
     }
 
 
-def _limit(limit: Limit) -> dict[str, Any]:
-    judged = limit.judged
+def _limit(limit: Limit, closed: int) -> dict[str, Any]:
+    """What was judged; a closed loop does not see what users would, and so passes nothing."""
+    judged = replace(limit.judged, outcome="inconclusive") if closed and limit.judged.outcome == "pass" else limit.judged
     names = ("outcome", "n", "over", "share", "design", "burst", "why")
     told = {"name": limit.name, "quantile": limit.quantile, "seconds": limit.seconds, **{name: getattr(judged, name) for name in names}}
     interval, share = ([finite(end) for end in ends] if ends is not None else None for ends in (judged.interval, judged.share_interval))

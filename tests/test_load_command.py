@@ -243,6 +243,7 @@ def test_an_unknown_service_suggests_the_nearest(server, tmp_path):
         ((), "no limit is given"),
         (("--p99", "soon"), "soon"),
         ((*EASY, "--request", "{"), "this is no JSON"),
+        ((*EASY, "--request", "1"), "an object or a list"),
         ((*EASY, "--header", "Bearer x"), "write 'NAME: VALUE'"),
         ((*EASY, "--header", "Authorization: ${NOT_SET_ANYWHERE}"), "not set"),
         ((*EASY, "--data", "not-there.jsonl"), "not-there.jsonl"),
@@ -255,6 +256,10 @@ def test_an_unknown_service_suggests_the_nearest(server, tmp_path):
 def test_what_makes_no_sense_is_a_usage_error(server, args, said):
     assert said in refused("load", server.url, *QUICK, *args, "--yes")
     assert not [request for request in server.requests if request[1] == "/predict"]
+
+
+def test_a_url_with_nothing_to_send_is_a_usage_error(server):
+    assert "nothing to send" in refused("load", server.url, "--rate", "1", "--p99", "1s", "--yes")
 
 
 def test_a_header_is_a_credential_that_no_value_of_it_is_printed(monkeypatch):

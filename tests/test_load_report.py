@@ -6,6 +6,7 @@ import json
 import math
 import re
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
@@ -134,6 +135,13 @@ def test_the_json_is_strict_and_says_none_for_what_did_not_come():
 def test_an_outcome_follows_from_the_verdict(make, aborted, outcome):
     trace = traced([0.0, 0.1], [0.01, 0.01], aborted=aborted)
     assert told(trace, make=make)["outcome"] == outcome
+
+
+def test_no_limit_of_a_closed_loop_is_a_pass():
+    trace = regular(seconds=400.0, rate=20.0)
+    assert told(trace)["limits"][0]["outcome"] == "pass"
+    closed = told(replace(trace, closed=5), make=nodata)
+    assert (closed["limits"][0]["outcome"], closed["outcome"]) == ("inconclusive", "inconclusive")
 
 
 def test_tokens_have_their_own_times():

@@ -62,9 +62,12 @@ def span(_: click.Context, __: click.Parameter, value: str | None) -> timedelta 
 def whole(_: click.Context, __: click.Parameter, value: str | None) -> Any:
     """A request as JSON."""
     try:
-        return None if value is None else json.loads(value)
-    except ValueError as problem:
+        made = None if value is None else json.loads(value)
+    except (ValueError, RecursionError) as problem:
         raise click.BadParameter(f"this is no JSON: {problem}") from problem
+    if made is not None and not isinstance(made, (dict, list)):
+        raise click.BadParameter("write an object or a list, such as {}")
+    return made
 
 
 Options = Callable[[Callable[..., None]], Callable[..., None]]
@@ -242,8 +245,8 @@ def _performed(
         _there(option, settings.get(name))
     target, parameters = settings["target"], {**_parameters(settings), **more}
     known = _known(call, target) if "://" not in target else _url(target, settings)
-    if "://" in target and not settings["yes"]:
-        _agreed(target, parameters)
+    if "://" in target:
+        _agreed(target, settings, parameters)
     job = {
         "check": check,
         "parameters": parameters,
@@ -354,12 +357,18 @@ def _rows(table: str | None) -> dict[str, Any]:
     return {"live": Locator("load", "live", known(table))} if table else {}
 
 
-def _agreed(url: str, parameters: Mapping[str, Any]) -> None:
-    """Whoever runs the server should know. On localhost too: a tunnel may end there."""
+def _agreed(url: str, settings: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """There is something to send, and whoever runs the server knows. On localhost too: a tunnel may end there."""
     from agent.credential import shown
     from agent.errors import WatchkeeperError
     from agent.model import spell
 
+    if settings["request"] is None and settings["requests"] is None:
+        raise click.UsageError(
+            "there is nothing to send: add --data FILE, or --request JSON ({} where nothing is asked); with --from, {inputs} in it is a row's"
+        )
+    if settings["yes"]:
+        return
     highest = parameters.get("ceiling", parameters["rate"])
     said = f"{highest:g} requests a second for {spell(parameters.get('duration', LONG))} will be sent to {shown(url)}"
     if not sys.stdin.isatty():
