@@ -22,7 +22,7 @@ class Clocks:
 
     def __init__(self, intended: Any, streams: bool = False) -> None:
         count = len(intended)
-        self.intended = array("d", memoryview(intended).cast("B").tobytes()) if count else array("d")
+        self.intended = array("d", intended.tobytes()) if count else array("d")
         self.dispatched, self.sent, self.done = (array("d", [math.nan]) * count for _ in range(3))
         self.kind = array("B", [UNFINISHED]) * count
         self.status = array("H", [0]) * count

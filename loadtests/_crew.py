@@ -48,12 +48,12 @@ def main() -> None:
 
 def _lead(traffic: Traffic) -> None:
     leader = Leader(traffic, _listening)
-    handler = gevent.signal_handler(signal.SIGTERM, leader.stop, "stopped")
+    ending = gevent.signal_handler(signal.SIGTERM, leader.stop, "stopped")
     say(still("starting workers"))
     with suppress(Stopped):
         leader.lead()
     say({"end": leader.save()}, must=True)
-    del handler
+    ending.cancel()
 
 
 def _listening(host: str, port: int) -> Any:

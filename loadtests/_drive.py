@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import subprocess
 import sys
@@ -36,7 +37,9 @@ def quiet(done: float, what: str) -> None:
 
 
 def drive(traffic: Traffic, tell: Callable[[float, str], None] = quiet, hear: Hear | None = None) -> Trace:
-    """Runs it to its end. `tell` gets the share that is done and a sentence, about twice a second; `hear` the same as numbers.
+    """Runs it to its end. `tell` gets the share that is done and a sentence, about twice a second; `hear` the same as numbers: t and of (seconds,
+    t below 0 before the first request is due), sent, done, errors, flying (so far, and now), rate, p50, p99 (since the last line, in seconds, None
+    where there is none), lag, kinds (so far, in the order of KINDS), stopped (why it is ending early).
 
     When either raises CancelledError, or Ctrl-C is pressed, no request is begun any more, those in flight get a moment, and what there is comes
     back with `aborted` set; a second Ctrl-C kills. ConfigError: it cannot be run as told. UnreachableError, NameLookupError, TrustError: no
@@ -110,7 +113,7 @@ def _sentence(said: Mapping[str, Any]) -> str:
 
 def _short(seconds: float | None) -> str:
     if seconds is None:
-        return "no answer"
+        return "unanswered"
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
@@ -222,7 +225,7 @@ class _Program:
             raise self._died()
 
     def _died(self) -> WatchkeeperError:
-        if b"No module named 'locust'" in self._tail:
+        if re.search(rb"No module named '(locust|gevent|geventhttpclient)", self._tail):
             return ConfigError(f"load tests need locust, which is not installed: {EXTRA}")
         return WorkerError(f"the traffic program died with status {self._process.wait()}{self._words()}")
 

@@ -9,6 +9,7 @@ from loadtests._spec import Trace
 LAG_SHARE, LAG_LEAST = 0.1, 0.010  # of the limit, and in seconds: below it a shared machine's own scheduling is all there is
 BUSY = 0.8  # of a core: beyond it a request waits for the ones before it
 RATE_OFF = 0.01
+SHORTEST = 1.0  # seconds: in less, what it takes to begin would look like work
 
 
 def unfit(trace: Trace, limit: float) -> tuple[str, ...]:
@@ -42,7 +43,7 @@ def _late(trace: Trace, limit: float) -> str:
 
 
 def _busy(trace: Trace) -> str:
-    share = trace.cpu / (trace.wall * max(1, trace.workers - trace.lost)) if trace.wall > 0 else 0.0
+    share = trace.cpu / (max(trace.wall, SHORTEST) * max(1, trace.workers - trace.lost))
     more = "" if trace.workers > 1 else "; add workers, or lower the rate"
     return f"it used {share:.0%} of a core for each worker, and {BUSY:.0%} is the most allowed{more}" if share > BUSY else ""
 

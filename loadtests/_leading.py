@@ -9,7 +9,9 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,7 @@ class Leader:
 
     def __init__(self, traffic: Traffic, listen: Callable[[str, int], Any]) -> None:
         self.traffic, self.requests = traffic, payload(traffic)
-        self.intended = array("d", () if traffic.closed else times(traffic.arrivals).tolist())
+        self.intended = array("d", b"" if traffic.closed else times(traffic.arrivals).tobytes())
         self.exposed = Exposed(traffic.metrics)
         self.word = "" if traffic.join else secrets.token_hex(16)
         self.members: dict[str, Member] = {}
@@ -142,10 +144,10 @@ class Leader:
 
     def _heard(self, name: str, kind: str, data: Any, at: float) -> None:
         member = self.members.get(name)
-        if kind == "hello" and member is None and len(self.members) < self.traffic.workers and secrets.compare_digest(str(data[0]), self.word):
-            self.members[name] = Member(len(self.members), data[1])
-        elif member is None:
-            return
+        if member is None:
+            if kind == "hello" and len(self.members) < self.traffic.workers:
+                with suppress(TypeError):  # not what one of ours says
+                    self._welcome(name, *data)
         elif kind == "clock":
             member.pings.append((at - data[0], data[1] - (at + data[0]) / 2))
             if len(member.pings) < PINGS:
@@ -163,6 +165,13 @@ class Leader:
             member.end = data
             if data["aborted"]:
                 self.stop(data["aborted"])
+
+    def _welcome(self, name: str, word: str, release: str, pid: int) -> None:
+        """A worker joins; one with another word is none of ours, and one of another release may read a plan otherwise than it is meant."""
+        if secrets.compare_digest(word, self.word):
+            if release != version("watchkeeper"):
+                raise WorkerError(f"a worker of Watchkeeper {release} joined a load test of {version('watchkeeper')}; install the same on both")
+            self.members[name] = Member(len(self.members), pid)
 
     def _look(self) -> None:
         """Tells how it goes, and ends a run that has lost a worker: its verdict could only be invalid."""

@@ -87,10 +87,12 @@ def _expected(arrivals: Arrivals) -> float:
     return arrivals.rate * arrivals.seconds
 
 
-def highest(arrivals: Arrivals) -> float:
-    """The highest rate meant to be reached, in requests a second; 0 where only the file of times knows."""
-    many = {"replayed": (0.0,), "ramp": (arrivals.begin, arrivals.rate), "spike": (arrivals.rate, arrivals.peak)}
-    return max(many.get(arrivals.pattern, (arrivals.rate,)))
+def busiest(at: Any) -> int:
+    """How many of these rising times lie within the busiest second."""
+    import numpy as np
+
+    at = np.array(at)
+    return int((np.searchsorted(at, at + 1.0) - np.arange(len(at))).max(initial=0))
 
 
 def _checked(arrivals: Arrivals) -> None:

@@ -43,7 +43,7 @@ class Sending:
         self.stopped = ""
         self.last = 0.0  # when the last request ended
         self.over = gevent.event.Event()
-        self._idle: list[Line] = []
+        self._idle: deque[Line] = deque()  # the longest idle goes first: one that the server closes is then seen closed before it is used
         self._waiting: deque[int] = deque()
         self._opening = 0
         self._swept = 0
@@ -65,7 +65,9 @@ class Sending:
     def open(self, count: int, within: float) -> None:
         """Opens connections before the run, as many as come about in time; too few are no error, because later ones are opened when needed."""
         self._opening += count
-        gevent.joinall([gevent.spawn(self._open_one) for _ in range(count)], timeout=within)
+        lines, until = [gevent.spawn(self._open_one) for _ in range(count)], clock() + within
+        while len(gevent.joinall(lines, timeout=0.1)) < count and clock() < until and not self.stopped:
+            pass
 
     def run(self, began: float) -> None:
         """Sends all of it, beginning at a perf_counter time; returns when every request has ended, or was left unfinished by `stop`."""
@@ -146,7 +148,7 @@ class Sending:
         self.next = place + 1
         now = self.clocks.dispatched[place] = self.now
         if self._idle:
-            self._send(self._idle.pop(), place, now)
+            self._send(self._idle.popleft(), place, now)
         else:
             self._waiting.append(place)
             self._open_more()

@@ -58,8 +58,8 @@ class Traffic:
     expect: Expect = Expect()
     stream: Literal["", "openai"] = ""  # read the answer as server-sent events and stamp its tokens
     closed: int = 0  # users of a closed loop, each sending when its last answer is there; 0: the schedule above
-    workers: int = 1  # generator processes here, each with its slice of the one schedule
-    join: str = ""  # host:port on which workers from other machines may join; they count among `workers`
+    workers: int = 1  # generator processes, each with its slice of the one schedule: all here, or all of them joining
+    join: str = ""  # host:port on which `workers` join, from other machines or this one
     abort_errors: float | None = None  # end the run early when this share of a second's requests is not good
     abort_latency: float | None = None  # ... or their median latency is above this many seconds
     metrics: str = ""  # host:port for Prometheus to scrape while the run goes on

@@ -33,7 +33,7 @@ from loadtests._drive import heard  # noqa: E402
 from loadtests._exposed import Exposed  # noqa: E402
 from loadtests._lines import clock, worded  # noqa: E402
 from loadtests._payload import address, payload  # noqa: E402
-from loadtests._schedule import highest, times  # noqa: E402
+from loadtests._schedule import busiest, times  # noqa: E402
 from loadtests._sending import Sending  # noqa: E402
 from loadtests._spec import Traffic  # noqa: E402
 from loadtests._watching import DRAIN, Line, Watching  # noqa: E402
@@ -96,9 +96,9 @@ def ready(traffic: Traffic, requests: Sequence[bytes], clocks: Clocks, first: in
 
 
 def opened(sending: Sending) -> None:
-    """Opens connections before the run: as many as told, or as are in use at once where answers take a tenth of a second."""
+    """Opens connections before the run: as many as told, or as the busiest second needs where answers take a tenth of one."""
     traffic = sending.traffic
-    guess = traffic.closed or math.ceil(highest(traffic.arrivals) / sending.step / 10)
+    guess = traffic.closed or math.ceil(busiest(sending.clocks.intended) / 10)
     sending.open(min(traffic.connections, traffic.open_first or max(1, guess)), OPENING)
 
 
@@ -133,8 +133,9 @@ def _pool(traffic: Traffic) -> ConnectionPool:
     except (OSError, UnicodeError) as problem:
         raise NameLookupError(f"the load's host {host!r} was not found: {worded(problem)}; is it spelled right?") from problem
     troubles = []
-    for place in dict.fromkeys(each[4][0] for each in found):
-        pool = _connecting(traffic, safe, place, host, port)
+    for place in found:
+        pool = _connecting(traffic, safe, host, port)
+        pool._resolve = lambda place=place: [place]  # type: ignore[misc, method-assign]  # it would ask a thread for every connection
         try:
             pool.release_socket(pool.get_socket())
         except (OSError, RuntimeError) as problem:
@@ -145,13 +146,13 @@ def _pool(traffic: Traffic) -> ConnectionPool:
     raise (TrustError if words.rpartition(": ")[0].endswith("TLS") else UnreachableError)(f"{words}; nothing was sent") from troubles[0]
 
 
-def _connecting(traffic: Traffic, safe: bool, place: str, host: str, port: int) -> ConnectionPool:
+def _connecting(traffic: Traffic, safe: bool, host: str, port: int) -> ConnectionPool:
     within = min(traffic.timeout, OPENING)
     common: dict[str, Any] = {"size": traffic.connections + 1, "connection_timeout": within, "network_timeout": within}
     if not safe:
-        return ConnectionPool(place, port, host, port, **common)
+        return ConnectionPool(host, port, host, port, **common)
     try:
-        return SSLConnectionPool(place, port, host, port, insecure=not traffic.verify, ssl_context_factory=_context(traffic), **common)
+        return SSLConnectionPool(host, port, host, port, insecure=not traffic.verify, ssl_context_factory=_context(traffic), **common)
     except OSError as problem:
         raise ConfigError(f"{traffic.ca}: the certificates cannot be read: {worded(problem)}") from problem
 

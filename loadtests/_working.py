@@ -6,6 +6,7 @@ import os
 import time
 from array import array
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import gevent
@@ -36,7 +37,7 @@ class Worker:
         self.runner.register_message("clock", self._clock)
         for kind in ("plan", "start", "halt"):
             self.runner.register_message(kind, self._hear)
-        self.runner.send_message("hello", (word, os.getpid()))
+        self.runner.send_message("hello", (word, version("watchkeeper"), os.getpid()))
 
     def _beat(self, **more: object) -> None:
         self.alive = time.monotonic()
@@ -57,12 +58,17 @@ class Worker:
             return kind, data
         raise WorkerError(f"the leader was not heard for {ORPHANED:.0f} s")
 
+    def _expected(self, kind: str) -> Any:
+        """What comes with that word; WorkerError where the leader has another, which before the run can only be that there is none."""
+        said, data = self._next()
+        if said != kind:
+            raise WorkerError(f"the load test was {data} before it began")
+        return data
+
     def work(self) -> None:
         """One run."""
-        kind, plan = self._next()
         try:
-            if kind != "plan":
-                return
+            plan = self._expected("plan")
             self._run(heard(plan["traffic"]), plan)
         except WatchkeeperError as trouble:
             self.runner.send_message("problem", {"kind": type(trouble).__name__, "message": str(trouble)})
@@ -74,10 +80,8 @@ class Worker:
         sending = ready(traffic, plan["requests"], clocks, plan["place"], plan["of"])
         opened(sending)
         self.runner.send_message("ready", None)
-        kind, start = self._next()
+        start = self._expected("start")
         self._talk.kill()
-        if kind != "start":
-            return
         gevent.spawn(self._listen, sending)
         end = sent(sending, Watching(sending, self._line), start - time.time())
         self._hand_over(clocks, sending.next)

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from agent.errors import ConfigError
 from loadtests import _expect, _payload
-from loadtests._drive import heard, spoken
+from loadtests._drive import _sentence, heard, spoken
 from loadtests._expect import Bodies, wrong
+from loadtests._exposed import place
 from loadtests._payload import payload
 from loadtests._spec import Arrivals, Expect, Traffic
 from loadtests._tokens import Tokens
-from loadtests._watching import quantiles, together
+from loadtests._watching import quantiles, still, together
 from tests.traffic import traffic
 
 # Payloads
@@ -204,7 +205,21 @@ def test_percentiles_of_progress_are_those_of_numpy(latencies: list[float]) -> N
         assert told[name] == (None if math.isinf(exact) else exact)
 
 
+def test_a_line_is_a_sentence_whatever_could_not_be_measured() -> None:
+    line = {"t": 12.3, "of": 60.0, "rate": 1999.96, "p50": 0.0012, "p99": None, "errors": 1234, "flying": 3}
+    assert _sentence(line) == "12 s of 60: 2,000.0 a second, p50 1.2 ms, p99 unanswered, 1,234 errors, 3 in flight"
+    assert _sentence({**line, "p50": None, "stopped": "stopped"}) == "12 s of 60: 2,000.0 a second, 1,234 errors, 3 in flight; ending: stopped"
+    assert _sentence(still("waiting")) == "waiting"
+
+
 def test_the_lines_of_workers_are_put_together() -> None:
     line = {"t": 1.0, "of": 9.0, "lag": 0.1, "sent": 5, "done": 4, "errors": 1, "rate": 5.0, "flying": 1, "stopped": "", "kinds": [3, 1, 0]}
     both = together([line, {**line, "t": 1.2, "lag": 0.3}], [0.1, 0.2])
     assert (both["t"], both["lag"], both["sent"], both["rate"], both["kinds"], both["p50"]) == (1.2, 0.3, 10, 10.0, [6, 2, 0], 0.1)
+
+
+@pytest.mark.parametrize("at", ["9464", "host:", "host:port", ":9464", "host:0", "host:70000", ""])
+def test_a_place_to_listen_has_a_host_and_a_port(at: str) -> None:
+    assert place("127.0.0.1:9464", "metrics") == ("127.0.0.1", 9464) and place("[::1]:9464", "metrics") == ("::1", 9464)
+    with pytest.raises(ConfigError, match="is not host:port"):
+        place(at, "metrics")

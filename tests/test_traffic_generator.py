@@ -65,4 +65,4 @@ def test_what_was_never_taken_up_and_who_was_lost_are_told() -> None:
 
 
 def test_a_run_of_nothing_and_a_run_of_one_are_no_fault() -> None:
-    assert unfit(trace(n=0), 0.1) == () and unfit(trace(n=1), 0.1) == ()
+    assert unfit(trace(n=0), 0.1) == () and unfit(trace(n=1), 0.1) == () and unfit(trace(n=1, wall=0.001, cpu=0.05), 0.1) == ()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from agent.errors import ConfigError
-from loadtests._schedule import MOST, highest, times
+from loadtests._schedule import MOST, busiest, times
 from loadtests._spec import Arrivals
 
 
@@ -102,7 +102,6 @@ def test_replayed_times_begin_at_their_first_one(tmp_path: Path) -> None:
     file = tmp_path / "times"
     file.write_text("# from the access log\n1795739114.25\n\n1795739114.5\n1795739114.5\n 1795739116 \n")
     assert times(Arrivals("replayed", times=str(file))).tolist() == [0.0, 0.25, 0.25, 1.75]
-    assert highest(Arrivals("replayed", times=str(file))) == 0 and highest(Arrivals("ramp", rate=5, begin=9)) == 9
 
 
 @pytest.mark.parametrize(
@@ -133,3 +132,9 @@ def test_no_file_of_times_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         times(Arrivals("replayed", times=str(tmp_path)))
     assert MOST == 10_000_000
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 5), max_size=40).map(sorted))
+def test_the_busiest_second_is_found(at: list[float]) -> None:
+    assert busiest(at) == max((sum(one <= other < one + 1.0 for other in at) for one in at), default=0)
