@@ -15,7 +15,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,8 +53,16 @@ def lock_of(url: str) -> str:
         host, port = "", 0
     place = f"{'127.0.0.1' if host in LOOPBACK else host}:{port}" if host else address
     name = re.sub(r"[^A-Za-z0-9.-]", "_", place)[:80]
-    folder = Path(tempfile.gettempdir()) / f"watchkeeper-{os.getuid()}"
-    return str(folder / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}.load")
+    digest = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{_folder()}/{name}-{digest[:8]}.load"
+
+
+def _folder() -> str:
+    try:
+        held = tempfile.gettempdir()
+    except FileNotFoundError:  # where nothing can be written there is no load test, and all else goes on
+        held = os.sep
+    return f"{held}/watchkeeper-{os.getuid()}"
 
 
 @contextmanager
@@ -64,11 +72,12 @@ def alone(lock: str) -> Iterator[None]:
     try:
         _take(handle, lock)
         began = {"pid": os.getpid(), "since_at": datetime.now(UTC).isoformat()}
-        _write(handle, began)
+        _write(handle, lock, began)
         try:
             yield
         finally:
-            _write(handle, {**began, "until_at": datetime.now(UTC).isoformat()})
+            with suppress(BusyError):
+                _write(handle, lock, {**began, "until_at": datetime.now(UTC).isoformat()})
     finally:
         os.close(handle)
 
@@ -101,8 +110,11 @@ def _held(handle: int, kind: int) -> bool:
     return False
 
 
-def _write(handle: int, told: dict[str, object]) -> None:
-    os.pwrite(handle, json.dumps(told).encode().ljust(SIZE), 0)
+def _write(handle: int, lock: str, told: dict[str, object]) -> None:
+    try:
+        os.pwrite(handle, json.dumps(told).encode().ljust(SIZE), 0)
+    except OSError as problem:
+        raise BusyError(f"{lock} cannot be written ({problem.strerror}), and without it nobody would know of the load test") from problem
 
 
 def taken(lock: str) -> str:

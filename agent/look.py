@@ -52,11 +52,13 @@ def look(
     A load test is not begun while its service has an incident, and asked to end early when one opens.
     """
     if w.load is not None:
-        if why := _unfit(world, w, version):
-            return skip(why)
-        tell = _watchful(world, w, tell)
+        return _under_load(world, w, window, version, within or w.watch.within, tell)
+    return _look(world, w, window, version, within or w.watch.within, tell)
+
+
+def _look(world: World, w: Watched, window: Window, version: str | None, within: timedelta, tell: Tell | None) -> Verdict:
     try:
-        return _perform(world, w, _job(world, w, window, version), within or w.watch.within, tell)
+        return _perform(world, w, _job(world, w, window, version), within, tell)
     except WatchkeeperError as problem:
         return _blind(world, w, problem, version)
 
@@ -108,12 +110,14 @@ def _perform(world: World, w: Watched, job: dict[str, Any], within: timedelta, t
     return verdict_from_json(world.loads.call(sent, within, tell)["verdict"])
 
 
-def _unfit(world: World, w: Watched, version: str | None) -> str:
-    """Why no load test may begin now; empty when one may."""
+def _under_load(world: World, w: Watched, window: Window, version: str | None, within: timedelta, tell: Tell | None) -> Verdict:
     if version is not None:
-        return "load is made on what is served, not on one version apart"
-    trouble = _trouble(world, w)
-    return f"no load test while {trouble}" if trouble else ""
+        return skip("load is made on what is served, not on one version apart")
+    if why := _trouble(world, w):
+        return skip(f"no load test while {why}")
+    asked: list[str] = []  # why it was asked to stop
+    verdict = _look(world, w, window, None, within, _watchful(world, w, tell, asked))
+    return replace(verdict, reason=f"{verdict.reason}\nit was asked to end early: {asked[0]}") if asked else verdict
 
 
 def _trouble(world: World, w: Watched) -> str:
@@ -129,20 +133,20 @@ def _troubles(world: World, service: str, incident: Incident) -> bool:
     return any(w is None or w.load is None for w in bad)
 
 
-def _watchful(world: World, w: Watched, tell: Tell | None) -> Tell:
-    """`tell`, which raises CancelledError, once, when the agent stops or the service comes into an incident."""
-    asked, stopped = time.monotonic(), False
+def _watchful(world: World, w: Watched, tell: Tell | None, asked: list[str]) -> Tell:
+    """`tell`, which raises CancelledError, once, when the agent stops or the service comes into an incident; the reason is put into `asked`."""
+    again = time.monotonic() + EACH
 
     def told(done: float, what: str) -> None:
-        nonlocal asked, stopped
+        nonlocal again
         if tell is not None:
             tell(done, what)
-        why = "" if stopped else "the agent is stopping" if world.stopping() else ""
-        if not stopped and not why and time.monotonic() - asked >= EACH:
-            asked, why = time.monotonic(), _trouble(world, w)
-        if why:
-            stopped = True
-            raise CancelledError(f"stopped early: {why}")
+        why = "the agent is stopping" if world.stopping() else ""
+        if not why and time.monotonic() >= again:
+            again, why = time.monotonic() + EACH, _trouble(world, w)
+        if why and not asked:
+            asked.append(why)
+            raise CancelledError(why)
 
     return told
 

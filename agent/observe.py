@@ -32,7 +32,7 @@ def observe(world: World, key: str, due_at: datetime, tell: Tell | None = None) 
             world.again(needed)
     now, seconds = world.clock(), time.perf_counter() - began
     if w.load is not None:
-        window = Window(window.end, now)  # when the load was made; a look by hand that found it busy came meanwhile, and judged nothing
+        window = Window(window.end, max(now, window.end))  # when the load was made: what was looked at meanwhile judged nothing of it
     if loaded := _loaded(w, window, now, seconds):
         verdict = replace(verdict, reason=_marked(verdict.reason))
     finding = found(w, window, now, verdict, version, seconds)

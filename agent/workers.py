@@ -160,10 +160,8 @@ class _Worker:
         if unsent:
             self._pipes.register(self._in, selectors.EVENT_WRITE)
         while True:
-            ready = self._pipes.select(max(0.0, self._until - time.monotonic()))
-            if not ready and time.monotonic() >= self._until:
-                raise self._overdue(job, within)
-            for key, _ in ready:
+            over = time.monotonic() >= self._until
+            for key, _ in self._pipes.select(max(0.0, self._until - time.monotonic())):
                 if key.fd == self._in:
                     unsent = self._send(unsent)
                     if not unsent:
@@ -172,6 +170,8 @@ class _Worker:
                     self._overhear()
                 elif (reply := self._hear(job, tell)) is not None:
                     return reply
+            if over:
+                raise self._overdue(job, within)
 
     def _send(self, unsent: memoryview) -> memoryview:
         try:

@@ -179,8 +179,12 @@ def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> 
 # What the other checks are given beside
 
 
-def quest(rate: float, highest: float, allowed: float, each: float, duration: timedelta, width: float, drain: timedelta) -> Iterator[str]:
+def quest(
+    rate: float, highest: float, allowed: float, each: float, duration: timedelta, width: float, drain: timedelta, at_least: float | None
+) -> Iterator[str]:
     """What is wrong with how `sla.capacity` is to search."""
+    if at_least is not None and not 0 < at_least <= highest:
+        yield f"at_least: {at_least:g} requests a second should be above 0 and at most the highest rate that is tried, {highest:g}"
     if not rate <= highest <= allowed or highest == math.inf:
         yield f"ceiling: {highest:g} requests a second should be between `rate` ({rate:g}) and what `load: {{rate: ...}}` allows ({allowed:g})"
     if not 0 < each <= duration.total_seconds():

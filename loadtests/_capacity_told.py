@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent import Load, Reading, Status, Verdict, spell
-from agent.errors import UnreachableError
+from agent.errors import WatchkeeperError
 from loadtests import _run, _told
 from loadtests._asked import Asked, Claim
 from loadtests._capacity import Attempt, Bracket, Plan, bracket, following
@@ -37,7 +37,7 @@ class Search:
 
 
 def searched(of: Search, load: Load, laid: Laid, scratch: Path, tell: Tell, at_least: float | None) -> Verdict:
-    """Run after run until the bracket is narrow enough and confirmed, time is up, it is called off, or the service is gone."""
+    """Run after run until the bracket is narrow enough and confirmed, time is up, it is called off, or a run comes to nothing."""
     done: list[Attempt] = []
     parts: dict[str, Reading] = {}
     spent, stopped, cancelled = 0.0, "", False
@@ -52,10 +52,10 @@ def searched(of: Search, load: Load, laid: Laid, scratch: Path, tell: Tell, at_l
             ran = _run.run(
                 asked, load, laid, scratch, _of_it(tell, rate, seconds, spent, of), min(one.limit for one in of.claims), f"run-{len(done)}"
             )
-        except UnreachableError as problem:
+        except WatchkeeperError as problem:
             if not done:
                 raise
-            stopped = f"at {rate:.4g} a second the service was not there any more: {problem}"
+            stopped = f"the run at {rate:.4g} a second came to nothing: {problem}"
             break
         spent += ran.whole.wall
         if cancelled := ran.cancelled:

@@ -1,9 +1,9 @@
 """May a run end early? Evidence that may be looked at after every window, and how many requests a verdict takes when none is looked at in between.
 
 The evidence is a bet for and a bet against "the share over the limit is what is allowed": a mixture of stakes on one window after another, each
-window as long as a burst (Waudby-Smith and Ramdas, JRSS B 2024). Of whole windows it is the mixture of likelihood ratios. A burst may lie in two
-windows that are neighbours, so the odd ones and the even ones are bet on apart and the two are averaged. If the share is what is allowed, such a
-capital reaches 1 / risk at any time at all with at most `risk` (Ville, 1939).
+window as long as a burst (Waudby-Smith and Ramdas, JRSS B 2024). Of whole windows it is the mixture of likelihood ratios. If the share is what is
+allowed, such a capital reaches 1 / risk at any time at all with at most `risk` (Ville, 1939). A burst may lie in two windows that are neighbours,
+so the odd ones and the even ones are bet on apart; and since stalls that come every minute may all lie in the even ones, both must reach it.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ class Early:
         return None
 
     def _capital(self, word: str, stakes: tuple[tuple[float, float], ...]) -> float:
-        logs = self._logs[word]
-        return sum(weight * math.exp(min(one[place], 700.0)) for one in logs for place, (_, weight) in enumerate(stakes)) / 2
+        return min(sum(weight * math.exp(min(log, 700.0)) for log, (_, weight) in zip(logs, stakes, strict=True)) for logs in self._logs[word])
 
 
 def needed(over: int, quantile: float = 0.99, confidence: float = 0.95) -> int:

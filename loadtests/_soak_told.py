@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +45,7 @@ def verdict(ran: Ran, ends: Ends, memory: Any, unseen: str = UNSEEN) -> Verdict:
         status, head = STATUS[first.outcome], _headline(ran, first, found, ends)
     lines = [head, *(words(one, ends) for one in found), *([] if memory is not None else [unseen]), sent(ran)]
     told = Verdict(status, NEW_LINE.join(lines), reading(first), parts={one.name: reading(one) for one in found})
-    return kept(told, ran, more={"soak.csv": _csv(table, memory)})
+    return kept(told, ran, more={"soak.csv": _windows.to_csv(table, **({} if memory is None else {"memory": memory}))})
 
 
 def cut(ran: Ran) -> Windows:
@@ -144,13 +142,3 @@ def read(resident: Resident, ran: Ran) -> Any:
     table = cut(ran)
     edges = [*table.start.tolist(), float(table.start[-1] + table.seconds[-1])]
     return resident.over([edge + ran.warmed for edge in edges]) if resident.at else np.full(len(table), np.nan)
-
-
-def _csv(table: Windows, memory: Any) -> bytes:
-    told = io.StringIO()
-    write = csv.writer(told, lineterminator="\n")
-    write.writerow((*_windows.COLUMNS, "memory"))
-    held = [math.nan] * len(table) if memory is None else memory.tolist()
-    for row in zip(*(getattr(table, name).tolist() for name in _windows.COLUMNS), held, strict=True):
-        write.writerow(["" if value != value else value for value in row])
-    return told.getvalue().encode()

@@ -13,8 +13,10 @@ from loadtests._asked import Claim
 from loadtests._run import Ran
 from loadtests._summary import Limit, summary
 from loadtests._verdict import Judged
+from loadtests._warm import warmed
 
 STATUS = {"pass": Status.OK, "fail": Status.FAIL, "inconclusive": Status.NODATA, "invalid": Status.ERROR}
+ENOUGH = 1000  # requests to see a warm-up by: of fewer the first are slower as often as not
 WORST = ("fail", "inconclusive", "pass")
 CLOSED = "a closed loop waits for slow answers before it sends again, and so never sees what its users would: it can fail, and cannot PASS"
 
@@ -147,7 +149,14 @@ def sent(ran: Ran) -> str:
     lag = f"; 99 % taken up within {length(float(np.nanquantile(late, 0.99)))}" if (~np.isnan(late)).any() else ""
     ended = ", ".join(f"{count:,} {kind}" for kind, count in ran.kinds.items())
     warm = f", after {spell(asked.warm)} of warm-up" if asked.warm else ""
-    return f"{len(trace.intended):,} requests ({ran.source}), {arrivals}{warm}: {ended}{lag}{_commonest(ran)}"
+    return f"{len(trace.intended):,} requests ({ran.source}), {arrivals}{warm}: {ended}{lag}{_warming(ran)}{_commonest(ran)}"
+
+
+def _warming(ran: Ran) -> str:
+    took = warmed(ran.whole.intended, ran.whole.latency)
+    if took is None or took <= ran.asked.warm.total_seconds() or len(ran.whole.intended) < ENOUGH:
+        return ""
+    return f"\nthe first {length(took)} were slower than the rest, and {spell(ran.asked.warm)} of them were set apart: `warm` says how long"
 
 
 def _commonest(ran: Ran) -> str:

@@ -1,7 +1,7 @@
 """How long a run took to warm up. It is told and never taken away: what is left out by how it looked makes the rest look better than the service is.
 
-Left out until three windows agreed, runs exactly at the limit that meet a stall early lose it, and pass more often than is promised (`make bench
-ARGS=verdicts` shows how often). A warm-up that is chosen before the run is safe: its requests are sent and not judged.
+Left out until three windows agree, runs exactly at the limit that meet a stall early lose it, and pass by mistake a fifth to a third more often
+(`make bench ARGS=verdicts`). A warm-up chosen before the run is safe: its requests are sent and not judged.
 """
 
 from __future__ import annotations

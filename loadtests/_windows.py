@@ -103,12 +103,13 @@ def alike(*series: Any) -> float:
 # As a file
 
 
-def to_csv(table: Windows) -> bytes:
-    """One line a window, every number to its last digit; a latency that is not there is empty, one that has no end is `inf`."""
+def to_csv(table: Windows, **more: Any) -> bytes:
+    """One line a window, every number to its last digit; a number that is not there is empty, one that has no end is `inf`. `more` are columns."""
+    columns = {name: getattr(table, name) for name in COLUMNS} | more
     told = io.StringIO()
     write = csv.writer(told, lineterminator="\n")
-    write.writerow(COLUMNS)
-    for row in zip(*(getattr(table, name).tolist() for name in COLUMNS), strict=True):
+    write.writerow(columns)
+    for row in zip(*(column.tolist() for column in columns.values()), strict=True):
         write.writerow(["" if value != value else value for value in row])
     return told.getvalue().encode()
 

@@ -112,10 +112,10 @@ def capacity(
     together take at most `duration`. Poisson arrivals queue, so the capacity lies below servers over service time. Source: loadtests/_capacity.py.
     """
     asked = Asked(rate, duration, warm, arrivals, timeout=timeout, connections=connections, workers=workers, seed=seed, expect=expect)
-    claims = _asked.claims(limits, timeout)
-    each = step.total_seconds() if step else _verdict.needed_seconds(claims[-1].quantile, burst.total_seconds(), confidence)
-    highest = load.rate if ceiling is None else ceiling
-    _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence), *_asked.quest(rate, highest, load.rate, each, duration, width, drain))
+    _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence))
+    claims, highest = _asked.claims(limits, timeout), load.rate if ceiling is None else ceiling
+    each = step.total_seconds() if step is not None else _verdict.needed_seconds(claims[-1].quantile, burst.total_seconds(), confidence)
+    _asked.prove(asked, load, *_asked.quest(rate, highest, load.rate, each, duration, width, drain, at_least))
     laid = _run.laid(server, scratch, registry, live, request, requests, rows)
     if isinstance(laid, Verdict):
         return laid
@@ -155,7 +155,7 @@ def regression(
     """Compares p50, p95, p99 and the share of errors of windows of `cut` with those of the pinned run.
 
     FAIL: one is surely higher (exact permutation test of windows, p at most 0.01 after Holm) and by more than matters, which is for latencies the
-    larger of `floor` (a share) and `floor_seconds`, for errors `floor_errors`. PASS (ok): not even the upper end of any 95 % interval is. Else
+    larger of `floor` (a share) and `floor_seconds`, for errors `floor_errors`. PASS (ok): not even the upper end of any 98 % interval is. Else
     INCONCLUSIVE (nodata). Each run leaves yardstick.csv, which is what a later run is compared with once its finding is pinned.
     Source: loadtests/_regression.py.
     """

@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent import alone as locks
 from agent import look as looking
 from agent import plugins
 from agent.alone import alone, last, lock_of
-from agent.config import Config, load
+from agent.config import Config, load, schema
+from agent.daemon import Daemon
+from agent.daemon import _jobs as planned
 from agent.errors import BusyError, ConfigError, PluginError
 from agent.model import Load, error, fail
 from agent.observe import fold, found
@@ -56,6 +60,7 @@ PRESS = """
         return ok("it does")
 """
 ALLOWED = "    load: {rate: 200, longest: 10m, latency: 5s}\n"
+STOPPED = "aborted, the agent is stopping\nit was asked to end early: the agent is stopping"
 WATCH = "      - {check: press.bears, every: 1h, with: {end: END}}"
 
 
@@ -100,6 +105,18 @@ def test_what_a_service_bears_is_read_with_its_defaults(tmp_path):
     assert made.load == Load(200.0, timedelta(minutes=10), 0.5, None)
     assert configured(tmp_path, "", ALLOWED).services["fraud"].load == Load(200.0, timedelta(minutes=10), 0.5, timedelta(seconds=5))
     assert configured(tmp_path, "", "").services["fraud"].load is None
+
+
+def test_what_a_service_bears_may_come_from_the_environment_and_stands_in_the_schema(tmp_path, monkeypatch):
+    monkeypatch.setenv("RATE", "12.5")
+    made = configured(tmp_path, "", "    load: {rate: '${RATE}', longest: 1m}\n")
+    assert made.services["fraud"].load == Load(12.5, timedelta(minutes=1))
+    bears = schema()["$defs"]["LoadFile"]
+    assert set(bears["properties"]) == {"rate", "longest", "errors", "latency"} and bears["required"] == ["rate", "longest"]
+    assert bears["properties"]["rate"]["anyOf"] == [
+        {"exclusiveMinimum": 0, "maximum": 1_000_000, "type": "number"},
+        {"type": "string", "pattern": r"^\$\{.*\}$"},
+    ]
 
 
 def test_a_load_test_has_the_whole_interval_and_is_not_repeated_at_once(tmp_path):
@@ -177,6 +194,43 @@ def test_load_that_was_not_allowed_stops_the_start_with_the_place_and_the_next_m
     assert refused(tmp_path, *written) == [line]
 
 
+TEXTS = ["10m", "-1s", "0s", "${RATE}", "@other.server", "@", "", "9" * 60, "\u2028"]
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(TEXTS),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["rate", "longest", "errors", "x"]), inner, max_size=4),
+    max_leaves=6,
+)
+RATES, LENGTHS = st.floats(0.1, 500) | st.integers(1, 500), st.integers(1, 900).map("{}s".format)
+BORNE = st.fixed_dictionaries({"rate": RATES, "longest": LENGTHS})
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(allowed=BORNE | ANY, rate=RATES | ANY, duration=LENGTHS | ANY, every=LENGTHS | ANY, within=st.none() | LENGTHS | ANY, bind=st.just({}) | ANY)
+def test_any_values_around_a_load_test_are_a_configuration_or_a_configuration_error(allowed, rate, duration, every, within, bind, tmp_path):
+    watch = {
+        "check": "press.bears",
+        "every": every,
+        "within": within,
+        "with": {"rate": rate, "duration": duration},
+        "bind": {"server": bind} if bind else {},
+    }
+    fraud = {"load": allowed, "targets": {"server": "oip+http://127.0.0.1:9/m"}, "watches": [watch]}
+    path = tmp_path / "watchkeeper.yaml"
+    path.write_text(json.dumps({"services": {"fraud": fraud, "other": {"targets": {"server": "oip+http://127.0.0.1:9/m"}}}}))
+    try:
+        made = load(path).services["fraud"]
+    except ConfigError:
+        return
+    assert made.load is not None and rate <= made.load.rate
+    assert (
+        spell_back(duration) <= made.load.longest and spell_back(duration) + timedelta(minutes=1) <= made.watches[0].within <= made.watches[0].every
+    )
+
+
+def spell_back(text: str) -> timedelta:
+    return timedelta(seconds=int(text.removesuffix("s")))
+
+
 def test_a_check_is_a_load_test_by_the_word_it_asks_for():
     found = plugins.listing("check")
     assert found["press.bears"].loads and found["press.again"].loads and found["press.bears"].heavy
@@ -193,7 +247,7 @@ def test_a_lock_is_that_of_a_host_and_port_whatever_is_asked_there():
     assert lock_of("http://h") == lock_of("http://h:80/x") and lock_of("https://h") == lock_of("https://h:443")
 
 
-@pytest.mark.parametrize("url", ["", ":", "http://[", "http://h:99999999", "http://../../etc/passwd:80", "x" * 5000, "http://\u2028\u0000/", "oip+"])
+@pytest.mark.parametrize("url", ["", ":", "http://[", "http://h:99999999", "http://../../etc/passwd:80", "x" * 5000, "\ud800", "http://\u2028\u0000/", "oip+"])
 def test_a_lock_of_any_text_is_a_plain_file_in_its_folder(url, place):
     with alone(lock_of(url)):
         assert Path(lock_of(url)).is_file() and Path(lock_of(url)).resolve().parent.parent == place
@@ -281,6 +335,17 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     with pytest.raises(BusyError, match="cannot be locked"), alone(str(lock)):
         pass
     assert precious.read_text() == "{}" and last(str(lock)) is None
+
+
+def test_where_nothing_can_be_written_all_goes_on_but_load_tests(monkeypatch):
+    def nowhere() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(locks.tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(locks.os, "sep", "/dev/null")
+    assert last(lock_of("http://h")) is None
+    with pytest.raises(BusyError, match="cannot be locked"), alone(lock_of("http://h")):
+        pass
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"[]", b"7", b'{"pid": 1}', b'{"pid": "x", "since_at": "2026-01-01"}', b"{" * 300])
@@ -374,14 +439,14 @@ def test_an_incident_that_opens_meanwhile_ends_the_load_test_with_what_it_has(tm
             spoiled(desk)
             desk.look()
             until(lambda: findings, "it ends before it is done")
-        assert findings[0].status == "nodata" and findings[0].reason.startswith("aborted, stopped early: incident 1 is open (fraud: serving.parity")
+        assert findings[0].status == "nodata" and findings[0].reason.startswith("aborted, incident 1 is open (fraud: serving.parity")
 
 
 def test_an_agent_that_stops_ends_the_load_test_with_what_it_has(tmp_path):
     with loaded(tmp_path) as desk, pressing(desk) as findings:
         desk.world.stopping = lambda: True
         until(lambda: findings, "it ends before it is done")
-        assert (findings[0].status, findings[0].reason) == ("nodata", "aborted, stopped early: the agent is stopping")
+        assert (findings[0].status, findings[0].reason) == ("nodata", STOPPED)
 
 
 def test_load_is_never_sent_to_one_version_apart(tmp_path):
@@ -538,6 +603,21 @@ def test_load_tests_wait_for_each_other_and_hold_up_nothing_else():
     assert most == 1
 
 
+def test_load_is_made_on_schedule_and_never_out_of_turn(tmp_path):
+    with loaded(tmp_path, "      - {check: press.again, every: 2h}") as desk:
+        daemon = Daemon(desk.world.config, desk.world.store, desk.folder / "watchkeeper.yaml")
+        jobs = planned(daemon.world)
+        assert {(jobs[f"fraud/{name}"].cap_key, jobs[f"fraud/{name}"].cap) for name in ("press.bears", "press.again")} == {("load tests", 1)}
+        assert jobs["fraud/serving.ready"].cap is None
+        daemon.scheduler.plan(jobs)
+        before = len(daemon.scheduler._heap)
+        daemon._again("fraud/press.bears")  # as at the start, or when what needs it fails
+        assert len(daemon.scheduler._heap) == before
+        daemon._again("fraud/serving.ready")
+        assert len(daemon.scheduler._heap) == before + 1
+        daemon.world.close()
+
+
 def test_a_daemon_that_is_told_to_stop_keeps_what_the_load_test_has_seen(tmp_path, place):
     with closing(Fraud()) as server:
         path = write_config(tmp_path, server.address, "observe", f"{WATCH.replace('END', str(tmp_path / 'end'))}\n{ALLOWED}")
@@ -553,4 +633,4 @@ def test_a_daemon_that_is_told_to_stop_keeps_what_the_load_test_has_seen(tmp_pat
         assert ran is not None and ran.until_at is not None and ran.until_at != ran.since_at
         with closing(Store.open(path.parent / "watchkeeper.db")) as store, store.read() as ledger:
             (finding,) = ledger.findings(check="press.bears")
-        assert (finding.status, finding.reason) == ("nodata", "aborted, stopped early: the agent is stopping")
+        assert (finding.status, finding.reason) == ("nodata", STOPPED)

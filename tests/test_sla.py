@@ -127,6 +127,11 @@ BAD = [
     (sla.capacity, CAPACITY, {"ceiling": 5.0}, r"ceiling: 5 requests a second should be between `rate` \(10\)"),
     (sla.capacity, CAPACITY, {"ceiling": 2000.0}, "allows"),
     (sla.capacity, CAPACITY, {"step": None, "limits": {"p99": SECOND}}, "step: runs of 4m59s .* do not fit"),
+    (sla.capacity, CAPACITY, {"step": timedelta()}, "step: runs of 0ms"),
+    (sla.capacity, CAPACITY, {"confidence": 1.0, "step": None}, "confidence: 1"),
+    (sla.capacity, CAPACITY, {"burst": timedelta(), "step": None}, "burst: 0ms"),
+    (sla.capacity, CAPACITY, {"at_least": 0.0}, "at_least: 0"),
+    (sla.capacity, CAPACITY, {"at_least": 1001.0}, "at most the highest rate that is tried, 1000"),
     (sla.capacity, CAPACITY, {"width": 1.0}, "width: 1 should be above 1"),
     (sla.capacity, CAPACITY, {"drain": -SECOND}, "drain: -1s"),
     (sla.regression, {"rate": 10.0}, {"duration": SECOND}, "holds fewer than 20 windows of 10s; make it 3m20s"),
@@ -294,6 +299,12 @@ def test_a_closed_loop_can_fail_and_never_passes():
     told(late, Status.FAIL, "FAIL: p50 is 500ms")
 
 
+def test_a_run_that_was_slower_at_first_than_was_set_apart_says_so():
+    latency = np.where(np.arange(2000) < 200, 0.5, 0.01)
+    told(judged(ran(trace(latency)), {"p50": ms(100)}), Status.OK, "the first 2s were slower than the rest, and 0ms of them were set apart")
+    assert "slower than the rest" not in judged(ran(trace(latency), warm=2 * SECOND), {"p50": ms(100)}).reason
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -420,7 +431,7 @@ def test_a_real_run_is_compared_with_the_one_that_was_pinned(speaker, tmp_path):
     pinned = Baseline(BEGAN, BEGAN, "ada", "good", BEGAN, None, {"yardstick.csv": _regression_told._windows.to_csv(quick)})
     wanted = {"rate": 40.0, "duration": 2 * SECOND, "cut": ms(100), "warm": timedelta(), "arrivals": "constant", "floor_seconds": ms(100)}
     verdict = sla.regression(to(speaker), LOAD, tmp_path, pinned, **wanted, request=slow.REQUEST)
-    told(verdict, Status.FAIL, "FAIL: p50 is", "20 windows of 0.1 s against 20")
+    told(verdict, Status.FAIL, "p50 is", "20 windows of 0.1 s against 20")
     assert len(from_csv(verdict.data["yardstick.csv"])) == 20
 
 
@@ -549,6 +560,17 @@ def test_a_search_ends_with_the_last_pass_and_the_first_fail(speaker, tmp_path):
     assert [line.split(",")[2] for line in verdict.data["capacity.csv"].decode().splitlines()[1:]] == ["pass", "fail", "pass"]
 
 
+def test_a_search_keeps_what_it_found_when_the_service_is_gone(speaker, tmp_path):
+    def tell(done, what):
+        if what.startswith("80 "):
+            speaker.stop()
+
+    wanted = {"rate": 40.0, "limits": {"p50": 8 * SECOND}, "step": ms(400), "duration": timedelta(minutes=1), "warm": timedelta(), "burst": ms(20)}
+    verdict = sla.capacity(to(speaker), LOAD, tmp_path, tell=tell, **wanted, drain=timedelta(), request=slow.REQUEST)
+    assert verdict.reading.observed == 40.0, verdict.reason
+    told(verdict, verdict.status, "40 a second for 0.4 s: PASS")
+
+
 def test_a_search_that_has_no_time_left_says_so(speaker, tmp_path):
     wanted = {"rate": 40.0, "limits": {"p50": 8 * SECOND}, "step": ms(400), "duration": ms(500), "warm": timedelta(), "burst": ms(20)}
     verdict = sla.capacity(to(speaker), LOAD, tmp_path, **wanted, drain=timedelta(), request=slow.REQUEST)
@@ -607,7 +629,7 @@ def test_a_command_that_cannot_be_run_and_a_server_that_is_there_already_are_ref
 def test_without_a_command_each_start_is_a_new_connection_to_the_server_as_it_is(speaker):
     verdict = sla.coldstart(to(speaker), limit=30 * SECOND, request=slow.REQUEST)
     told(verdict, Status.OK, "PASS: 5 of 5 starts", "what loading the model takes is not in it")
-    assert len(speaker.kept) == 5
+    assert len(speaker.kept) == 6  # and the one that comes before all
     speaker.break_every = 1
     told(sla.coldstart(to(speaker), limit=30 * SECOND, request=slow.REQUEST), Status.FAIL, "0 of 5 starts", "503")
 

@@ -131,12 +131,13 @@ def test_an_inner_deadline_is_never_later_than_an_outer_one() -> None:
 
 
 def test_a_third_exchange_waits_its_turn_no_longer_than_its_deadline() -> None:
-    with serving(hostile.mute) as server, ThreadPoolExecutor(3) as threads:
+    with serving(hostile.mute) as server:
         wire = Wire(at(server.url))
-        with ends_within():
-            errors = [each.exception() for each in [threads.submit(wire.get) for _ in range(3)]]
-            assert {type(error) for error in errors} == {DeadlineError}
-        assert server.connections <= 2
+        for _ in range(2):
+            wire._room.acquire()  # as two exchanges that are under way
+        with ends_within(), pytest.raises(DeadlineError, match="2 other exchanges"):
+            wire.get()
+        assert server.connections == 0
 
 
 # Kept connections
@@ -163,6 +164,15 @@ def test_a_write_that_may_have_been_heard_is_never_sent_again() -> None:
         with pytest.raises(UnreachableError):
             wire.post("act", json={"to": "1"})
         assert server.connections == 1
+
+
+def test_a_connection_that_brought_a_5xx_is_never_used_again() -> None:
+    with serving(hostile.says(answer(status="503 Service Unavailable"), answer())) as server:
+        wire = Wire(at(server.url))
+        with pytest.raises(ServerError):
+            wire.get()
+        assert wire.post("act", json={}).status == 200
+        assert server.connections == 2
 
 
 def test_a_connection_seen_to_be_closed_is_not_used_even_for_a_write() -> None:

@@ -131,13 +131,13 @@ def ends(*, how: str, note: str = "") -> Verdict:
     return ok("ended")
 
 @check(pillar="monitoring", asks="Does it stop when it is asked to?")
-def long(tell: Any, *, stops: str, note: str = "") -> Verdict:
+def long(tell: Any, *, stops: str, note: str = "", pause: float = 0.01) -> Verdict:
     if note:
         Path(note).write_text(str(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid))
     try:
-        for _ in range(6000):
+        while True:
             tell(0.1, "going on")
-            time.sleep(0.01)
+            time.sleep(pause)
     except CancelledError as problem:
         if stops == "at once":
             raise
@@ -145,7 +145,6 @@ def long(tell: Any, *, stops: str, note: str = "") -> Verdict:
             tell(0.9, "to the end")
             time.sleep(0.01)
         return ok(f"{stops}: {problem}")
-    return fail("nobody asked")
 
 @check(pillar="monitoring", asks="How much time does the wire give?")
 def left() -> Verdict:
@@ -422,6 +421,11 @@ def test_the_deadline_takes_down_what_the_check_started(pool, tmp_path):
     with pytest.raises(DeadlineError):
         pool.call(job("ends", parameters={"how": "family", "note": str(note)}), timedelta(seconds=5))
     until(lambda: gone(int(note.read_text())))
+
+
+def test_a_check_that_never_stops_telling_is_killed_at_the_deadline_all_the_same(pool):
+    with pytest.raises(DeadlineError, match=r"odd.long' was not done after 1s"):
+        pool.call(job("long", parameters={"stops": "never", "pause": 0}), timedelta(seconds=1), lambda *line: None)
 
 
 def test_a_worker_that_dies_leaves_nothing_running_that_it_started(pool, tmp_path):
