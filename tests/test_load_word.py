@@ -247,7 +247,21 @@ def test_a_lock_is_that_of_a_host_and_port_whatever_is_asked_there():
     assert lock_of("http://h") == lock_of("http://h:80/x") and lock_of("https://h") == lock_of("https://h:443")
 
 
-@pytest.mark.parametrize("url", ["", ":", "http://[", "http://h:99999999", "http://../../etc/passwd:80", "x" * 5000, "\ud800", "http://\u2028\u0000/", "oip+"])
+URLS = [
+    "",
+    ":",
+    "http://[",
+    "http://h:99999999",
+    "http://../../etc/passwd:80",
+    "x" * 5000,
+    "http://\ud800:1",
+    "\ud800",
+    "http://\u2028\u0000/",
+    "oip+",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
 def test_a_lock_of_any_text_is_a_plain_file_in_its_folder(url, place):
     with alone(lock_of(url)):
         assert Path(lock_of(url)).is_file() and Path(lock_of(url)).resolve().parent.parent == place
