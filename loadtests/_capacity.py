@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 End = Literal["found", "ceiling", "generator", "nothing", "unsettled"]
@@ -74,7 +74,7 @@ def search(
     while step := following(done, plan):
         if done:
             drain()
-        done.append(attempt(*step))
+        done.append(replace(attempt(*step), rate=step[0], seconds=step[1]))  # as asked: a run that is a little shorter is not asked for again
     return bracket(done, plan)
 
 
@@ -87,7 +87,7 @@ def following(done: Sequence[Attempt], plan: Plan) -> tuple[float, float] | None
     last = done[-1]
     if last.outcome == "inconclusive" and last.seconds < plan.longest:
         return last.rate, plan.longest
-    if last.outcome == "unfit" and (len(done) < 2 or done[-2] != last):
+    if last.outcome == "unfit" and [(one.rate, one.outcome) for one in done[-2:]] != [(last.rate, "unfit")] * 2:
         return last.rate, last.seconds
     seen = _seen(done, plan)
     if (rate := _further(seen, plan)) is not None:

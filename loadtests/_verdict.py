@@ -38,7 +38,7 @@ class Judged:
 def judge(intended: Any, latency: Any, *, limit: float, quantile: float = 0.99, burst: float = 1.0, confidence: float = 0.95) -> Judged:
     """Judge requests by when they were due and how long they took, both in seconds, in any order.
 
-    A latency at the limit is within it; one that is infinite or NaN is over it, since no answer came. ValueError for what is no run or no limit.
+    A latency at the limit is within it; one that is no finite number is over it, since no answer came. ValueError for what is no run or no limit.
     """
     import numpy as np
 
@@ -47,7 +47,7 @@ def judge(intended: Any, latency: Any, *, limit: float, quantile: float = 0.99, 
     if not len(latency):
         return _nothing(burst)
     allowed, risk = 1 - quantile, 1 - confidence
-    run = _bursts.taken(intended, np.where(np.isnan(latency), np.inf, latency), burst)
+    run = _bursts.taken(intended, np.where(np.isfinite(latency), latency, np.inf), burst)
     seen, took = run.over(limit), np.sort(run.latency)
     word, one = outcome(seen, allowed, risk)
     judged = Judged(

@@ -101,6 +101,20 @@ def test_a_generator_that_cannot_keep_up_ends_it_and_is_tried_once_more_first():
     assert hiccup.attempts[2].rate == hiccup.attempts[1].rate == 20 and hiccup.low == 20
 
 
+def test_a_run_counts_as_the_one_that_was_asked_for_whatever_it_says_of_itself():
+    """A run is a little shorter than planned and its rate is rounded; two runs that were unfit need not say the same of it."""
+    asked = []
+
+    def attempt(rate, seconds):
+        asked.append((rate, seconds))
+        word = service(70.0, 1.04, math.inf, generator=75.0)(rate, seconds).outcome
+        return Attempt(round(rate), seconds * 0.999, word, why=f"{len(asked)}")
+
+    found = search(attempt, **HOW)
+    assert [(one.rate, one.seconds) for one in found.attempts] == asked and len(asked) < 30
+    assert sum(one.outcome == "unfit" and one.rate == 80.0 for one in found.attempts) == 2
+
+
 def test_a_service_that_bears_nothing_is_tried_down_to_the_floor():
     found = search(script(), start=10, ceiling=20, seconds=300, floor=1)
     assert (found.low, found.end, found.confirmed) == (0, "nothing", None)

@@ -225,7 +225,7 @@ def test_no_request_is_no_verdict():
 
 
 def test_an_answer_that_never_came_is_over_every_limit():
-    for nothing in (math.inf, math.nan):
+    for nothing in (math.inf, math.nan, -math.inf):
         seen = judge(due, np.full(60_000, nothing), limit=math.inf)
         assert (seen.outcome, seen.over, seen.observed, seen.interval) == ("fail", 60_000, math.inf, (math.inf, math.inf))
 
