@@ -97,37 +97,64 @@ class _Looking:
 
 
 class Better(_Looking):
-    """`check.better {watch, version}`: the counterfactual. The failing check, on the same recent inputs, through another loaded version."""
+    """`check.better {watch, watches, versions}`: the counterfactual. The first of other loaded versions through which the failing check, on the same
+    recent inputs, is ok, and which is well besides, as `watches` see it."""
 
     __slots__ = ()
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        ((w, verdict),) = self._looks([args["watch"]], args["version"], t)
+        w = self.world.find(args["watch"])
         if w.load is not None:
             return Failed(f"{w.key} makes load, which is not sent to one version apart: a person should look")
         if "server" not in w.words:
             return Failed(f"{w.key} does not ask the model anything, so no version can make it better")
-        if verdict.status is Status.OK:
-            return Done({"reason": verdict.reason}, f"version {args['version']} is better: {verdict.reason}")
+        return _first(args["versions"], lambda version: self._one(args, version, t))
+
+    def _one(self, args: Mapping[str, Json], version: str, t: Try) -> Look:
+        ((_, verdict),) = self._looks([args["watch"]], version, t)
         if verdict.status in (Status.FAIL, Status.WARN):
-            return Failed(f"version {args['version']} is no better: {verdict.reason}")
-        return Unknown(f"could not ask version {args['version']}: {verdict.reason}")
+            return Failed(f"version {version} is no better: {verdict.reason}")
+        if verdict.status is not Status.OK:
+            return Unknown(f"could not ask version {version}: {verdict.reason}")
+        others = [name for name in args.get("watches", ()) if name != args["watch"]]
+        if bad := _bad(self._looks(others, version, t)):
+            return Failed(f"version {version} is better, and not well: {bad}")
+        return Done({"versions": [version], "reason": verdict.reason}, f"version {version} is better: {verdict.reason}")
 
 
 class Passes(_Looking):
-    """`check.passes {watches, version}`: the version itself is well before anything is sent to it; at least one look must say so."""
+    """`check.passes {watches, versions}`: the first of the versions that is well before anything is sent to it; at least one look must say so."""
 
     __slots__ = ()
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        looks = self._looks(args["watches"], args.get("version"), t)
-        bad = [f"{w.watch.name}: {v.reason}" for w, v in looks if v.status in (Status.FAIL, Status.WARN)]
-        if bad:
-            return Failed("; ".join(bad))
+        return _first(args["versions"], lambda version: self._one(args["watches"], version, t))
+
+    def _one(self, watches: Sequence[str], version: str, t: Try) -> Look:
+        looks = self._looks(watches, version, t)
+        if bad := _bad(looks):
+            return Failed(f"version {version} is not well: {bad}")
         good = [w.watch.name for w, v in looks if v.status is Status.OK]
         if good:
-            return Done({"watches": good}, f"{', '.join(good)} ok")
+            return Done({"version": version, "watches": good}, f"version {version}: {', '.join(good)} ok")
         return Unknown("; ".join(f"{w.watch.name}: {v.reason}" for w, v in looks) or "no watch can look at one version")
+
+
+def _bad(looks: Sequence[tuple[Watched, Verdict]]) -> str:
+    return "; ".join(f"{w.watch.name}: {v.reason}" for w, v in looks if v.status in (Status.FAIL, Status.WARN))
+
+
+def _first(versions: Sequence[str], look: Callable[[str], Look]) -> Look:
+    """The first version that will do, with what was wrong with those before it; what could not be told is not what failed."""
+    seen: list[Failed | Unknown] = []
+    for version in versions:
+        found = look(version)
+        if isinstance(found, Done):
+            return Done(found.output, "; ".join([*(one.said for one in seen), found.said]))
+        assert isinstance(found, (Failed, Unknown))
+        seen.append(found)
+    said = "; ".join(one.said for one in seen)
+    return Unknown(said) if any(isinstance(one, Unknown) for one in seen) else Failed(said)
 
 
 class Serves(_Looking):
@@ -147,6 +174,3 @@ class Serves(_Looking):
         if wrong:
             return Unknown("; ".join(wrong))
         return Done({"version": served}, f"version {served} is served" + (f"; {', '.join(w.watch.name for w, _ in looks)} ok" if looks else ""))
-
-
-Find = Callable[[str], Action]

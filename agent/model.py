@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC as UTC
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import eq
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Json: TypeAlias = Any
@@ -334,7 +335,7 @@ class Metrics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A report that another tool wrote: its name, its JSON, and when it was written."""
+    """A report that another tool wrote: its name, what it says (its JSON, or what a binary one was read as), and when it was written."""
 
     name: str
     body: Json
@@ -346,7 +347,7 @@ class Reports(Protocol):
     """Where another tool leaves its reports."""
 
     def newest(self) -> Document | None:
-        """The newest report; None when there is none yet. A file cut short, too large or no JSON is a DataError."""
+        """The newest report; None when there is none yet. A file cut short, too large or of another form is a DataError."""
         ...
 
 
@@ -556,22 +557,23 @@ class Action(Protocol):
 class Swap:
     """The Action most routers need: one value, read back after a compare-and-set write.
 
-    `read()` gives the value; `write(value, expected)` must refuse when the value is no longer `expected`.
+    `read()` gives the value; `write(value, expected)` must refuse when the value is no longer `expected`; `same` tells whether two values are one.
     """
 
     read: Callable[[], Json]
     write: Callable[[Json, Json], None]
     writes: bool = True
     repeatable: bool = True
+    same: Callable[[Json, Json], bool] = eq
 
     def before(self, args: Mapping[str, Json]) -> Json:
         return self.read()
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         now = self.read()
-        if now == args["to"]:
+        if self.same(now, args["to"]):
             return Done({"from": t.before, "to": now}, f"{now} is pointed at")
-        if now == t.before:
+        if self.same(now, t.before):
             return Absent(f"{now} is still pointed at")
         return Failed(f"it points at {now}, which this run did not ask for: somebody else moved it")
 

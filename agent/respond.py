@@ -459,8 +459,13 @@ def _undo_later(world: World, run: Run, row: StepRow, said: str) -> bool:
 def _finish(world: World, run: Run, plan: Plan) -> bool:
     if run.drill:
         return _compensate(world, run, "")
-    said = next((row.said for row in reversed(run.steps) if not row.undo and row.state == "done"), "done")
-    return _ended(world, run.id, "succeeded", said)
+    done = [row.said for row in run.steps if not row.undo and row.state == "done" and row.action not in plan.seen and row.n > _last_written(plan)]
+    return _ended(world, run.id, "succeeded", "; ".join(done) or "done")
+
+
+def _last_written(plan: Plan) -> int:
+    """The place of the last step that changes something: what is told of a run is what was seen after it."""
+    return max((n for n, step in enumerate(plan.steps) if step.action in plan.seen), default=-1)
 
 
 def _ended(world: World, number: int, state: RunState, said: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which columns of two tables are compared, and how each of them is: the working half of drift.compare."""
+"""How two columns are compared, and all comparisons judged together: the working half of drift.compare."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from agent import Ask, Columns, Kind, Reading, Tally
+from agent import Ask, Columns, Kind, Reading, Tally, Verdict, fail, nodata, ok, to_json, warn
+from agent.stats import benjamini_hochberg
 from checks import _distances, _gaps
-from checks._columns import Note, is_class
+from checks._columns import Note, is_class, left_out
 from checks._distances import Distances
 from checks._gaps import Gap
 from checks._picture import Shape, bars, steps
@@ -54,6 +55,17 @@ class Side:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All comparisons, the most surely drifted first, each with its adjusted p-value; and what was not compared."""
+
+    parts: Sequence[Part]
+    adjusted: Sequence[float]
+    drifted: Sequence[Part]
+    notes: Sequence[Note]
+    smallest: float
+
+
 def compared(name: str, live: Side, reference: Side, how: How) -> Iterator[Part | Note]:
     """What one column's comparison gives: its nulls where there are any, and its values or why they were not compared."""
     now, then = live.kinds.get(name), reference.kinds.get(name)
@@ -75,9 +87,9 @@ def _by_category(name: str, live: Columns, kinds: set[Kind], nominal: Sequence[s
 
 def _numbers(name: str, live: Side, reference: Side, how: How) -> Iterator[Part | Note]:
     (now, nulls), (then, then_nulls) = (_sorted(side.table.column(name), side.rows) for side in (live, reference))
-    yield from _nulls(name, nulls, nulls + len(now), then_nulls, then_nulls + len(then), how)
+    yield from of_nulls(name, nulls, nulls + len(now), then_nulls, then_nulls + len(then), how)
     if min(len(now), len(then)) < how.rows:
-        yield _few(name, len(now), len(then))
+        yield too_few(name, len(now), len(then))
     else:
         gap, near = _gaps.numbers(now, then), _distances.of_numbers(now, then, how.describe)
         yield Part(name, gap, how.number, name, near, steps(now, then))
@@ -101,31 +113,78 @@ def _sorted(chunks: Iterator[Any], rows: int) -> tuple[Any, int]:
 
 def _categories(name: str, live: Side, reference: Side, how: How) -> Iterator[Part | Note]:
     now, then = (side.table.tally([Ask(name, top=DISTINCT)])[name] for side in (live, reference))
-    yield from _nulls(name, now.nulls, now.rows, then.nulls, then.rows, how)
+    yield from of_nulls(name, now.nulls, now.rows, then.nulls, then.rows, how)
     if min(now.rows - now.nulls, then.rows - then.nulls) < how.rows:
-        yield _few(name, now.rows - now.nulls, then.rows - then.nulls)
+        yield too_few(name, now.rows - now.nulls, then.rows - then.nulls)
     elif now.by_key.get(None) or then.by_key.get(None):
         yield Note(name, f"more than {DISTINCT} different values: a name or prose, not a category")
     else:
-        yield _shares(name, _named(now), _named(then), how)
+        yield of_shares(name, _named(now), _named(then), how)
 
 
 def _named(tally: Tally) -> dict[str, int]:
     return {key: count for key, count in tally.by_key.items() if key is not None}
 
 
-def _shares(name: str, now: Mapping[str, int], then: Mapping[str, int], how: How) -> Part | Note:
+def of_shares(name: str, now: Mapping[str, int], then: Mapping[str, int], how: How) -> Part | Note:
+    """The counts by category, or why they say nothing."""
     gap = _gaps.categories(now, then)
     if gap is None:
         return Note(name, "one value only on both sides" if len({*now, *then}) == 1 else "every value is too rare to test")
     return Part(name, gap, how.category, name, _distances.of_categories(now, then), bars(now, then))
 
 
-def _nulls(name: str, nulls: int, n: int, then_nulls: int, m: int, how: How) -> Iterator[Part]:
+def of_nulls(name: str, nulls: int, n: int, then_nulls: int, m: int, how: How) -> Iterator[Part]:
+    """The shares of nulls, where either side has one."""
     if nulls or then_nulls:
         drawn = bars({"null": nulls, "not null": n - nulls}, {"null": then_nulls, "not null": m - then_nulls})
         yield Part(f"{name}.nulls", _gaps.shares(nulls, n, then_nulls, m), how.nulls, name, shape=drawn)
 
 
-def _few(name: str, now: int, then: int) -> Note:
+def too_few(name: str, now: int, then: int) -> Note:
+    """Why a column with that many values on the two sides is not tested."""
     return Note(name, f"{now} live and {then} reference values are too few")
+
+
+# All of them together
+
+
+def judged(found: Sequence[Part | Note], false_discovery: float, smallest: float) -> Result:
+    """Drifted is what differs, adjusted over all comparisons, and surely by more than its floor."""
+    parts = [one for one in found if isinstance(one, Part)]
+    by_part = dict(zip(map(id, parts), benjamini_hochberg([part.gap.p for part in parts]), strict=True))
+    drifted = {id(part) for part in parts if by_part[id(part)] <= false_discovery and part.gap.interval[0] > part.floor}
+    worst = sorted(parts, key=lambda part: (id(part) not in drifted, part.floor - part.gap.interval[0], part.floor - part.gap.effect))
+    notes = [one for one in found if isinstance(one, Note)]
+    return Result(worst, [by_part[id(part)] for part in worst], worst[: len(drifted)], notes, smallest)
+
+
+def verdict(result: Result, sizes: str) -> Verdict:
+    """Fail, warn, nodata or ok, with a part for each comparison."""
+    parts, drifted, left = result.parts, result.drifted, left_out(result.notes, "not compared")
+    if drifted:
+        status, reason = fail, f"{len(drifted)} of {len(parts)} comparisons drifted ({sizes}): {_told(drifted)}{left}"
+    elif not parts:
+        status, reason = nodata, f"no column could be compared ({sizes}){left}"
+    else:
+        calm = f"{len(parts)} comparisons within their limits ({sizes}; a distance below {result.smallest:.2g} cannot be called at these sizes)"
+        status, reason = warn if any(note.changed for note in result.notes) else ok, f"{calm}{left}"
+    return status(reason, parts[0].reading if parts else None, parts={part.name: part.reading for part in parts})
+
+
+def _told(drifted: Sequence[Part]) -> str:
+    words = [
+        f"{part.name} by {part.gap.effect:.2f} ({part.gap.interval[0]:.2f} to {part.gap.interval[1]:.2f}, limit {part.floor:g})" for part in drifted
+    ]
+    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    """Every number of every comparison, as JSON."""
+    many = len(result.drifted)  # they come first
+    return [_line(part, p, place < many) for place, (part, p) in enumerate(zip(result.parts, result.adjusted, strict=True))]
+
+
+def _line(part: Part, adjusted: float, drifted: bool) -> dict[str, Any]:
+    line = {"name": part.name, "column": part.column, "limit": part.floor, "p_adjusted": adjusted, "drifted": drifted, **to_json(part.gap)}
+    return {**line, "distances": to_json(part.distances)} if part.distances else line

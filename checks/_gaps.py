@@ -12,6 +12,7 @@ from agent.stats import difference
 LEVEL = 0.95
 EXPECTED = 5.0  # the least expected count of a chi-square cell, below which the test's p-values are not to be trusted
 BLOCK = 64  # live values between two places where the gap is always known
+MANY = 10**7  # rows beyond which Fisher's test takes seconds, and the binomial it tends to is as good, if anything too calm
 EXACT = 500  # up to this many values a side the exact distribution is cheap
 
 
@@ -85,7 +86,14 @@ def _ks_p(live: Any, reference: Any, distance: float) -> float:
     n, m = len(live), len(reference)
     if max(n, m) <= EXACT:
         return float(stats.ks_2samp(live, reference, method="exact").pvalue)
-    return float(min(1.0, max(0.0, stats.kstwo.sf(distance, round(n * m / (n + m))))))
+    return ks_tail(n, m, distance)
+
+
+def ks_tail(n: int, m: int, distance: float) -> float:
+    """The chance that two large samples of one distribution lie at least so far apart: the one-sample law at the harmonic size."""
+    from scipy import stats
+
+    return float(min(1.0, max(0.0, stats.kstwo.sf(distance, max(1, round(n * m / (n + m)))))))
 
 
 def categories(live: Mapping[str, int], reference: Mapping[str, int]) -> Gap | None:
@@ -128,7 +136,8 @@ def _pooled(live: Mapping[str, int], reference: Mapping[str, int]) -> list[tuple
 
 
 def shares(hits: int, n: int, reference_hits: int, n_reference: int) -> Gap:
-    """Two shares, such as of nulls: the absolute difference with Newcombe's interval, and Fisher's exact test (chi-square where counts are large)."""
+    """Two shares, such as of nulls: the absolute difference with Newcombe's interval, and Fisher's exact test (chi-square where counts are large,
+    binomial where rows are)."""
     from scipy import stats
 
     table = [[hits, n - hits], [reference_hits, n_reference - reference_hits]]
@@ -136,8 +145,11 @@ def shares(hits: int, n: int, reference_hits: int, n_reference: int) -> Gap:
     least = min(total, n + n_reference - total) * min(n, n_reference) / (n + n_reference)
     if least >= EXPECTED:
         p, how = float(stats.chi2_contingency(table, correction=False).pvalue), "chi-square"
-    else:
+    elif n + n_reference <= MANY:
         p, how = float(stats.fisher_exact(table).pvalue), "Fisher's exact test"
+    else:
+        one, other = (hits, reference_hits) if 2 * total <= n + n_reference else (n - hits, n_reference - reference_hits)
+        p, how = float(stats.binomtest(one, one + other, n / (n + n_reference)).pvalue) if one + other else 1.0, "binomial test"
     effect = hits / n - reference_hits / n_reference
     low, high = difference(hits, n, reference_hits, n_reference, LEVEL)
     interval = (low, high) if effect >= 0 else (-high, -low)

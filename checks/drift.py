@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any
 
-from agent import Baseline, Columns, Reading, Table, Verdict, Window, check, fail, nodata, ok, to_json, warn
-from agent.stats import benjamini_hochberg
+from agent import Baseline, Columns, Reading, Table, Verdict, Window, check, nodata, to_json
 from checks import _concept, _joint, _sides
 from checks._bettor import Bets
-from checks._columns import Note, answers, declared, is_class, left_out, wanted
-from checks._comparison import How, Part, Side, compared
+from checks._columns import Note, answers, declared, is_class, wanted
+from checks._comparison import How, Part, Result, Side, compared, judged, lines, verdict
 from checks._evidence import Settings, Sums
 from checks._follow import follow, follow_means, follow_past
 from checks._gaps import reach
@@ -26,17 +24,6 @@ from checks._sample import Asked
 from checks._windows import unjudged
 
 DRAWN = 12  # drifted columns in the picture that is kept with a finding
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """All comparisons, the most surely drifted first, each with its adjusted p-value; and what was not compared."""
-
-    parts: Sequence[Part]
-    adjusted: Sequence[float]
-    drifted: Sequence[Part]
-    notes: Sequence[Note]
-    smallest: float
 
 
 @check(pillar="monitoring", asks="Do live columns still follow the distribution of the reference?", cause="drift")
@@ -81,60 +68,24 @@ def compare(
         if tell:
             tell(place / len(names), name)
         found += compared(name, now, then, how)
-    return _verdict(_judged(found, false_discovery, floor_number + reach(now.rows, then.rows)), f"{now.rows} rows against {then.rows}", draw_all)
-
-
-def _judged(found: Sequence[Part | Note], false_discovery: float, smallest: float) -> Result:
-    parts = [one for one in found if isinstance(one, Part)]
-    by_part = dict(zip(map(id, parts), benjamini_hochberg([part.gap.p for part in parts]), strict=True))
-    drifted = {id(part) for part in parts if by_part[id(part)] <= false_discovery and part.gap.interval[0] > part.floor}
-    worst = sorted(parts, key=lambda part: (id(part) not in drifted, part.floor - part.gap.interval[0], part.floor - part.gap.effect))
-    notes = [one for one in found if isinstance(one, Note)]
-    return Result(worst, [by_part[id(part)] for part in worst], worst[: len(drifted)], notes, smallest)
-
-
-# In words
-
-
-def _verdict(result: Result, sizes: str, draw_all: bool) -> Verdict:
-    """Fail, warn, nodata or ok, with every number in compare.json."""
-    parts, drifted, left = result.parts, result.drifted, left_out(result.notes, "not compared")
-    if drifted:
-        status, reason = fail, f"{len(drifted)} of {len(parts)} comparisons drifted ({sizes}): {_told(drifted)}{left}"
-    elif not parts:
-        status, reason = nodata, f"no column could be compared ({sizes}){left}"
-    else:
-        calm = f"{len(parts)} comparisons within their limits ({sizes}; a distance below {result.smallest:.2g} cannot be called at these sizes)"
-        status, reason = warn if any(note.changed for note in result.notes) else ok, f"{calm}{left}"
-    verdict = status(reason, parts[0].reading if parts else None, parts={part.name: part.reading for part in parts})
-    return replace(verdict, data=_files(verdict, result, draw_all))
-
-
-def _told(drifted: Sequence[Part]) -> str:
-    words = [
-        f"{part.name} by {part.gap.effect:.2f} ({part.gap.interval[0]:.2f} to {part.gap.interval[1]:.2f}, limit {part.floor:g})" for part in drifted
-    ]
-    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+    result = judged(found, false_discovery, floor_number + reach(now.rows, then.rows))
+    told = verdict(result, f"{now.rows} rows against {then.rows}")
+    return replace(told, data=_files(told, result, draw_all))
 
 
 # What is kept with a finding
 
 
-def _files(verdict: Verdict, result: Result, draw_all: bool) -> dict[str, bytes]:
-    many = len(result.drifted)  # they come first
-    lines = [_line(part, p, place < many) for place, (part, p) in enumerate(zip(result.parts, result.adjusted, strict=True))]
-    told = {"comparisons": lines, "not_compared": to_json(result.notes), "smallest_distance": result.smallest}
-    captions = {line["name"]: caption(line) for line in lines}
+def _files(told: Verdict, result: Result, draw_all: bool) -> dict[str, bytes]:
+    written = lines(result)
+    kept = {"comparisons": written, "not_compared": to_json(result.notes), "smallest_distance": result.smallest}
+    captions = {line["name"]: caption(line) for line in written}
     drawn = [column(part.name, captions[part.name], part.shape) for part in result.drifted[:DRAWN]]
+    many = len(result.drifted)
     shapes = {part.name: part.shape for place, part in enumerate(result.parts) if part.distances or place < many}  # nulls only where they drifted
-    files = {"compare.json": json.dumps(told, indent=1).encode()}
+    files = {"compare.json": json.dumps(kept, indent=1).encode()}
     files |= {"compare.svg": sheet(drawn).encode()} if drawn else {}
-    return files | ({"compare.html": page(verdict.status.value, verdict.reason, told, shapes).encode()} if draw_all else {})
-
-
-def _line(part: Part, adjusted: float, drifted: bool) -> dict[str, Any]:
-    line = {"name": part.name, "column": part.column, "limit": part.floor, "p_adjusted": adjusted, "drifted": drifted, **to_json(part.gap)}
-    return {**line, "distances": to_json(part.distances)} if part.distances else line
+    return files | ({"compare.html": page(told.status.value, told.reason, kept, shapes).encode()} if draw_all else {})
 
 
 # Evidence that adds up over windows

@@ -1,14 +1,17 @@
-"""Reports of other drift tools as findings: what they called is told and kept in the record, with their own scores and thresholds."""
+"""Reports of other drift tools as findings: what they called is told and kept in the record, with their own scores and thresholds; and the profiles
+that one of them leaves, judged here."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from agent import Document, Json, Reading, Reports, Verdict, check, fail, nodata, ok, spell, to_json, warn
 from agent.errors import DataError
-from checks import _reports
+from checks import _profiles, _reports
+from checks._comparison import How, judged, lines, verdict
 from checks._reports import Column, Report
 
 PARTS = 200  # columns kept as parts, the drifted first; imported.json has them all
@@ -29,23 +32,72 @@ def evidently(report: Reports, now: datetime, *, freshness: timedelta = timedelt
 def whylogs(report: Reports, now: datetime, *, freshness: timedelta = timedelta(days=1), share: float | None = None) -> Verdict:
     """Fails when at least `share` of the columns is in whylogs' category DRIFT; by default as soon as one is. POSSIBLE_DRIFT is a warning.
 
-    Reads the JSON of `calculate_drift_scores`, not whylogs' binary profiles. A report older than `freshness`, or none, is nodata.
+    Reads the JSON of `calculate_drift_scores`; binary profiles are for `imported.profiles`. A report older than `freshness`, or none, is nodata.
     """
     return _imported(report.newest(), now, freshness, share, _reports.whylogs, "whylogs")
 
 
-def _imported(found: Document | None, now: datetime, freshness: timedelta, share: float | None, read: Callable[[Json], Report], tool: str) -> Verdict:
+@check(pillar="monitoring", asks="Does whylogs' newest profile still follow the reference profile?", cause="drift")
+def profiles(
+    report: Reports,
+    now: datetime,
+    *,
+    freshness: timedelta = timedelta(days=1),
+    columns: list[str] | None = None,
+    nominal: list[str] | None = None,
+    false_discovery: float = 0.05,
+    floor_number: float = 0.1,
+    floor_category: float = 0.1,
+    floor_nulls: float = 0.02,
+    rows_at_least: int = 100,
+) -> Verdict:
+    """Judges two binary profiles as drift.compare judges two tables: fails when a column differs, adjusted over all comparisons, and surely by more
+    than its floor.
+
+    Numbers are compared by what their KLL sketches keep, the error of the sketches added to the interval; text, booleans and what `nominal` names by
+    the counts of values, where the profile holds them all; nulls by their shares. Each side's counts, types, mean, deviation and quantiles are in
+    profiles.json. A profile older than `freshness`, or none, is nodata.
+    """
+    found = report.newest()
+    if found is None or now - found.written_at > freshness:
+        return _unseen(found, now, freshness)
+    body, how = _pair(found), How(floor_number, floor_category, floor_nulls, max(1, rows_at_least), nominal or (), describe=False)
+    ours, theirs = body["profile"], body["reference"]
+    names = _profiles.wanted(ours, theirs, columns)
+    parts = [one for name in names for one in _profiles.compared(name, ours.get(name), theirs.get(name), how)]
+    result = judged(parts, false_discovery, floor_number + _profiles.reach(ours, theirs))
+    told = verdict(result, f"{_profiles.rows(ours)} rows against {_profiles.rows(theirs)}")
+    sides = {name: {"now": _profiles.described(ours.get(name)), "reference": _profiles.described(theirs.get(name))} for name in names}
+    file = json.dumps({"comparisons": lines(result), "not_compared": to_json(result.notes), "columns": sides}, indent=1).encode()
+    where = f"whylogs' {found.name}, {_age(found, now)} old, against {body['name']}"
+    return replace(told, reason=f"{told.reason}\n{where}", parts=dict(list(told.parts.items())[:PARTS]), data={"profiles.json": file})
+
+
+def _unseen(found: Document | None, now: datetime, freshness: timedelta) -> Verdict:
     if found is None:
         return nodata("no report yet")
-    age = now - found.written_at
-    if age > freshness:
-        reading = Reading(age.total_seconds(), freshness.total_seconds(), unit="s")
-        return nodata(f"{found.name} is {spell(age)} old (limit {spell(freshness)})", reading)
+    reading = Reading((now - found.written_at).total_seconds(), freshness.total_seconds(), unit="s")
+    return nodata(f"{found.name} is {_age(found, now)} old (limit {spell(freshness)})", reading)
+
+
+def _age(found: Document, now: datetime) -> str:
+    return spell(max(now - found.written_at, timedelta()))
+
+
+def _pair(found: Document) -> Mapping[str, Json]:
+    if not isinstance(found.body, Mapping) or not {"profile", "reference", "name"} <= set(found.body):
+        raise DataError(f"{found.name} is no profile with a reference: bind `report` to whylogs:PATTERN with `reference:`")
+    return found.body
+
+
+def _imported(found: Document | None, now: datetime, freshness: timedelta, share: float | None, read: Callable[[Json], Report], tool: str) -> Verdict:
+    if found is None or now - found.written_at > freshness:
+        return _unseen(found, now, freshness)
     try:
         report = read(found.body)
     except DataError as problem:
         raise DataError(f"{found.name} is no drift report of {tool}: {problem}") from problem
-    return _verdict(report, share, f"{tool}'s {found.name}, {spell(max(age, timedelta()))} old", tool)
+    return _verdict(report, share, f"{tool}'s {found.name}, {_age(found, now)} old", tool)
 
 
 def _verdict(report: Report, share: float | None, where: str, tool: str) -> Verdict:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from agent import Load, Sent, spell
 from agent.errors import ConfigError
@@ -49,6 +50,7 @@ class Asked:
     users: int = 0  # of a closed loop; 0: open
     join: str = ""  # host:port on which the workers, of other machines then, join
     expose: str = ""  # host:port on which Prometheus may scrape the run
+    stream: Literal["", "openai"] = ""  # answers are read as such a stream
 
     @property
     def seconds(self) -> float:
@@ -165,6 +167,7 @@ def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> 
         timeout=asked.timeout.total_seconds(),
         connections=asked.connections,
         expect=asked.expect or Expect(),
+        stream=asked.stream,
         closed=asked.users,
         workers=asked.workers,
         join=asked.join,

@@ -13,7 +13,7 @@ from loadtests._spec import KINDS
 
 GOOD, STATUS, TIMEOUT, CONNECT, PROTOCOL, INVALID, UNFINISHED = range(len(KINDS))
 NAMES = ("intended", "dispatched", "sent", "done", "kind", "status")
-STREAMED = ("first", "tokens", "gaps")
+STREAMED = ("first", "tokens", "usage", "gaps")
 WORDS = 100  # different words of errors that are kept; what a hostile server says could be endless
 
 
@@ -28,7 +28,7 @@ class Clocks:
         self.status = array("H", [0]) * count
         self.streams = streams
         self.first = array("d", [math.nan]) * count if streams else array("d")
-        self.tokens = array("I", [0]) * count if streams else array("I")
+        self.tokens, self.usage = (array("I", [0]) * count if streams else array("I") for _ in range(2))
         self.gaps: dict[int, array[float]] = {}
         self.counts = [0] * len(KINDS)
         self.said: Counter[str] = Counter()
@@ -47,6 +47,7 @@ class Clocks:
         if self.streams:
             self.first.append(math.nan)
             self.tokens.append(0)
+            self.usage.append(0)
         return len(self.intended) - 1
 
     def finish(self, place: int, kind: int, done: float = math.nan, why: str = "") -> None:
@@ -58,8 +59,9 @@ class Clocks:
         if why and (why in self.said or len(self.said) < WORDS):
             self.said[why] += 1
 
-    def stream(self, place: int, times: list[float]) -> None:
-        """When the tokens of a streamed answer came, in seconds since the start."""
+    def stream(self, place: int, times: list[float], usage: int) -> None:
+        """When the tokens of a streamed answer came, in seconds since the start, and how many the server counted."""
+        self.usage[place] = usage
         if times:
             self.first[place] = times[0] - self.intended[place]
             self.tokens[place] = len(times)
@@ -69,7 +71,7 @@ class Clocks:
         """Leaves the first `count` requests in a folder, an array a file."""
         import numpy as np
 
-        for name in NAMES + (STREAMED[:2] if self.streams else ()):
+        for name in NAMES + (STREAMED[:-1] if self.streams else ()):
             np.save(out / f"{name}.npy", np.frombuffer(getattr(self, name), getattr(self, name).typecode)[:count])
         if self.streams:
             np.save(out / "gaps.npy", np.frombuffer(self.all_gaps(count)))

@@ -1,4 +1,4 @@
-"""Whether an answer is what was asked for, beside coming in time: its status, and the bodies that are kept to be looked at."""
+"""Whether an answer under load is a good one, beside its time: the one place that says so, and the bodies that are kept to be looked at."""
 
 from __future__ import annotations
 
@@ -15,11 +15,6 @@ MOST_HELD = 256 * 2**20  # bytes of all bodies in flight together
 def expected(sent: Sent) -> Expect:
     """What a good answer to this request is, as far as its protocol says: of the Open Inference Protocol, one with an output."""
     return Expect(json=bool(sent.fields), fields=sent.fields)
-
-
-def reads(expect: Expect) -> bool:
-    """Whether the bodies must be kept at all."""
-    return bool(expect.json or expect.fields or expect.text)
 
 
 class Bodies:
@@ -50,12 +45,11 @@ class Bodies:
             return f"the bodies in flight were more than the {MOST_HELD >> 20} MiB that are held to be looked at"
         return wrong(self._expect, b"".join(self._parts.get(request, ())))
 
-    def drop(self, request: int) -> list[float]:
-        """Forgets it, and says when its tokens came."""
+    def drop(self, request: int) -> Tokens | None:
+        """Forgets it, and gives what there was of its tokens."""
         self._held -= sum(map(len, self._parts.pop(request, ())))
         self._cut.discard(request)
-        tokens = self._tokens.pop(request, None)
-        return tokens.times if tokens else []
+        return self._tokens.pop(request, None)
 
 
 def status_good(expect: Expect, status: int) -> bool:

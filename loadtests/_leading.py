@@ -31,7 +31,7 @@ JOINING = 120.0  # seconds in which all workers must have joined
 OPENING = 60.0  # seconds in which all workers must have told their time, and be ready to send
 PINGS = 10  # of each clock: the fastest there and back says most
 AHEAD = 1.0  # seconds between the word to begin and the first intended time
-TYPES = {"kind": "B", "status": "H", "tokens": "I"}
+TYPES = {"kind": "B", "status": "H", "tokens": "I", "usage": "I"}
 
 
 class Stopped(Exception):

@@ -199,8 +199,8 @@ class Sending:
 
     def _finish(self, place: int, kind: int, done: float = math.nan, why: str = "") -> None:
         self.clocks.finish(place, kind, done, why)
-        if self._bodies.wanted:
-            self.clocks.stream(place, self._bodies.drop(place))
+        if self._bodies.wanted and (tokens := self._bodies.drop(place)):
+            self.clocks.stream(place, tokens.times, tokens.usage)
         self.finished += 1
         self.last = self.now
         if self.traffic.closed:

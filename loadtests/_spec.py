@@ -86,8 +86,9 @@ class Trace:
     closed: int = 0
     said: Mapping[str, int] = field(default_factory=dict)  # the commonest words of errors, with their counts
     first: Any = None  # streams: seconds from intended to the first token
-    tokens: Any = None  # streams: how many tokens came
-    gaps: Any = None  # streams: all gaps between tokens, in seconds, request after request (tokens - 1 of each)
+    tokens: Any = None  # streams: in how many pieces tokens came
+    gaps: Any = None  # streams: all gaps between those pieces, in seconds, request after request (tokens - 1 of each)
+    usage: Any = None  # streams: how many tokens the server says that it made; 0 where it did not say
     notes: tuple[str, ...] = ()  # what else there is to say of how it was run, a sentence each: how far the workers' clocks were apart
 
     @property

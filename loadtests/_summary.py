@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent import Status, Verdict
+from loadtests import _streamed
 from loadtests._spec import KINDS, Trace, Traffic
 from loadtests._verdict import Judged, judge, percentile
 from loadtests._windows import since, windows
@@ -242,11 +243,9 @@ def _tokens(trace: Trace) -> dict[str, Any] | None:
         return None
     import numpy as np
 
-    first, tokens = np.asarray(trace.first, dtype=float), np.asarray(trace.tokens, dtype=float)
-    several = np.asarray(trace.good) & (tokens > 1) & (first == first)
-    each = (trace.latency[several] - first[several]) / (tokens[several] - 1)
-    known = first[first == first]
-    return {"first": _spread(known), "gap": _spread(trace.gaps), "each": _spread(each), "tokens": int(np.nansum(tokens))}
+    measured, first = _streamed.measured(trace), np.asarray(trace.first, dtype=float)
+    each = measured.tpot[measured.several & trace.good]
+    return {"first": _spread(first[first == first]), "gap": _spread(trace.gaps), "each": _spread(each), "tokens": int(measured.n.sum())}
 
 
 # Windows

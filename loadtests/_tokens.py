@@ -11,12 +11,15 @@ LONGEST = 2**20  # bytes of one line
 class Tokens:
     """One streamed answer. Bytes may be cut anywhere; `times` holds when each event with something in it was there.
 
-    An event with several tokens counts as one, because no client can know when each of them was made. `wrong` says what was not as it should be.
+    An event with several tokens counts as one, because no client can know when each of them was made; `usage` is how many the server counted. A
+    stream has ended with [DONE], or when each of its choices said why it is finished: transformers serve never says [DONE]. `wrong` says what was
+    not as it should be.
     """
 
     def __init__(self) -> None:
         self.times: list[float] = []
-        self.ended = False
+        self.done, self.usage = False, 0
+        self.running: dict[Any, bool] = {}  # choice -> whether more of it is to come
         self.error = ""
         self._rest = b""
         self._data: list[bytes] = []
@@ -37,7 +40,8 @@ class Tokens:
 
     def wrong(self) -> str:
         """What is wrong with the answer, now that all of it was there."""
-        return self.error or ("" if self.ended else "the stream ended without [DONE]") or ("" if self.times else "the stream held no token")
+        ended = self.done or (self.running and not any(self.running.values()))
+        return self.error or ("" if ended else "the stream ended without [DONE]") or ("" if self.times else "the stream held no token")
 
     def _line(self, line: bytes, now: float) -> None:
         if not line:
@@ -48,7 +52,7 @@ class Tokens:
 
     def _event(self, data: bytes, now: float) -> None:
         if data == b"[DONE]":
-            self.ended = True
+            self.done = True
         elif data:
             try:
                 said = json.loads(data)
@@ -57,16 +61,30 @@ class Tokens:
                 return
             if isinstance(said, dict) and said.get("error"):
                 self.error = self.error or "the stream held an error"
-            elif _holds(said):
+                return
+            self._ends(said)
+            if _holds(said):
                 self.times.append(now)
+
+    def _ends(self, said: Any) -> None:
+        for choice in _choices(said):
+            place = str(choice.get("index"))
+            self.running[place] = self.running.get(place, True) and not choice.get("finish_reason")
+        usage = said.get("usage") if isinstance(said, dict) else None
+        count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        if isinstance(count, int) and 0 < count < 2**32:
+            self.usage = count
 
 
 def _holds(said: Any) -> bool:
     """Whether an event brings something of the answer: text, a refusal, reasoning or a tool call of any choice."""
-    choices = said.get("choices") if isinstance(said, dict) else None
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict):
-            delta = choice.get("delta")
-            if choice.get("text") or (isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role")):
-                return True
+    for choice in _choices(said):
+        delta = choice.get("delta")
+        if choice.get("text") or (isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role")):
+            return True
     return False
+
+
+def _choices(said: Any) -> list[dict[str, Any]]:
+    choices = said.get("choices") if isinstance(said, dict) else None
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []

@@ -67,7 +67,7 @@ def verdict(ran: Ran, found: Sequence[Limit], confidence: float, report: bool = 
     came, first = outcome(ran, found), found[0]
     parts = {one.name: reading(one) for one in found} | {f"{one.name} over": share(one) for one in found} | {"errors": errors(ran)}
     status = Status.SKIP if ran.cancelled else STATUS[came]
-    reason = "\n".join([_headline(ran, first, came), *(f"{one.name}: {one.judged.why}" for one in found), sent(ran)])
+    reason = "\n".join([headline(ran, first, came, f"{in_words(first)} {rate(ran)}"), *(f"{one.name}: {one.judged.why}" for one in found), sent(ran)])
     return kept(Verdict(status, reason, reading(first), parts=parts), ran, found, confidence, report=report)
 
 
@@ -84,8 +84,8 @@ def kept(
     return replace(verdict, data={**_report.files(told, ran.whole, report), **(more or {})})
 
 
-def _headline(ran: Ran, first: Limit, came: str) -> str:
-    said = f"{in_words(first)} {rate(ran)}"
+def headline(ran: Ran, first: Limit, came: str, said: str) -> str:
+    """What is told of a run of which so much is said."""
     if ran.unfit:
         return f"INVALID: the generator was the bottleneck: {ran.unfit[0]}; {said} is not the server's word"
     if ran.cancelled:

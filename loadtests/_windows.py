@@ -76,9 +76,9 @@ def since(trace: Trace, seconds: float) -> Trace:
 
     kept = trace.intended >= seconds
     clocks = {name: getattr(trace, name)[kept] - seconds for name in ("intended", "dispatched", "sent", "done")}
-    rest = {name: getattr(trace, name)[kept] for name in ("kind", "status", "first", "tokens") if getattr(trace, name) is not None}
+    rest = {name: getattr(trace, name)[kept] for name in ("kind", "status", "first", "tokens", "usage") if getattr(trace, name) is not None}
     if trace.gaps is not None:
-        rest["gaps"] = trace.gaps[np.repeat(kept, np.maximum(trace.tokens - 1, 0).astype(int))]
+        rest["gaps"] = trace.gaps[np.repeat(kept, np.maximum(trace.tokens.astype(int) - 1, 0))]
     return replace(trace, began_at=trace.began_at + timedelta(seconds=seconds), wall=max(0.0, trace.wall - seconds), **clocks, **rest)
 
 

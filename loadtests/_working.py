@@ -102,7 +102,7 @@ class Worker:
         sending.stop(why, DRAIN)
 
     def _hand_over(self, clocks: Clocks, count: int) -> None:
-        for name in NAMES + (STREAMED[:2] if clocks.streams else ()):
+        for name in NAMES + (STREAMED[:-1] if clocks.streams else ()):
             self.runner.send_message("array", (name, getattr(clocks, name)[:count].tobytes()))
         if clocks.streams:
             self.runner.send_message("array", ("gaps", clocks.all_gaps(count)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from agent import Router, Server, Step, runbook
+from agent import Ref, Router, Server, Step, runbook
 from agent.errors import PlanError
 
 
@@ -19,31 +19,36 @@ def rollback(
     trigger: str | None = None,
     *,
     to: str | None = None,
+    tries: int = 3,
     patience: timedelta = timedelta(seconds=10),
 ) -> tuple[Step, ...]:
     """Asks the failing check of the last known good version (the counterfactual), looks it over, flips, and looks at what is served.
 
-    `to` names the version instead of the newest good one; `patience` is how long each step may take. Refused while planning when there
-    is no good version, when the router cannot switch, or when the server cannot be asked about one loaded version.
+    `to` names the version instead of the newest good ones, of which at most `tries` are asked in turn until one is better and well; `patience` is
+    how long each step may take. Refused while planning when there is no good version, when the router cannot switch, or when the server cannot be
+    asked about one loaded version.
     """
-    shares = router.served()
-    served = max(shares, key=lambda version: shares[version]) if shares else None
-    back = to or next((version for version in good if version != served), None)
-    if back is None:
+    shares = {version: share for version, share in router.served().items() if share}
+    alone = next(iter(shares)) if len(shares) == 1 else None
+    backs = [to] if to else [version for version in good if version != alone][: max(tries, 1)]
+    if not backs:
         raise PlanError(
-            f"no version of {service} but the one served ({served}) is known to be good, so there is nothing to roll back to; "
+            f"no version of {service} but the one served ({alone}) is known to be good, so there is nothing to roll back to; "
             f"one becomes good by serving well for its soak, or by a person's word: watchkeeper good {service} VERSION --by NAME"
         )
-    if back == served:
-        raise PlanError(f"version {back} of {service} already has the traffic")
+    if to is not None and to == alone:
+        raise PlanError(f"version {to} of {service} already has the traffic")
     if "switch" not in router.can:
         raise PlanError(f"the router of {service} cannot switch versions; bind one that can (docs/targets.md)")
     if "at" not in server.can:
-        raise PlanError(f"the server of {service} cannot be asked about one loaded version, so {back} cannot be tried first; see docs/targets.md")
+        raise PlanError(f"the server of {service} cannot be asked about one loaded version, so {backs[0]} cannot be tried first; see docs/targets.md")
+    back: str | Ref = backs[0] if len(backs) == 1 else Ref("preflight", "version")
+    asked: list[str] | Ref = Ref("counterfactual", "versions") if trigger and len(backs) > 1 else backs
+    left = [version for version in shares if version not in backs]
     return (
-        *(_only_if_better(trigger, back, patience) if trigger else ()),
-        Step("preflight", "check.passes", {"watches": list(looks), "version": back}, patience, "stop", f"version {back} must be loaded and well"),
-        Step("flip", "router.point", {"to": back}, patience, "undo", f"send all traffic from {served} to {back}"),
+        *(_only_if_better(trigger, backs, looks, patience) if trigger else ()),
+        Step("preflight", "check.passes", {"watches": list(looks), "versions": asked}, patience, "stop", _well(backs)),
+        Step("flip", "router.point", {"to": back}, patience, "undo", f"send all traffic from {' and '.join(shares)} to {' or else '.join(backs)}"),
         Step(
             "look",
             "check.serves",
@@ -52,9 +57,20 @@ def rollback(
             "undo",
             "only what is served proves it",
         ),
+        *(_drained(left, patience) if left and "drain" in router.can else ()),
     )
 
 
-def _only_if_better(trigger: str, back: str, patience: timedelta) -> tuple[Step, ...]:
-    why = f"the failing check on the same inputs through version {back}: no better there, no rollback"
-    return (Step("counterfactual", "check.better", {"watch": trigger, "version": back}, patience, "stop", why),)
+def _only_if_better(trigger: str, backs: Sequence[str], looks: Sequence[str], patience: timedelta) -> tuple[Step, ...]:
+    why = f"the failing check on the same inputs through version {' or else '.join(backs)}: no better there, no rollback"
+    args = {"watch": trigger, "watches": list(looks), "versions": list(backs)}
+    return (Step("counterfactual", "check.better", args, patience, "stop", why),)
+
+
+def _well(backs: Sequence[str]) -> str:
+    return f"version {' or else '.join(backs)} must be loaded and well"
+
+
+def _drained(versions: Sequence[str], patience: timedelta) -> tuple[Step, ...]:
+    why = f"what was asked of {' and '.join(versions)} before is still answered there; unload nothing until then"
+    return (Step("drain", "router.drained", {"versions": list(versions)}, patience, "go on", why),)

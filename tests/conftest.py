@@ -16,6 +16,7 @@ from tests.cluster import RUNNING, Cluster
 HOUSE = Path(__file__).resolve().parent.parent
 PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "nginx": (("nginx",), "apt install nginx-light"),
+    "haproxy": (("haproxy",), "apt install haproxy"),
     "prometheus": (("prometheus",), "apt install prometheus"),
     "promtool": (("promtool",), "apt install prometheus"),
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "apt install chromium"),

@@ -90,6 +90,14 @@ def test_shares_are_tested_by_fisher_or_chi_square(hits, n, then, m):
     assert gap.interval[0] - 1e-9 <= gap.effect <= gap.interval[1] + 1e-9
 
 
+@pytest.mark.parametrize(("hits", "n", "then", "m"), [(3, 10**7, 1, 200), (3, 10**7, 4, 10**6), (10**7 - 1, 10**7, 197, 200), (0, 10**7, 2, 500)])
+def test_few_of_many_million_rows_are_tested_as_fisher_would_and_at_once(hits, n, then, m):
+    gap = _gaps.shares(hits, n, then, m)
+    assert gap.how == "binomial test"
+    assert gap.p == pytest.approx(oracle.fisher_exact([[hits, n - hits], [then, m - then]]).pvalue, rel=0.03)
+    assert _gaps.shares(1, 2**53, 17, 200).p < 1e-100 and _gaps.shares(0, 2**53, 0, 2**53).p == 1  # Fisher's test would not come to an end
+
+
 # The promises, by simulation; the seeds are fixed, the bounds are those of a binomial at 1 in 10,000
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent import Locator, Router, Server
+from agent import Locator, Ref, Router, Server
 from agent.errors import PlanError, UnreachableError
 from agent.plugins import find
 from agent.targets import connect
@@ -50,8 +50,8 @@ def test_the_steps_look_before_they_flip_and_look_again_after_it(two):
         ("look", "check.serves", "undo"),
     ]
     assert [dict(step.args) for step in steps] == [
-        {"watch": "fraud/parity", "version": "1"},
-        {"watches": LOOKS, "version": "1"},
+        {"watch": "fraud/parity", "watches": LOOKS, "versions": ["1"]},
+        {"watches": LOOKS, "versions": ["1"]},
         {"to": "1"},
         {"version": "1", "watches": ["fraud/parity"]},
     ]
@@ -79,14 +79,38 @@ def test_without_a_failing_check_there_is_nothing_to_compare_and_all_exact_looks
     assert steps[-1].args["watches"] == LOOKS
 
 
-def test_the_newest_good_version_that_is_not_served_is_gone_back_to(two):
-    flip = rollback("fraud", *two, good=["2", "1", "0"], looks=LOOKS)[1]
-    assert flip.args == {"to": "1"}
+def test_the_good_versions_that_are_not_served_are_asked_in_turn_and_the_first_that_will_do_gets_the_traffic(two):
+    steps = rollback("fraud", *two, good=["2", "1", "0", "-1", "-2"], looks=LOOKS, trigger="fraud/parity")
+    assert [dict(step.args) for step in steps] == [
+        {"watch": "fraud/parity", "watches": LOOKS, "versions": ["1", "0", "-1"]},
+        {"watches": LOOKS, "versions": Ref("counterfactual", "versions")},
+        {"to": Ref("preflight", "version")},
+        {"version": Ref("preflight", "version"), "watches": ["fraud/parity"]},
+    ]
+    assert "from 2 to 1 or else 0 or else -1" in steps[2].why
+    only = rollback("fraud", *two, good=["2", "1", "0"], looks=LOOKS, tries=1)
+    assert only[1].args == {"to": "1"}
+
+
+def test_a_good_version_that_has_only_a_part_of_the_traffic_can_have_it_all(two):
+    """A canary stands at 10 %: the version that has the rest is where to go back to."""
+
+    class Split:
+        can = frozenset({"switch", "weights", "drain"})
+        point = two[0].point
+
+        def served(self) -> dict[str, float]:
+            return {"1": 0.9, "2": 0.1, "0": 0.0}
+
+    steps = rollback("fraud", Split(), two[1], good=["1"], looks=LOOKS)
+    assert [step.name for step in steps] == ["preflight", "flip", "look", "drain"]
+    assert steps[1].args == {"to": "1"}
+    assert (steps[3].args, steps[3].otherwise) == ({"versions": ["2"]}, "go on")
 
 
 def test_a_named_version_goes_before_the_newest_good_one(two):
     steps = rollback("fraud", *two, good=["1", "0"], looks=LOOKS, trigger="fraud/parity", to="0")
-    assert {step.args.get("version", step.args.get("to")) for step in steps} == {"0"}
+    assert [step.args.get("versions", step.args.get("version", step.args.get("to"))) for step in steps] == [["0"], ["0"], "0", "0"]
 
 
 def test_a_version_nobody_called_good_can_be_named(two):

@@ -62,7 +62,11 @@ from tests.servers._loopback import Loopback
 
 ROLES = ("server", "router", "registry", "online", "metrics")
 LOCAL = ("folder", "sqlite", "duckdb")  # schemes that name a place on this disk
-ADAPTERS = [name for name in listing("adapter") if name.startswith(ROLES)]
+APART = {
+    "router:haproxy": "test_haproxy.py",
+    "router:nginx": "test_nginx.py",
+}  # those that speak no HTTP, each with a file of its own and the real thing in it
+ADAPTERS = [name for name in listing("adapter") if name.startswith(ROLES) and name not in APART]
 LOOK, ACT = Auth("bearer", {"token": "may-look"}), Auth("bearer", {"token": "may-act"})
 
 
@@ -125,6 +129,12 @@ def attempt(before: Any) -> Try:
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_every_adapter_has_a_speaker_to_be_tested_against(name):
     assert name in speakers(), f"{name} has no speaker: add tests/servers/<name>.py with SPEAKS = ('{name}',) and a class Speaker"
+
+
+@pytest.mark.parametrize("name", APART)
+def test_an_adapter_that_speaks_no_http_has_tests_of_its_own(name):
+    assert name in listing("adapter")
+    assert (Path(__file__).parent / APART[name]).is_file()
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
