@@ -426,10 +426,10 @@ def test_a_yardstick_that_was_tampered_with_is_refused_by_its_line():
 
 
 def test_a_real_run_is_compared_with_the_one_that_was_pinned(speaker, tmp_path):
-    speaker.every, speaker.delay = 1, 0.3
+    speaker.every, speaker.delay = 1, 1.0
     quick = windows(trace(np.full(80, 0.001), rate=40.0), 0.1)
     pinned = Baseline(BEGAN, BEGAN, "ada", "good", BEGAN, None, {"yardstick.csv": _regression_told._windows.to_csv(quick)})
-    wanted = {"rate": 40.0, "duration": 2 * SECOND, "cut": ms(100), "warm": timedelta(), "arrivals": "constant", "floor_seconds": ms(100)}
+    wanted = {"rate": 40.0, "duration": 2 * SECOND, "cut": ms(100), "warm": timedelta(), "arrivals": "constant", "floor_seconds": ms(400)}
     verdict = sla.regression(to(speaker), LOAD, tmp_path, pinned, **wanted, request=slow.REQUEST)
     told(verdict, Status.FAIL, "p50 is", "20 windows of 0.1 s against 20")
     assert len(from_csv(verdict.data["yardstick.csv"])) == 20
