@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent.cli import main
-from agent.commands import _live, _loaded, loading
+from agent.commands import _aimed, _live, _loaded
 from tests.servers.slow import Speaker
 from tests.test_cli import WITHIN, program
 
@@ -264,7 +264,7 @@ def test_a_url_with_nothing_to_send_is_a_usage_error(server):
 
 def test_a_header_is_a_credential_that_no_value_of_it_is_printed(monkeypatch):
     monkeypatch.setenv("TOKEN", "s3cret")
-    known = loading._credential("Authorization: Bearer ${TOKEN}")
+    known = _aimed.credential("Authorization: Bearer ${TOKEN}")
     assert known.values == {"name": "Authorization", "value": "Bearer s3cret"}
     assert "s3cret" not in repr(known)
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import error, fail, nodata, ok
-from loadtests import _drawing, _export, _page, _summary
+from loadtests import _drawing, _export, _page, _percentiles, _summary
 from loadtests._report import files
 from loadtests._spec import KINDS, Arrivals, Trace, Traffic
 from loadtests._summary import Limit, summary
@@ -80,8 +80,8 @@ def test_an_interval_holds_the_true_percentile_as_often_as_it_says():
     truth, inside = -math.log(0.05), 0
     for seed in range(100):
         latency = np.random.default_rng(seed).exponential(1.0, 2000)
-        points = _summary._points(latency, [0.95], _summary._Sure(1.0, 0.05, 1.0))
-        inside += points[0]["interval"][0] <= truth <= points[0]["interval"][1]
+        found = _percentiles.points(latency, [0.95], _percentiles.Sure(1.0, 0.05, 1.0))
+        inside += found[0]["interval"][0] <= truth <= found[0]["interval"][1]
     assert 81 <= inside <= 99, "two bounds, each wrong with 5 %: 90 of 100, within three standard deviations"
 
 
