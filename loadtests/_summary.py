@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from agent import Status, Verdict
 from loadtests import _streamed
+from loadtests._percentiles import Sure, ascending, curve, finite, points, rank
 from loadtests._spec import KINDS, Trace, Traffic
 from loadtests._verdict import Judged, judge, percentile
 from loadtests._windows import since, windows
@@ -22,7 +23,6 @@ FORMAT = 1  # of the JSON; a new meaning of a name is a new number
 WINDOWS = 150  # at most so many
 LENGTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # seconds of a window
 SHOWN = (0.5, 0.9, 0.95, 0.99, 0.999)
-STEPS = 16  # points of the percentile plot from one power of ten to the next
 OUTCOMES = {
     Status.OK: "pass",
     Status.FAIL: "fail",
@@ -72,9 +72,9 @@ def summary(
         "requests": len(judged.intended),
         "answers": _answers(judged),
         "said": dict(trace.said),
-        "limits": [_limit(limit) for limit in limits],
+        "limits": [_limit(limit, trace.closed) for limit in limits],
         "percentiles": _percentiles(judged.latency, sure, limits),
-        "curve": _curve(judged.latency, sure),
+        "curve": curve(judged.latency, sure),
         "clocks": _clocks(judged),
         "over": _over(judged, limits),
         "generator": _generator(trace, traffic, unfit),
@@ -83,8 +83,9 @@ def summary(
     }
 
 
-def _limit(limit: Limit) -> dict[str, Any]:
-    judged = limit.judged
+def _limit(limit: Limit, closed: int) -> dict[str, Any]:
+    """What was judged; a closed loop does not see what users would, and so passes nothing."""
+    judged = replace(limit.judged, outcome="inconclusive") if closed and limit.judged.outcome == "pass" else limit.judged
     names = ("outcome", "n", "over", "share", "design", "burst", "why")
     told = {"name": limit.name, "quantile": limit.quantile, "seconds": limit.seconds, **{name: getattr(judged, name) for name in names}}
     interval, share = ([finite(end) for end in ends] if ends is not None else None for ends in (judged.interval, judged.share_interval))
@@ -103,91 +104,28 @@ def _answers(trace: Trace) -> dict[str, int]:
 # Percentiles
 
 
-def finite(value: Any) -> float | None:
-    """The number, or None where it is none."""
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def rank(rising: Any, q: float) -> float | None:
-    """The ceil(q n)-th of n ascending values; None of none."""
-    last = len(rising) - 1
-    return finite(rising[min(max(math.ceil(q * len(rising) - 1e-9) - 1, 0), last)]) if last >= 0 else None
-
-
 def _open(url: str) -> str:
     """What of a URL is no secret: neither a user nor a query."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-@dataclass(frozen=True, slots=True)
-class _Sure:
-    """What intervals are made with: how many requests count as one, how often a bound may be wrong, and the highest quantile the run supports."""
-
-    alike: float
-    risk: float
-    highest: float
-
-
-def _sure(judged: Trace, limits: Sequence[Limit], confidence: float) -> _Sure:
+def _sure(judged: Trace, limits: Sequence[Limit], confidence: float) -> Sure:
     """As at the limits, or without any as among the slowest hundredth."""
     of = [limit.judged for limit in limits]
     if not of:
-        slowest = max(rank(_sorted(judged.latency[judged.good]), 0.99) or 0.0, 1e-9)
+        slowest = max(rank(ascending(judged.latency[judged.good]), 0.99) or 0.0, 1e-9)
         of = [judge(judged.intended, judged.latency, limit=slowest)]
     burst, seconds = max(one.burst for one in of), max(of[0].seconds, 1e-9)
-    return _Sure(max(float(one.design) for one in of), 1 - confidence, (1 - confidence) ** (burst / seconds))
+    return Sure(max(float(one.design) for one in of), 1 - confidence, (1 - confidence) ** (burst / seconds))
 
 
-def _percentiles(latency: Any, sure: _Sure, limits: Sequence[Limit]) -> list[dict[str, Any]]:
+def _percentiles(latency: Any, sure: Sure, limits: Sequence[Limit]) -> list[dict[str, Any]]:
     """Those that are shown and those that have a limit, which have the interval that was judged."""
     known = {limit.quantile: [finite(end) for end in limit.judged.interval] for limit in limits if limit.judged.interval is not None}
     quantiles = sorted({*SHOWN, *known})
-    points = _points(latency, quantiles, sure)
-    return [{"name": percentile(q), **point, "interval": known.get(q, point["interval"])} for q, point in zip(quantiles, points, strict=True)]
-
-
-def _curve(latency: Any, sure: _Sure) -> list[dict[str, Any]]:
-    """Points evenly on a log axis of 1 / (1 - q), up to the largest latency."""
-    if len(latency) < 2:
-        return []
-    last = math.log10(len(latency))
-    places = [*(k / STEPS for k in range(1, math.ceil(last * STEPS - 1e-9))), last]
-    return _points(latency, [1 - 10**-place for place in places], sure)
-
-
-def _points(latency: Any, quantiles: Sequence[float], sure: _Sure) -> list[dict[str, Any]]:
-    """Percentiles, each between two order statistics: where Clopper and Pearson's bounds of the share above them meet what may be above.
-
-    Without a lower one it begins at 0. `supported` is whether a run so long could PASS if no request were slow: beyond, it holds no evidence of how
-    slow the slowest are.
-    """
-    import numpy as np
-
-    rising, n = _sorted(latency), len(latency)
-    counts = np.unique(np.concatenate([np.arange(min(n, 4096)), np.linspace(0, n, 4097)]).astype(np.int64))
-    low, high = _bounds(counts / sure.alike, n / sure.alike, sure.risk)
-    points = []
-    for q in quantiles:
-        most, least = counts[high <= 1 - q], counts[low > 1 - q]
-        ends = [rank(rising, 1 - least[0] / n) if len(least) else 0.0, rank(rising, 1 - most[-1] / n) if len(most) else None]
-        points.append({"q": q, "seconds": rank(rising, q), "interval": ends, "supported": bool(len(most)) and q <= sure.highest})
-    return points
-
-
-def _bounds(over: Any, n: float, risk: float) -> tuple[Any, Any]:
-    """Of a share, lower and upper, each wrong with at most `risk`; counts need not be whole."""
-    import numpy as np
-    from scipy.special import betaincinv
-
-    low = np.where(over <= 0, 0.0, betaincinv(np.maximum(over, 1e-12), np.maximum(n - over + 1, 1e-12), risk))
-    return low, np.where(over >= n, 1.0, betaincinv(over + 1, np.maximum(n - over, 1e-12), 1 - risk))
-
-
-def _sorted(latency: Any) -> Any:
-    import numpy as np
-
-    return np.sort(np.asarray(latency, dtype=float))
+    found = points(latency, quantiles, sure)
+    return [{"name": percentile(q), **point, "interval": known.get(q, point["interval"])} for q, point in zip(quantiles, found, strict=True)]
 
 
 # Where the time went
@@ -204,7 +142,7 @@ def _parts(trace: Trace) -> dict[str, Any]:
 
 
 def _spread(values: Any) -> dict[str, float | None]:
-    rising = _sorted(values)
+    rising = ascending(values)
     return {"n": len(rising), **{percentile(q): rank(rising, q) for q in (0.5, 0.9, 0.99)}, "max": rank(rising, 1.0)}
 
 
@@ -228,7 +166,7 @@ def _generator(trace: Trace, traffic: Traffic, unfit: Sequence[str]) -> dict[str
     return {
         "fit": not unfit,
         "unfit": list(unfit),
-        "lag": rank(_sorted(lag[lag == lag]), 0.99),
+        "lag": rank(ascending(lag[lag == lag]), 0.99),
         "cpu": trace.cpu / (max(trace.wall, 1e-9) * max(trace.workers, 1)),
         "rate": int((trace.sent == trace.sent).sum()) / span,
         "meant": len(trace.intended) / span,
@@ -270,7 +208,7 @@ def _windows(trace: Trace, limits: Sequence[Limit]) -> list[dict[str, Any]]:
     lag, answered = _parts(trace)["lag"][order], np.where(trace.good, trace.done - trace.intended, -np.inf)[order]
     flying = _in_flight(trace, cut.start + cut.seconds)
     for row, late, took, under_way in zip(rows, np.split(lag, edges), np.split(answered, edges), flying, strict=True):
-        row |= {"max": finite(took.max(initial=-np.inf)), "lag": rank(_sorted(late[late == late]), 0.99), "in_flight": under_way}
+        row |= {"max": finite(took.max(initial=-np.inf)), "lag": rank(ascending(late[late == late]), 0.99), "in_flight": under_way}
         row |= {name: finite(row[name]) for name in ("p50", "p95", "p99")}
     return rows
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent.cli import main
-from agent.commands import _live, _loaded, loading
+from agent.commands import _aimed, _live, _loaded
 from tests.servers.slow import Speaker
 from tests.test_cli import WITHIN, program
 
@@ -243,6 +243,7 @@ def test_an_unknown_service_suggests_the_nearest(server, tmp_path):
         ((), "no limit is given"),
         (("--p99", "soon"), "soon"),
         ((*EASY, "--request", "{"), "this is no JSON"),
+        ((*EASY, "--request", "1"), "an object or a list"),
         ((*EASY, "--header", "Bearer x"), "write 'NAME: VALUE'"),
         ((*EASY, "--header", "Authorization: ${NOT_SET_ANYWHERE}"), "not set"),
         ((*EASY, "--data", "not-there.jsonl"), "not-there.jsonl"),
@@ -257,9 +258,13 @@ def test_what_makes_no_sense_is_a_usage_error(server, args, said):
     assert not [request for request in server.requests if request[1] == "/predict"]
 
 
+def test_a_url_with_nothing_to_send_is_a_usage_error(server):
+    assert "nothing to send" in refused("load", server.url, "--rate", "1", "--p99", "1s", "--yes")
+
+
 def test_a_header_is_a_credential_that_no_value_of_it_is_printed(monkeypatch):
     monkeypatch.setenv("TOKEN", "s3cret")
-    known = loading._credential("Authorization: Bearer ${TOKEN}")
+    known = _aimed.credential("Authorization: Bearer ${TOKEN}")
     assert known.values == {"name": "Authorization", "value": "Bearer s3cret"}
     assert "s3cret" not in repr(known)
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import error, fail, nodata, ok
-from loadtests import _drawing, _export, _page, _summary
+from loadtests import _drawing, _export, _page, _percentiles, _summary
 from loadtests._report import files
 from loadtests._spec import KINDS, Arrivals, Trace, Traffic
 from loadtests._summary import Limit, summary
@@ -79,8 +80,8 @@ def test_an_interval_holds_the_true_percentile_as_often_as_it_says():
     truth, inside = -math.log(0.05), 0
     for seed in range(100):
         latency = np.random.default_rng(seed).exponential(1.0, 2000)
-        points = _summary._points(latency, [0.95], _summary._Sure(1.0, 0.05, 1.0))
-        inside += points[0]["interval"][0] <= truth <= points[0]["interval"][1]
+        found = _percentiles.points(latency, [0.95], _percentiles.Sure(1.0, 0.05, 1.0))
+        inside += found[0]["interval"][0] <= truth <= found[0]["interval"][1]
     assert 81 <= inside <= 99, "two bounds, each wrong with 5 %: 90 of 100, within three standard deviations"
 
 
@@ -134,6 +135,13 @@ def test_the_json_is_strict_and_says_none_for_what_did_not_come():
 def test_an_outcome_follows_from_the_verdict(make, aborted, outcome):
     trace = traced([0.0, 0.1], [0.01, 0.01], aborted=aborted)
     assert told(trace, make=make)["outcome"] == outcome
+
+
+def test_no_limit_of_a_closed_loop_is_a_pass():
+    trace = regular(seconds=400.0, rate=20.0)
+    assert told(trace)["limits"][0]["outcome"] == "pass"
+    closed = told(replace(trace, closed=5), make=nodata)
+    assert (closed["limits"][0]["outcome"], closed["outcome"]) == ("inconclusive", "inconclusive")
 
 
 def test_tokens_have_their_own_times():

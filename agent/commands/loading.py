@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,6 @@ LEFT = {
     "save": "yardstick.csv",
     "tried": "capacity.csv",
 }  # option -> what the check leaves
-LONG = timedelta(hours=2)  # that a search takes at most, where nothing else is said
 PLOT = ".hgrm"  # the suffix of a file that HdrHistogram's plotter reads
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -62,9 +59,12 @@ def span(_: click.Context, __: click.Parameter, value: str | None) -> timedelta 
 def whole(_: click.Context, __: click.Parameter, value: str | None) -> Any:
     """A request as JSON."""
     try:
-        return None if value is None else json.loads(value)
-    except ValueError as problem:
+        made = None if value is None else json.loads(value)
+    except (ValueError, RecursionError) as problem:
         raise click.BadParameter(f"this is no JSON: {problem}") from problem
+    if made is not None and not isinstance(made, (dict, list)):
+        raise click.BadParameter("write an object or a list, such as {}")
+    return made
 
 
 Options = Callable[[Callable[..., None]], Callable[..., None]]
@@ -232,7 +232,7 @@ def _performed(
     words: Mapping[str, Any] | None = None,
 ) -> Any:
     """The check's Verdict: told what was given, held to what the target bears, and watched on the way."""
-    from agent.commands import _live
+    from agent.commands import _aimed, _live
     from agent.perform import perform
 
     for option, path in files.items():
@@ -243,14 +243,14 @@ def _performed(
     for option, name in (("--data", "requests"), ("--times", "times"), ("--ca", "ca")):
         _there(option, settings.get(name))
     target, parameters = settings["target"], {**_parameters(settings), **more}
-    known = _known(call, target) if "://" not in target else _url(target, settings)
-    if "://" in target and not settings["yes"]:
-        _agreed(target, parameters)
+    known = _aimed.known(call, target) if "://" not in target else _aimed.unknown(target, settings)
+    if "://" in target:
+        _aimed.agreed(target, settings, parameters)
     job = {
         "check": check,
         "parameters": parameters,
         "load": known["load"],
-        "locators": {**known["locators"], **_rows(settings["table"])},
+        "locators": {**known["locators"], **_aimed.rows(settings["table"])},
         **(words or {}),
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: drain, and tell what was seen
@@ -303,71 +303,6 @@ def _pinned(file: Path) -> Any:
     _there("--against", file)
     at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
     return Baseline(at, at, "", str(file), at, None, {LEFT["save"]: file.read_bytes()})
-
-
-# What is loaded
-
-
-def _known(call: Call, name: str) -> dict[str, Any]:
-    """A service of the configuration, and what that lets a load test do to it."""
-    from agent import reach
-    from agent.alone import lock_of
-    from agent.errors import ConfigError
-
-    config = call.config()
-    service = config.services[reach.service_named(config, name)]
-    if service.load is None:
-        raise ConfigError(f"{config.path}: {name} has no `load:`, so no load test may run; write `load: {{rate: 100, longest: 10m}}` where it may")
-    if "server" not in service.targets:
-        raise ConfigError(f"{config.path}: {name} has no server among its targets, so there is nothing to load")
-    at = service.targets["server"]
-    return {"locators": dict(service.targets), "load": replace(service.load, lock=lock_of(at.url))}
-
-
-def _url(url: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A server that stands in no configuration: what is asked for is what it may be asked."""
-    from agent.alone import lock_of
-    from agent.model import Load, Locator
-
-    method, ca = settings["method"], settings["ca"]
-    look = _credential(settings["header"])
-    at = Locator("load", "server", url, {"method": method} if method else {}, look=look, ca=str(ca) if ca else None)
-    return {"locators": {"server": at}, "load": Load(rate=float("inf"), longest=timedelta.max, lock=lock_of(url))}
-
-
-def _credential(header: str | None) -> Any:
-    """The header as a credential, which no log and no page shows; ${NAME} in it is taken from the environment."""
-    from agent.model import Auth
-
-    if header is None:
-        return None
-    name, colon, value = os.path.expandvars(header).partition(":")
-    if not colon or not name.strip() or not value.strip():
-        raise click.BadParameter("write 'NAME: VALUE'", param_hint="--header")
-    if "${" in value:
-        raise click.BadParameter("a variable in it is not set", param_hint="--header")
-    return Auth("header", {"name": name.strip(), "value": value.strip()})
-
-
-def _rows(table: str | None) -> dict[str, Any]:
-    from agent.commands.comparing import table as known
-    from agent.model import Locator
-
-    return {"live": Locator("load", "live", known(table))} if table else {}
-
-
-def _agreed(url: str, parameters: Mapping[str, Any]) -> None:
-    """Whoever runs the server should know. On localhost too: a tunnel may end there."""
-    from agent.credential import shown
-    from agent.errors import WatchkeeperError
-    from agent.model import spell
-
-    highest = parameters.get("ceiling", parameters["rate"])
-    said = f"{highest:g} requests a second for {spell(parameters.get('duration', LONG))} will be sent to {shown(url)}"
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"{said}, which stands in no configuration; add --yes if it may be loaded")
-    if not click.confirm(f"{said}. May it be loaded?", err=True):
-        raise WatchkeeperError("nothing was sent")
 
 
 def _written(wanted: Mapping[str, Path | None], data: Mapping[str, bytes]) -> list[str]:
