@@ -95,7 +95,7 @@ def _sorted(chunks: Iterator[Any], rows: int) -> tuple[Any, int]:
         at += len(chunk)
     values = values[:at]
     values.sort()  # NaN goes last
-    known = at - int(np.isnan(values).sum())
+    known = int(np.searchsorted(values, np.nan))
     return values[:known], at - known
 
 
