@@ -194,6 +194,13 @@ def test_a_check_that_needs_columns_is_refused_at_start_up_on_an_engine_that_onl
     assert all("fraud.live (spark)" in line for line in told)
 
 
+def test_a_contract_and_drift_over_windows_may_be_watched_on_an_engine_that_only_counts(tmp_path):
+    watches = "- {check: data.contract, every: 1h, with: {columns: {x: {low: 0}}}}\n      - {check: drift.features, every: 1h}"
+    text = CONFIG.format(url="spark:logs/fraud").replace("- {check: drift.compare, every: 1h}", watches).partition("  other:")
+    (tmp_path / "watchkeeper.yaml").write_text(text[0] + "notify:" + text[2].partition("notify:")[2])
+    assert len(load(tmp_path / "watchkeeper.yaml").services["fraud"].watches) >= 2
+
+
 def test_a_url_that_no_engine_takes_is_refused_at_start_up(tmp_path):
     for url, words in (("postgresql://h/d?tabel=x", "no option tabel"), ("delta:t?version=x", "no version"), ("spark:", "names no table")):
         (tmp_path / "watchkeeper.yaml").write_text(CONFIG.format(url=url))
@@ -225,11 +232,19 @@ for hour in range(3):
     verdict = perform(job)
     memory = verdict.memory
     told.append([verdict.status.value, verdict.reason])
+rules = {"amount": {"low": -1, "high": 2, "outside": 0.1, "nulls": 0}, "country": {"categories": ["de"]}, "age": {}, "at": {"type": "text"}}
+for engine in ("spark", "parquet"):
+    at = Locator("s", "live", f"{engine}:live.parquet", log, folder=folder)
+    for more in ({}, {"unique": [["amount"]]}):
+        parameters = {"columns": rules, "volume": 2000, "freshness": 60, "closed": True, **more}
+        job = {"check": "data.contract", "locators": {"live": at}, "parameters": parameters, "window": window}
+        verdict = perform(job | {"now": (START + timedelta(hours=3)).isoformat()})
+        told.append([verdict.status.value, verdict.reason, {name: [part.observed, part.limit, part.n] for name, part in verdict.parts.items()}])
 print("answer", json.dumps(told))
 """
 
 
-def test_drift_is_watched_where_the_rows_lie(tmp_path):
+def test_drift_is_watched_and_a_contract_held_where_the_rows_lie(tmp_path):
     """The engine's own library beside ours, as `pip install 'watchkeeper[spark]'` would have it."""
     need("java")
     (library,) = need("spark").parent.parent.glob("lib/python3*/site-packages")
@@ -249,5 +264,10 @@ def test_drift_is_watched_where_the_rows_lie(tmp_path):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HOUSE), str(library)])}
     done = subprocess.run([sys.executable, "-c", DRIFT, tmp_path], env=env, capture_output=True, text=True, timeout=300)
     told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("answer")).partition(" ")[2])
-    assert [status for status, _ in told] == ["ok", "fail", "fail"]
+    assert [status for status, _ in told[:3]] == ["ok", "fail", "fail"]
     assert "amount moved up" in told[1][1]
+    counted, named, seen, _ = told[3:]
+    assert counted == seen
+    assert counted[0] == "fail"
+    assert set(counted[2]) == {"volume", "age", "amount.range", "country.unseen", "at.type"}
+    assert "could not tell: amount.unique cannot be told by counts" in named[1]
