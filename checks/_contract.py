@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 from agent import Ask, Columns, Json, Kind, Reading, Table, Tally, to_json
+from checks._columns import by_row
 from checks._keys import ROWS
 from checks._promises import IDS, Chunk, Promise, against, both_known, empty, fits, measure, once, promises
 from checks._rules import Broken, Pair, Rule, gone
@@ -22,11 +22,6 @@ class Judged:
     broken: list[Broken]
     unjudged: list[str]
     uncounted: list[str] = field(default_factory=list)
-
-
-def by_row(rows: Table) -> TypeGuard[Columns]:
-    """Whether rows leave the engine, and not only counts."""
-    return "columns" in rows.can
 
 
 def judged(

@@ -98,6 +98,13 @@ def _ks_p(live: Any, reference: Any, distance: float) -> float:
     n, m = len(live), len(reference)
     if max(n, m) <= EXACT:
         return float(stats.ks_2samp(live, reference, method="exact").pvalue)
+    return chance(n, m, distance)
+
+
+def chance(n: int, m: int, distance: float) -> float:
+    """How likely a distance of that size or more is between two large samples of one distribution."""
+    from scipy import stats
+
     rows = round(n * m / (n + m))
     if rows > MANY and distance < 0.5 and FAR <= rows * distance**2 < UNSEEN:
         return _far(rows, distance)

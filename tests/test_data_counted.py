@@ -11,25 +11,11 @@ from hypothesis import strategies as st
 
 from agent import Status, Window
 from agent.errors import DataError
-from agent.targets._counted import Counted
 from checks.data import Pair, Rule, contract
-from tests.logs import LOG, START, log_rows, opened, write
+from tests.logs import LOG, START, OnlyCounts, log_rows, opened, write
 
 WINDOW = Window(START, START + timedelta(seconds=40))
 NOW = WINDOW.end + timedelta(seconds=1)
-
-
-class OnlyCounts:
-    """A real table of which nothing but counts is passed on, as by Spark."""
-
-    can = Counted.can
-
-    def __init__(self, table):
-        self.table, self.declared = table, table.declared
-        self.kinds, self.rows, self.tally = table.kinds, table.rows, table.tally
-
-    def between(self, start, end):
-        return OnlyCounts(self.table.between(start, end))
 
 
 def both(folder, rows, form="parquet", options=LOG, window=WINDOW, types=None, **rules):
