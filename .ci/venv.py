@@ -16,6 +16,7 @@ from pathlib import Path
 
 HOUSE = Path(__file__).resolve().parent.parent
 PINS = HOUSE / "constraints.txt"
+PEERS = HOUSE / ".ci" / "peers", HOUSE / "benchmarks" / "environments"  # what tests speak to; what is only measured, and too large for them
 BY_HAND = "# By hand"
 USAGE = "usage: venv.py ours EXTRA[,EXTRA...] | peer NAME | pins"
 
@@ -35,8 +36,10 @@ def ours(extras: str) -> None:
 
 
 def peer(name: str) -> None:
-    """A server nobody here wrote, in an environment of its own under `peers_folder()`, from `.ci/peers/NAME.txt`."""
-    wants = HOUSE / ".ci" / "peers" / f"{name}.txt"
+    """What nobody here wrote, in an environment of its own under `peers_folder()`, from the NAME.txt in one of PEERS."""
+    wants = next((found for place in PEERS if (found := place / f"{name}.txt").exists()), None)
+    if wants is None:
+        sys.exit(f"set-up: no peer {name}; there is {', '.join(sorted(path.stem for place in PEERS for path in place.glob('*.txt')))}")
     folder = peers_folder() / name
     with _alone(folder):
         digest = _digest([wants], str(folder))

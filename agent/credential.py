@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit
 
 from agent.errors import AnswerError
 from agent.model import Auth, Json
@@ -32,6 +32,16 @@ def shown(url: str) -> str:
     parts = urlsplit(url)
     query = "&".join(f"{name}={'***' if _SECRET.search(name) else value}" for name, value in parse_qsl(parts.query, keep_blank_values=True))
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
+
+
+def within(url: str) -> set[str]:
+    """What is secret in a URL, as it is written and as it is meant: the password, and query values whose names look secret."""
+    authority = url.partition("//")[2].partition("/")[0].rpartition("@")[0]
+    written = [authority.partition(":")[2]]
+    for part in url.partition("#")[0].partition("?")[2].split("&"):
+        name, _, value = part.partition("=")
+        written += [value] if _SECRET.search(name) else []
+    return {text for one in written for text in (one, unquote(one), unquote_plus(one)) if text}
 
 
 def problem(auth: Auth) -> str | None:

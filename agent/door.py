@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,20 @@ class Call:
     path: Path
     debug: bool = False
     json: bool = False
+    secrets: set[str] = field(default_factory=set)  # that stand in what was typed, and are printed nowhere
+
+    def hide(self, *urls: str) -> None:
+        """Print no secret that is in these, whoever says it: a target may echo what it was shown."""
+        from agent.credential import within
+
+        self.secrets = self.secrets.union(*map(within, urls))
+
+    def discreet(self, text: str) -> str:
+        """The text without them, as they are and as JSON has them."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            for spelled in {secret, json.dumps(secret, ensure_ascii=False)[1:-1]}:
+                text = text.replace(spelled, "***")
+        return text
 
     def config(self) -> Any:
         from agent.config import load
@@ -41,14 +55,14 @@ class Call:
     def say(self, value: Any, text: str | Callable[[Any], str] = "") -> None:
         """The value as JSON with --json, else as text for people."""
         if self.json:
-            click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+            click.echo(self.discreet(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)))
         else:
-            click.echo(text if isinstance(text, str) else text(value), nl=isinstance(text, str))
+            click.echo(self.discreet(text if isinstance(text, str) else text(value)), nl=isinstance(text, str))
 
     def also(self, text: str) -> None:
         """A line on the way there: on stderr, and only for people."""
         if not self.json:
-            click.echo(text, err=True)
+            click.echo(self.discreet(text), err=True)
 
 
 def plain(value: Any) -> Any:
@@ -85,14 +99,14 @@ def _failed(call: Call, problem: Exception) -> int:
     if call.debug:
         import traceback
 
-        traceback.print_exception(problem)
+        click.echo(call.discreet("".join(traceback.format_exception(problem))), nl=False, err=True)
     ours = isinstance(problem, WatchkeeperError)
     said = str(problem) if ours else f"{type(problem).__name__}: {problem}; this is a defect of Watchkeeper: 'watchkeeper --debug ...' shows where"
     if call.json:
         lines = getattr(problem, "problems", None)
-        click.echo(json.dumps({"error": said, **({"problems": list(lines)} if lines else {})}, indent=2, ensure_ascii=False))
+        call.say({"error": said, **({"problems": list(lines)} if lines else {})})
     else:
-        click.echo("\n".join(f"error: {line}" for line in said.splitlines()), err=True)
+        click.echo(call.discreet("\n".join(f"error: {line}" for line in said.splitlines())), err=True)
     return problem.exit_code if isinstance(problem, WatchkeeperError) else WatchkeeperError.exit_code
 
 

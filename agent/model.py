@@ -386,6 +386,8 @@ class Tally:
 class Table(Protocol):
     """Rows that stay where they are; only counts travel. Rows matched by the target's `exclude` are never in it."""
 
+    can: frozenset[str]  # of: "columns" (it is a Columns, and hands rows over)
+
     def kinds(self) -> Mapping[str, Kind]:
         """Column name -> kind, as stored."""
         ...

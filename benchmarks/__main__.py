@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import _peers
+
 HERE = Path(__file__).resolve().parent
 MOST = 900.0  # seconds one benchmark may take
 
@@ -54,6 +56,8 @@ def main(chosen: list[str]) -> int:
 def run(name: str) -> Iterator[Figure]:
     """The figures one benchmark prints, one JSON object a line; its other output passes through to stderr."""
     print(f"... {name}", file=sys.stderr, flush=True)
+    for peer in _peers.NEEDED.get(name, ()):  # before its time begins to run: an environment can take minutes
+        _peers.python(peer)
     try:
         done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], stdout=subprocess.PIPE, text=True, cwd=HERE.parent, timeout=MOST)
     except subprocess.TimeoutExpired:

@@ -18,6 +18,8 @@ HOUR = timedelta(hours=1)
 class Arrays:
     """Columns of one length; `at` holds POSIX seconds where the table has a time."""
 
+    can = frozenset({"columns"})
+
     def __init__(self, columns: Mapping[str, Any], at: Any = None) -> None:
         self.columns, self.at = dict(columns), at
         self.declared = {"time": {"column": "at"}} if at is not None else {}

@@ -1,7 +1,6 @@
 """Performance without labels: how often the realised metric lies within the stated error of the estimate, and how near it is beside the peer's.
 
-Where $WATCHKEEPER_NANNYML is the Python of an environment with nannyml and statsmodels, its CBPE estimates the very same windows; else the peer
-is not measured.
+The CBPE of NannyML, in an environment of its own, estimates the very same windows.
 """
 
 import json
@@ -13,12 +12,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks import _peers
+
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy: a second thread that waits for work counts as CPU
 
 REFERENCES, WINDOWS, KNOWN, ROWS, SHIFT = 50, 5, 2_000, 400, 0.4  # each reference stands for five windows, whose inputs have moved
 METRICS = ("accuracy", "roc_auc", "f1")
 PROMISED = 0.93  # of 95 %: each reference is finite, and so are the windows
-HOW = "set WATCHKEEPER_NANNYML to the python of an environment made by: python -m venv nanny && nanny/bin/pip install nannyml statsmodels"
 PEER = """
 import json, sys, time, warnings
 import numpy as np, pandas as pd
@@ -65,7 +65,10 @@ def main() -> None:
         compared(metric, mine, truth, theirs and theirs["found"][:, place])
     figure("CPU of all estimates, ours", sum(spent), "s", "three metrics, with 200 draws of outcomes and calibrator each")
     figure(
-        "CPU of all estimates, nannyml", theirs and theirs["spent"], "s", f"nannyml {theirs['version']}, fitting and estimating" if theirs else HOW
+        "CPU of all estimates, nannyml",
+        theirs and theirs["spent"],
+        "s",
+        f"nannyml {theirs['version']}, fitting and estimating" if theirs else _peers.MISSING,
     )
 
 
@@ -74,7 +77,7 @@ def compared(metric: str, mine: float, truth, theirs) -> None:
 
     name = f"{metric}: mean distance, nannyml"
     if theirs is None:
-        figure(name, None, "", HOW)
+        figure(name, None, "", _peers.MISSING)
         return
     within = float(np.mean((theirs[:, 1] <= truth) & (truth <= theirs[:, 2])))
     distance = float(np.abs(theirs[:, 0] - truth).mean())
@@ -108,7 +111,7 @@ def peer(known, windows):
     """What the peer says of the same windows, [window, metric, (value, low, high)], and its CPU seconds; None where there is no peer."""
     import numpy as np
 
-    python = os.environ.get("WATCHKEEPER_NANNYML")
+    python = _peers.python("nannyml")
     if not python:
         return None
     with tempfile.TemporaryDirectory() as folder:

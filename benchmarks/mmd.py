@@ -1,6 +1,6 @@
 """All columns as one: CPU of the kernel test beside the peer's, how near float32 comes to float64, and how soon the betting classifier finds what.
 
-Where $WATCHKEEPER_ALIBI is a Python that can import alibi_detect and torch, the peer is measured beside; else the figure of our notes stands for it.
+alibi-detect, in an environment of its own, is measured beside; where that cannot be made, the figure of our notes stands for it.
 """
 
 import json
@@ -9,6 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+from benchmarks import _peers
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy: a second thread that waits for work counts as CPU
 
@@ -53,7 +55,7 @@ def kernel() -> None:
 
 
 def peer() -> tuple[float, str]:
-    python = os.environ.get("WATCHKEEPER_ALIBI")
+    python = _peers.python("alibi")
     if not python:
         return NOTED, "as noted"
     told = subprocess.run([python, "-c", PEER.format(rows=ROWS, columns=COLUMNS)], capture_output=True, text=True, timeout=300)

@@ -1,14 +1,12 @@
 """Sequential drift beside the detectors people run, on the very same streams: windows until a change is called, and how often nothing is called one.
 
-River comes from the environment of `make peers`; Evidently and NannyML are measured where $WATCHKEEPER_EVIDENTLY and $WATCHKEEPER_NANNYML are Pythons
-that can import them.
+River, Evidently and NannyML come from environments of their own.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,7 @@ import numpy as np
 from scipy import stats
 
 from agent import Window
+from benchmarks import _peers
 from benchmarks._arrays import HOUR, START, Arrays, window
 from benchmarks._streams import CHANGES, LETTERS, MOVED, QUIET, REFERENCE, ROWS, A, Draw, at, columns, say, shifted, stream
 from checks._evidence import Settings, Sums, counted, fold, layout
@@ -32,7 +31,6 @@ STREAMS, MOST = 40, 60  # of each change; windows after it that are waited for
 STILL, LENGTH = 12, 300  # streams without drift and their windows
 OURS = {"tolerance 0": Settings(0.0, 0.0, A), "default tolerance": Settings(0.02, 0.005, A)}
 STRICT = 1e-4  # a twentieth of ADWIN's default delta, where it is wrong about as seldom as ours
-RIVER = "not installed: run `make peers`"
 SILENT = {"DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1"}  # both would report their use to their makers
 
 EVIDENTLY = """
@@ -76,7 +74,7 @@ def delays() -> None:
 def tell(figure: str, found: list[tuple[float, float]] | None, limits: tuple[int, int] | None = None) -> None:
     """Median and 90 % of the windows until the first of the three is called, 0 being the first window that moved; until all are, in the note."""
     if found is None:
-        return say(f"{figure}: windows", None, note=RIVER)
+        return say(f"{figure}: windows", None, note=_peers.MISSING)
     first, every = ([one[which] for one in found] for which in (0, 1))
     note = f"{STREAMS} streams; all three named after {at(every, 0.5):g} / {at(every, 0.9):g}"
     for word, share, limit in (("median", 0.5, 0), ("90 %", 0.9, 1)):
@@ -151,7 +149,7 @@ def quiet_ours() -> None:
 def quiet_river() -> None:
     for word, adwin in adwins().items():
         if adwin is None:
-            say(f"no drift, {word}: false alarms", None, note=RIVER)
+            say(f"no drift, {word}: false alarms", None, note=_peers.MISSING)
             continue
         alarms = 0
         for number in range(STILL):
@@ -194,11 +192,11 @@ def share(whose: str, alarms: int, looked: int) -> None:
     )
 
 
-def quiet_elsewhere(whose: str, variable: str, program: str, windows: int, streams: int = 4) -> None:
+def quiet_elsewhere(whose: str, program: str, windows: int, streams: int = 4) -> None:
     """One program in an environment of its own: what it calls by default, windows being those ours looks at first."""
-    python, figure = os.environ.get(variable), f"no drift, {whose}'s default: windows with an alarm"
+    python, figure = _peers.python(whose.lower()), f"no drift, {whose}'s default: windows with an alarm"
     if not python:
-        return say(figure, None, note=f"set {variable} to a Python that can import it")
+        return say(figure, None, note=_peers.MISSING)
     held = [still(number, windows) for number in range(streams)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "streams.npz"
@@ -206,7 +204,7 @@ def quiet_elsewhere(whose: str, variable: str, program: str, windows: int, strea
         try:
             told = subprocess.run([python, "-c", program, path], capture_output=True, text=True, timeout=400, env=os.environ | SILENT)
         except (OSError, subprocess.TimeoutExpired) as problem:
-            return say(figure, None, note=f"${variable}: {problem!s:.80}")
+            return say(figure, None, note=f"{problem!s:.80}")
     if told.returncode:
         print(told.stderr, file=sys.stderr)
         return say(figure, None, note=f"ended with exit code {told.returncode}")
@@ -219,8 +217,8 @@ def table(rows: dict[str, Any]) -> Any:
 
 def adwins() -> dict[str, Any]:
     """River's ADWIN by default and stricter, or None. River's place goes behind everything else on the path, so that no other package changes."""
-    place = runpy.run_path(str(Path(__file__).resolve().parent.parent / ".ci" / "venv.py"))["peers_folder"]()
-    sys.path.extend(map(str, place.glob("river/lib/python*/site-packages")))
+    if _peers.python("river"):
+        sys.path.extend(map(str, _peers.folder("river").glob("lib/python*/site-packages")))
     try:
         made = import_module("river.drift").ADWIN
     except ImportError:
@@ -233,8 +231,8 @@ PARTS: dict[str, Callable[[], None]] = {
     "ours": quiet_ours,
     "river": quiet_river,
     "scipy": quiet_scipy,
-    "evidently": lambda: quiet_elsewhere("Evidently", "WATCHKEEPER_EVIDENTLY", EVIDENTLY, 4),
-    "nannyml": lambda: quiet_elsewhere("NannyML", "WATCHKEEPER_NANNYML", NANNYML, 10),
+    "evidently": lambda: quiet_elsewhere("Evidently", EVIDENTLY, 4),
+    "nannyml": lambda: quiet_elsewhere("NannyML", NANNYML, 10),
 }
 
 

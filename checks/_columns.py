@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TypeGuard
 
-from agent import Kind, Table
+from agent import Columns, Kind, Table
 from agent.errors import DataError
 
 
@@ -17,6 +18,11 @@ class Note:
     name: str
     why: str
     changed: bool = False
+
+
+def by_row(table: Table) -> TypeGuard[Columns]:
+    """Whether rows leave the engine, and not only counts."""
+    return "columns" in table.can
 
 
 def left_out(notes: Sequence[Note], what: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
-from agent import Ask, Columns, Kind, Reading, Tally, Verdict, fail, nodata, ok, to_json, warn
+from agent import Ask, Columns, Kind, Reading, Table, Tally, Verdict, fail, nodata, ok, to_json, warn
 from agent.stats import benjamini_hochberg
-from checks import _distances, _gaps
-from checks._columns import Note, is_class, left_out
+from checks import _binned, _distances, _gaps
+from checks._columns import Note, by_row, is_class, left_out
 from checks._distances import Distances
 from checks._gaps import Gap
 from checks._picture import Shape, bars, steps
@@ -50,7 +50,7 @@ class How:
 class Side:
     """One of the two tables, looked at once: what it holds and how many rows."""
 
-    table: Columns
+    table: Table
     kinds: Mapping[str, Kind]
     rows: int
 
@@ -81,18 +81,39 @@ def compared(name: str, live: Side, reference: Side, how: How) -> Iterator[Part 
         yield Note(name, f"{now} columns have no distribution to compare")
 
 
-def _by_category(name: str, live: Columns, kinds: set[Kind], nominal: Sequence[str]) -> bool:
+def _by_category(name: str, live: Table, kinds: set[Kind], nominal: Sequence[str]) -> bool:
     return is_class(name, live, {*kinds}) or kinds in ({"text"}, {"boolean"}) or any(fnmatchcase(name, pattern) for pattern in nominal)
 
 
 def _numbers(name: str, live: Side, reference: Side, how: How) -> Iterator[Part | Note]:
-    (now, nulls), (then, then_nulls) = (_sorted(side.table.column(name), side.rows) for side in (live, reference))
+    then, then_nulls = _values(name, reference)
+    if not by_row(live.table):
+        yield from _counted(name, live.table, then, then_nulls, how)
+        return
+    now, nulls = _values(name, live)
     yield from of_nulls(name, nulls, nulls + len(now), then_nulls, then_nulls + len(then), how)
     if min(len(now), len(then)) < how.rows:
         yield too_few(name, len(now), len(then))
     else:
         gap, near = _gaps.numbers(now, then), _distances.of_numbers(now, then, how.describe)
         yield Part(name, gap, how.number, name, near, steps(now, then))
+
+
+def _counted(name: str, live: Table, then: Any, then_nulls: int, how: How) -> Iterator[Part | Note]:
+    """Where live values stay in their engine."""
+    places = _binned.cuts(then) if len(then) else ()
+    now = live.tally([Ask(name, places)])[name]
+    yield from of_nulls(name, now.nulls, now.rows, then_nulls, then_nulls + len(then), how)
+    if min(now.rows - now.nulls, len(then)) < how.rows:
+        yield too_few(name, now.rows - now.nulls, len(then))
+    else:
+        gap, near, shape = _binned.compared(now, then, places)
+        yield Part(name, gap, how.number, name, near, shape)
+
+
+def _values(name: str, side: Side) -> tuple[Any, int]:
+    """What `_sorted` makes of a column; CannotError where its engine only counts."""
+    return _sorted(cast("Columns", side.table).column(name), side.rows)
 
 
 def _sorted(chunks: Iterator[Any], rows: int) -> tuple[Any, int]:
@@ -107,7 +128,7 @@ def _sorted(chunks: Iterator[Any], rows: int) -> tuple[Any, int]:
         at += len(chunk)
     values = values[:at]
     values.sort()  # NaN goes last
-    known = at - int(np.isnan(values).sum())
+    known = int(np.searchsorted(values, np.nan))
     return values[:known], at - known
 
 

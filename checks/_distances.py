@@ -38,7 +38,7 @@ class Distances:
 
 def of_numbers(live: Any, reference: Any, all_values: bool) -> Distances:
     """Two sorted arrays without NaN: over the reference's deciles, and over all values where that is wanted."""
-    counts = [_cells(rising, _cuts(reference)) for rising in (live, reference)]
+    counts = [_cells(rising, cuts(reference)) for rising in (live, reference)]
     near = over_cells(*counts)
     return _over_values(near, live, reference) if all_values else near
 
@@ -49,7 +49,7 @@ def of_categories(live: Mapping[str, int], reference: Mapping[str, int]) -> Dist
     return over_cells([live.get(key, 0) for key in keys], [reference.get(key, 0) for key in keys])
 
 
-def _cuts(reference: Any) -> list[tuple[float, str]]:
+def cuts(reference: Any) -> list[tuple[float, str]]:
     """The reference's nine deciles; one that holds a decile of rows or more is cut off on both sides, so that what lies below it shows."""
     n = len(reference)
     deciles = [float(reference[max(0, math.ceil(n * k / CELLS) - 1)]) for k in range(1, CELLS)]
@@ -57,10 +57,10 @@ def _cuts(reference: Any) -> list[tuple[float, str]]:
     return [cut for value in dict.fromkeys(deciles) for cut in ([(value, "left"), (value, "right")] if value in atoms else [(value, "right")])]
 
 
-def _cells(rising: Any, cuts: list[tuple[float, str]]) -> Any:
+def _cells(rising: Any, places: list[tuple[float, str]]) -> Any:
     import numpy as np
 
-    below = [0, *(np.searchsorted(rising, value, side=side) for value, side in cuts), len(rising)]  # type: ignore[call-overload]  # a side is left or right
+    below = [0, *(np.searchsorted(rising, value, side=side) for value, side in places), len(rising)]  # type: ignore[call-overload]  # a side is left or right
     return np.diff(below)
 
 

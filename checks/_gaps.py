@@ -12,8 +12,11 @@ from agent.stats import difference
 LEVEL = 0.95
 EXPECTED = 5.0  # the least expected count of a chi-square cell, below which the test's p-values are not to be trusted
 BLOCK = 64  # live values between two places where the gap is always known
-MANY = 10**7  # rows beyond which Fisher's test takes seconds, and the binomial it tends to is as good, if anything too calm
+HUGE = 10**7  # rows beyond which Fisher's test takes seconds, and the binomial it tends to is as good, if anything too calm
 EXACT = 500  # up to this many values a side the exact distribution is cheap
+MANY = 4_000  # rows beyond which scipy's sum over all of them takes long
+FAR, UNSEEN = 2.2, 370.0  # rows times the squared distance: from where scipy takes that sum, and from where the chance is no number above 0
+TERMS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,23 @@ def _distance(live: Any, reference: Any) -> float:
 
     n, m = len(live), len(reference)
     edges = live[::BLOCK]
-    ours, theirs = np.append(np.searchsorted(live, edges), n), np.append(np.searchsorted(reference, edges), m)  # how many lie below each edge
+    ours, theirs = np.append(_below(live), n), np.append(np.searchsorted(reference, edges), m)  # how many lie below each edge
     known = np.abs(m * ours - n * theirs).max()
     bound = np.maximum(m * ours[1:] - n * theirs[:-1], n * theirs[1:] - m * ours[:-1])
     (near,) = np.nonzero(bound > known)
     sizes = ours[near + 1] - ours[near]
     places = np.repeat(ours[near] - sizes.cumsum() + sizes, sizes) + np.arange(sizes.sum())
     return float(max(known, _walked(live, reference, places))) / (n * m)
+
+
+def _below(live: Any) -> Any:
+    """How many live values lie below every 64th: those before it, but where equal ones reach back."""
+    import numpy as np
+
+    places = np.arange(0, len(live), BLOCK)
+    (tied,) = np.nonzero(live[places[1:] - 1] == live[places[1:]])
+    places[tied + 1] = np.searchsorted(live, live[places[tied + 1]])
+    return places
 
 
 def _walked(live: Any, reference: Any, places: Any) -> Any:
@@ -86,14 +99,47 @@ def _ks_p(live: Any, reference: Any, distance: float) -> float:
     n, m = len(live), len(reference)
     if max(n, m) <= EXACT:
         return float(stats.ks_2samp(live, reference, method="exact").pvalue)
-    return ks_tail(n, m, distance)
+    return chance(n, m, distance)
 
 
-def ks_tail(n: int, m: int, distance: float) -> float:
-    """The chance that two large samples of one distribution lie at least so far apart: the one-sample law at the harmonic size."""
+def chance(n: int, m: int, distance: float) -> float:
+    """How likely a distance of that size or more is between two large samples of one distribution."""
     from scipy import stats
 
-    return float(min(1.0, max(0.0, stats.kstwo.sf(distance, max(1, round(n * m / (n + m)))))))
+    rows = round(n * m / (n + m))
+    if rows > MANY and distance < 0.5 and FAR <= rows * distance**2 < UNSEEN:
+        return _far(rows, distance)
+    return float(min(1.0, max(0.0, stats.kstwo.sf(distance, rows))))
+
+
+def _far(n: int, distance: float) -> float:
+    """What scipy's kstwo.sf is where two one-sided chances make it up: twice the sum of Birnbaum and Tingey (1951), in 0.3 ms for any n.
+
+    scipy adds up its n terms, 0.7 s at half a million. A term is the chance of j of n at the rate j/n + distance, by Loader's formula (2000), so that
+    no large numbers cancel; the terms rise and fall smoothly from nothing to nothing, and so a thousand of them, evenly spaced, say the sum.
+    """
+    import numpy as np
+
+    step = max(1, n // TERMS)
+    j = np.arange(16, math.floor(n - n * distance), step, dtype=np.float64)
+    rest = n - j
+    deviance = j * _above_log(n * distance / j) + rest * _above_log(-n * distance / rest)
+    chance = np.sqrt(n / (2 * math.pi * j * rest)) * np.exp(_stirling(n) - _stirling(j) - _stirling(rest) - deviance)
+    return min(1.0, 2 * distance * step * float((chance / (distance + j / n)).sum()))
+
+
+def _above_log(a: Any) -> Any:
+    """a - log(1 + a), by a series where the two are all but equal."""
+    import numpy as np
+
+    r = a / (2 + a)
+    near = sum(r ** (2 * k) / (2 * k + 1) for k in range(1, 11))
+    return np.where(np.abs(a) < 0.25, r * (a - 2 * near), a - np.log1p(a))
+
+
+def _stirling(k: Any) -> Any:
+    """How far Stirling's formula is below log k!, from 16 on to the last bit that shows here."""
+    return (1 / 12 - (1 / 360 - 1 / (1260 * k * k)) / (k * k)) / k
 
 
 def categories(live: Mapping[str, int], reference: Mapping[str, int]) -> Gap | None:
@@ -145,7 +191,7 @@ def shares(hits: int, n: int, reference_hits: int, n_reference: int) -> Gap:
     least = min(total, n + n_reference - total) * min(n, n_reference) / (n + n_reference)
     if least >= EXPECTED:
         p, how = float(stats.chi2_contingency(table, correction=False).pvalue), "chi-square"
-    elif n + n_reference <= MANY:
+    elif n + n_reference <= HUGE:
         p, how = float(stats.fisher_exact(table).pvalue), "Fisher's exact test"
     else:
         one, other = (hits, reference_hits) if 2 * total <= n + n_reference else (n - hits, n_reference - reference_hits)

@@ -41,14 +41,15 @@ def steps(live: Any, reference: Any) -> Shape | None:
     """Counts of two sorted arrays over equal cells that hold all but the outermost of both; those are counted in the cells at the ends."""
     import numpy as np
 
-    edges = _edges(live, reference)
-    if edges is None:
+    cut = edges(live, reference)
+    if cut is None:
         return None
-    ours, theirs = (np.diff([0, *np.searchsorted(rising, edges[1:-1], side="left").tolist(), len(rising)]).tolist() for rising in (live, reference))
-    return Shape(tuple(ours), tuple(theirs), tuple(edges))
+    ours, theirs = (np.diff([0, *np.searchsorted(rising, cut[1:-1], side="left").tolist(), len(rising)]).tolist() for rising in (live, reference))
+    return Shape(tuple(ours), tuple(theirs), tuple(cut))
 
 
-def _edges(live: Any, reference: Any) -> list[float] | None:
+def edges(live: Any, reference: Any) -> list[float] | None:
+    """Equal cells between the ends of both, or None where these are too far apart to draw."""
     ends = [end for rising in (live, reference) for end in _ends(rising)]
     if not ends or not math.isfinite(max(ends) - min(ends)):
         return None

@@ -97,7 +97,7 @@ def gap(now: Json, then: Json) -> Gap:
     distance = float(np.abs(_below(now, places) - _below(then, places)).max())
     width = _gaps.reach(n, m) + error
     interval = max(0.0, distance - width), min(1.0, distance + width)
-    return Gap(distance, interval, _gaps.ks_tail(n, m, max(0.0, distance - error)), n, m, "Kolmogorov-Smirnov, from sketches")
+    return Gap(distance, interval, _gaps.chance(n, m, max(0.0, distance - error)), n, m, "Kolmogorov-Smirnov, from sketches")
 
 
 def _below(values: Json, places: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What each rule of a contract asks of rows: a mask of those that break it, chunk by chunk; only counts and hashed ids are kept."""
+"""What each rule of a contract asks of rows: a mask of those that break it, chunk by chunk, or what a tally's counts say; no value is kept."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import Columns, Kind
+from agent import Ask, Columns, Kind, Tally
 from agent.errors import ConfigError
-from checks._keys import Repeats, combined, hashed, held, nulls, signed, spelled
+from checks._keys import Repeats, combined, hashed, held, nulls, signed, spelled, text_of
 from checks._rules import Broken, Pair, Rule, share
 
 IDS = 20  # hashed ids told for one rule
@@ -41,9 +41,17 @@ class Chunk:
         return self._nulls[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A rule in counts of one column: what a tally of it is asked, and how many rows do not keep the rule by the answer."""
+
+    ask: Ask
+    broken: Callable[[Tally], int]
+
+
 @dataclass
 class Promise:
-    """One rule about each row: `breaks` says which rows of a chunk do not keep it."""
+    """One rule about each row: `breaks` says which rows of a chunk do not keep it, `counts` how many without a row; None where that takes rows."""
 
     name: str
     words: str
@@ -51,6 +59,7 @@ class Promise:
     limit: float = 0.0
     note: Callable[[], str] = lambda: ""
     unjudged: Callable[[], str] = lambda: ""
+    counts: Counts | None = None
     hits: int = 0
     ids: list[str] = field(default_factory=list)
 
@@ -77,23 +86,42 @@ def fits(kind: Kind, wanted: Kind | None) -> bool:
 def promises(name: str, rule: Rule, kind: Kind, parents: Columns | None, room: int) -> Iterator[Promise]:
     """What can be asked of this column; of one that holds another kind than promised only its nulls."""
     if rule.nulls is not None:
-        yield Promise(f"{name}.nulls", f"{name} is null in", lambda chunk: chunk.nulls(name), rule.nulls)
+        yield empty(name, f"{name}.nulls", rule.nulls)
     if rule.length is not None:
-        words = f"{name.removesuffix('.length')} is no list of {rule.length} in"
-        yield Promise(name if name.endswith(".length") else f"{name}.length", words, lambda chunk: chunk.numbers(name) != rule.length)
+        yield _length(name, rule.length)
     if not fits(kind, rule.wants):
         return
     if rule.low is not None or rule.high is not None:
         spread = _Range(name, rule)
-        yield Promise(f"{name}.range", f"{name} is outside {spread.spelled} in", spread, rule.outside, spread.note)
+        yield Promise(f"{name}.range", f"{name} is outside {spread.spelled} in", spread, rule.outside, spread.note, counts=spread.counts)
     if rule.categories is not None and rule.length is None:
         words = f"{name} is none of its {len(rule.categories)} categories in"
-        yield Promise(f"{name}.unseen", words, _Unseen(name, rule.categories), rule.unseen)
+        unseen = _Unseen(name, rule.categories)
+        yield Promise(f"{name}.unseen", words, unseen, rule.unseen, counts=_others(name, unseen.keys(kind)))
     yield from _spelling(name, rule)
     if rule.unique:
         yield once([name], room)
     if rule.parent is not None:
         yield _in_parents(name, rule.parent, parents)
+
+
+def empty(name: str, rule: str, limit: float = 0.0) -> Promise:
+    """No more than that share of the rows is null."""
+    counts = Counts(Ask(name), lambda tally: tally.nulls)
+    return Promise(rule, f"{name} is null in", lambda chunk: chunk.nulls(name), limit, counts=counts)
+
+
+def _length(name: str, length: int) -> Promise:
+    """Every list has this length; where there is none, it has not."""
+    rule, words = name if name.endswith(".length") else f"{name}.length", f"{name.removesuffix('.length')} is no list of {length} in"
+    key = str(length)
+    counts = Counts(Ask(name, keys=(key,)), lambda tally: tally.rows - tally.by_key[key])
+    return Promise(rule, words, lambda chunk: chunk.numbers(name) != length, counts=counts)
+
+
+def _others(name: str, keys: tuple[str, ...]) -> Counts:
+    """How many known values equal none of these."""
+    return Counts(Ask(name, keys=keys), lambda tally: tally.rows - tally.nulls - sum(tally.by_key.get(key, 0) for key in keys))
 
 
 class _Range:
@@ -114,6 +142,18 @@ class _Range:
             self.lowest, self.highest = min(self.lowest, float(known.min())), max(self.highest, float(known.max()))
         with np.errstate(invalid="ignore"):
             return (values < self.low) | (values > self.high)
+
+    @property
+    def counts(self) -> Counts:
+        """Cut at the last number below the range, since a cell ends with its cut, and at its highest."""
+        below = [math.nextafter(self.low, -math.inf)] if self.low > -math.inf else []
+        above = [self.high] if self.high < math.inf else []
+
+        def broken(tally: Tally) -> int:
+            self.lowest, self.highest = (end if end is not None else place for end, place in ((tally.low, math.inf), (tally.high, -math.inf)))
+            return (tally.counts[0] if below else 0) + (tally.counts[-1] if above else 0)
+
+        return Counts(Ask(self.name, cuts=(*below, *above)), broken)
 
     def note(self) -> str:
         return f" (lowest {self.lowest:g}, highest {self.highest:g})"
@@ -138,6 +178,12 @@ class _Unseen:
         if not wrong:
             return np.zeros(len(cells), dtype=bool)
         return np.fromiter((cell in wrong for cell in cells.tolist()), bool, len(cells))
+
+    def keys(self, kind: Kind) -> tuple[str, ...]:
+        """The categories as a tally of such a column spells its values."""
+        if kind not in ("number", "integer", "time"):
+            return tuple(sorted(self.known))
+        return tuple(sorted({text for number in self.numbers if (text := text_of(number))}))
 
 
 def _number(text: str) -> float | None:
@@ -194,7 +240,11 @@ def once(names: Sequence[str], room: int) -> Promise:
         return found
 
     def unjudged() -> str:
-        return f"{before.kept:,} rows are more than the {room:,} in which repeated {', '.join(names)} can be told" if before.full else ""
+        return (
+            f"{before.kept:,} rows are more than the {room:,} in which repeated {', '.join(names)} can be told; look at shorter windows"
+            if before.full
+            else ""
+        )
 
     what = names[0] if len(names) == 1 else f"({', '.join(names)})"
     return Promise(f"{'+'.join(names)}.unique", f"{what} repeats an earlier row in", again, unjudged=unjudged)

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 
-from agent import Columns, Json, Kind, Reading
+from agent import Json, Kind, Reading, Table
 from agent.stats import wilson
 
 PATTERN_LIMIT = 1_000  # characters in one pattern
@@ -122,7 +122,7 @@ def gone(name: str, why: str) -> Broken:
 # Which rule holds for which column
 
 
-def chosen(live: Columns, kinds: Mapping[str, Kind], columns: Mapping[str, Rule], features: Rule | None) -> tuple[dict[str, Rule], list[Broken]]:
+def chosen(live: Table, kinds: Mapping[str, Kind], columns: Mapping[str, Rule], features: Rule | None) -> tuple[dict[str, Rule], list[Broken]]:
     """Column -> Rule for those that are there; what should be and is not."""
     asked = {name: Rule() for name in _declared(live)}
     names, json_column = _features(live)
@@ -142,10 +142,12 @@ def chosen(live: Columns, kinds: Mapping[str, Kind], columns: Mapping[str, Rule]
     if json_column in kinds:
         length = features and _rule(features).length
         asked[f"{json_column}.length"] = Rule(length=length or (asked[json_column].length if json_column in asked else None) or len(names))
+        if json_column in asked:
+            asked[json_column] = replace(asked[json_column], length=None)  # it is the lists' length, and not of the text they are stored as
     return {name: rule for name, rule in asked.items() if name in kinds}, missing
 
 
-def leftover(live: Columns, kinds: Mapping[str, Kind], named: Container[str]) -> list[str]:
+def leftover(live: Table, kinds: Mapping[str, Kind], named: Container[str]) -> list[str]:
     """Columns that neither a rule nor the declaration of the table names."""
     features, json_column = _features(live)
     leaned_on = [*features, (live.declared.get("time") or {}).get("column"), json_column, f"{json_column}.length"]
@@ -166,7 +168,7 @@ def _is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?[")
 
 
-def _declared(live: Columns) -> Iterator[str]:
+def _declared(live: Table) -> Iterator[str]:
     for what in ("id", "entity", "version", "prediction", "score", "weight"):
         if isinstance(name := live.declared.get(what), str):
             yield name
@@ -174,7 +176,7 @@ def _declared(live: Columns) -> Iterator[str]:
         yield from features
 
 
-def _features(live: Columns) -> tuple[list[str], str]:
+def _features(live: Table) -> tuple[list[str], str]:
     """The declared feature names, and the JSON column they come from where there is one."""
     features = live.declared.get("features")
     if not isinstance(features, Mapping):

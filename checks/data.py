@@ -7,18 +7,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from agent import PROBE_PREFIX, UTC, Ask, Columns, Reading, Verdict, Window, check, error, fail, nodata, ok, skip, spell, warn
+from agent import PROBE_PREFIX, UTC, Ask, Columns, Reading, Table, Verdict, Window, check, error, fail, nodata, ok, skip, spell, warn
 from agent.errors import ConfigError
 from checks import _contract, _expectations, _infer, _rules
 from checks._rules import Broken, Pair, several
 from checks._rules import Rule as Rule
 
+NEVER = datetime.max.replace(tzinfo=UTC)
 AHEAD = timedelta(minutes=5)  # how far two machines' clocks may stand apart
 
 
 @check(pillar="data", asks="Do live rows keep their contract: columns, types, nulls, ranges, categories, keys, freshness, volume?", cause="data")
 def contract(
-    live: Columns,
+    live: Table,
     window: Window | None,
     now: datetime,
     parents: Columns | None = None,
@@ -42,7 +43,8 @@ def contract(
     whose values together no two rows share; `closed` allows no column that is neither declared nor named by a rule. `freshness` is the
     oldest the newest event may be, `volume` the fewest rows and `volume_at_most` the most. No event may lie more than `ahead` in the
     future. Fewer than `rows_at_least` rows, with nothing broken, is nodata. The rows are read once, and contract.json tells which broke
-    what, by hashed id.
+    what, by hashed id. Where only counts leave the engine the rules are counted there; those that take rows (`unique`, `pattern`, `shortest`,
+    `longest`, `parent`, `pairs`) are named as not judged, and with nothing else broken that is nodata.
     """
     rows = live.between(window.start, window.end) if window else live
     broken = list(_in_time(live, window, now, freshness, ahead))
@@ -55,14 +57,15 @@ def contract(
         broken += [*missing, *found.broken, *(_surplus(live, rules, between, sets) if closed else ())]
     elif not broken:
         return nodata(f"{several(n, 'row')}{_span(window)}; {rows_at_least} are needed", Reading(n, rows_at_least))
-    return _verdict(broken, found.unjudged, n, len(rules), isinstance(live.declared.get("id"), str))
+    return _verdict(broken, found, len(rules), _contract.naming(live))
 
 
 def _span(window: Window | None) -> str:
     return f" between {window.start:%H:%M:%S} and {window.end:%H:%M:%S}" if window else ""
 
 
-def _verdict(broken: list[Broken], unjudged: list[str], n: int, columns: int, named: bool) -> Verdict:
+def _verdict(broken: list[Broken], found: _contract.Judged, columns: int, named: str) -> Verdict:
+    n, unjudged = found.rows, [*found.unjudged, *_uncounted(found.uncounted)]
     reading = Reading(len(broken), 0, n=n, unit="rules")
     worst = sorted(broken, key=lambda one: -one.excess)
     data = {"contract.json": _contract.written(n, columns, worst, unjudged, named)}
@@ -71,12 +74,20 @@ def _verdict(broken: list[Broken], unjudged: list[str], n: int, columns: int, na
         more = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
         reason = f"{several(len(broken), 'rule')} broken in {several(n, 'row')}: {'; '.join(one.why for one in worst[:3])}{more}{blind}"
         return fail(reason, reading, parts={one.name: one.reading for one in worst}, data=data)
+    if found.unjudged:
+        return error(found.unjudged[0], reading, data=data)
     if unjudged:
-        return error(f"{unjudged[0]}; look at shorter windows", reading, data=data)
+        return nodata(f"{several(n, 'row')} keep{'s' if n == 1 else ''} what can be counted of the contract; {unjudged[0]}", reading, data=data)
     return ok(f"{several(n, 'row')} keep{'s' if n == 1 else ''} the contract of {several(columns, 'column')}", reading, data=data)
 
 
-def _surplus(live: Columns, rules: Mapping[str, Rule], pairs: Sequence[Pair], unique: Sequence[Sequence[str]]) -> Iterator[Broken]:
+def _uncounted(rules: Sequence[str]) -> Iterator[str]:
+    if rules:
+        told = ", ".join(rules[:5]) + (f" and {len(rules) - 5} more" if len(rules) > 5 else "")
+        yield f"{told} cannot be told by counts, and no more leaves this engine; leave out what takes rows, or watch an export of them"
+
+
+def _surplus(live: Table, rules: Mapping[str, Rule], pairs: Sequence[Pair], unique: Sequence[Sequence[str]]) -> Iterator[Broken]:
     named = {*rules, *(name for one in pairs for name in (one.column, one.other)), *(name for names in unique for name in names)}
     new = _rules.leftover(live, live.kinds(), named)
     if new:
@@ -91,20 +102,21 @@ def _in_volume(n: int, least: int | None, most: int | None) -> Iterator[Broken]:
         yield Broken("volume", f"{several(n, 'row')} came, at most {most} should", Reading(n, most, n=n, unit="rows"), 1 - most / n)
 
 
-def _in_time(live: Columns, window: Window | None, now: datetime, freshness: timedelta | None, ahead: timedelta) -> Iterator[Broken]:
-    """Freshness and future times, from the time column alone, read once."""
+def _in_time(live: Table, window: Window | None, now: datetime, freshness: timedelta | None, ahead: timedelta) -> Iterator[Broken]:
+    """Freshness and future times, from the time column alone, read once; how many lie in the future takes no value of it."""
     if "time" not in live.declared:
         if freshness is not None:
             raise ConfigError("freshness needs to know when the rows happened; declare the table's time")
         return
     column, soon = live.declared["time"]["column"], now + ahead
-    begin = datetime.min.replace(tzinfo=UTC) if window is None else min(window.start, now - (freshness or timedelta()))
-    oldest = soon if freshness is None else begin
-    found = live.between(oldest, datetime.max.replace(tzinfo=UTC)).tally([Ask(column, (soon.timestamp() - 5e-7,))])[column]
-    newest, later = found.high, found.counts[-1] if found.counts else 0
-    if freshness is not None and later:  # the newest of all lies in the future: ask for the newest until now
-        newest = live.between(oldest, soon).tally([Ask(column)])[column].high
-    if freshness is not None:
+    if freshness is None:
+        later = live.between(soon, NEVER).rows()
+    else:
+        oldest = datetime.min.replace(tzinfo=UTC) if window is None else min(window.start, now - freshness)
+        found = live.between(oldest, NEVER).tally([Ask(column, (soon.timestamp() - 5e-7,))])[column]
+        newest, later = found.high, found.counts[-1] if found.counts else 0
+        if later:  # the newest of all lies in the future: ask for the newest until now
+            newest = live.between(oldest, soon).tally([Ask(column)])[column].high
         yield from _stale(newest, now, now - oldest, freshness)
     if later:
         why = f"{several(later, 'row')} {'has' if later == 1 else 'have'} an event time more than {spell(ahead)} in the future"

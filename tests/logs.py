@@ -12,6 +12,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from agent import Locator
+from agent.errors import CannotError
+from agent.targets._counted import Counted
 from agent.targets._sql import quoted
 from agent.targets.delta import Delta
 from agent.targets.duckdb import DuckDb
@@ -91,6 +93,22 @@ def in_postgres(folder, rows, types):
 
 def opened(folder, url, options=None):
     return ADAPTERS[url.partition(":")[0]](Locator("digits", "live", url, options if options is not None else LOG, folder=str(folder)))
+
+
+class OnlyCounts:
+    """A real table of which nothing but counts is passed on, as by Spark."""
+
+    can = Counted.can
+
+    def __init__(self, table):
+        self.table, self.declared = table, table.declared
+        self.kinds, self.rows, self.tally = table.kinds, table.rows, table.tally
+
+    def column(self, name):
+        raise CannotError(f"it gives counts only, no column '{name}'")
+
+    def between(self, start, end):
+        return OnlyCounts(self.table.between(start, end))
 
 
 def column(table, name):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
+from agent.credential import within
 from agent.errors import (
     AnswerError,
     ConfigError,
@@ -135,6 +136,11 @@ def test_a_url_is_shown_without_its_secrets() -> None:
 
 
 # Proxies
+
+
+def test_the_secrets_within_a_url_are_found_as_written_and_as_meant() -> None:
+    assert within("postgresql://ada:p%40ss@db/ml?table=x&sslkey=a+b#c") == {"p%40ss", "p@ss", "a+b", "a b"}
+    assert within("https://token@host/x?sig=&page=2") == within("parquet:logs/a?b:c@d/*.parquet") == set()
 
 
 def test_a_proxy_in_the_environment_is_used_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,7 @@ def test_lists_of_another_length_are_seen_without_any_rule(tmp_path, form):
     verdict = judged(tmp_path, rows, form)
     assert verdict.reason == "1 rule broken in 38 rows: inputs is no list of 3 in 10 of 38 rows"
     assert judged(tmp_path, changed(inputs=lambda _: "[1, 2]"), form, features=Rule(length=2)).good
+    assert judged(tmp_path, changed(inputs=lambda _: "[1, 2]"), form, columns={"inputs": Rule(length=2, nulls=0)}).good
 
 
 def test_nulls_beyond_their_share_break_the_contract(tmp_path, form):

@@ -335,7 +335,7 @@ def test_beyond_its_bound_uniqueness_is_not_told_and_not_guessed(tmp_path):
     rows = opened(tmp_path, write(tmp_path, "parquet", orders(code=lambda n: "same")), PLAIN)
     found = _contract.judged(rows, rows.kinds(), {"code": Rule(unique=True), "began": Rule(unique=True)}, [], [], None, room=39)
     assert found.broken == []
-    assert found.unjudged[0] == "40 rows are more than the 39 in which repeated code can be told"
+    assert found.unjudged[0] == "40 rows are more than the 39 in which repeated code can be told; look at shorter windows"
     assert _contract.judged(rows, rows.kinds(), {"code": Rule(unique=True)}, [], [], None, room=40).broken[0].rows == 39
 
 

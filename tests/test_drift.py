@@ -48,6 +48,18 @@ def test_the_p_of_large_samples_is_scipys_asymptotic_one(sizes):
     assert (gap.effect, gap.p) == (pytest.approx(theirs.statistic, abs=1e-12), pytest.approx(theirs.pvalue, rel=1e-9))
 
 
+@settings(max_examples=40)
+@given(st.integers(_gaps.MANY + 1, 20_000), st.floats(_gaps.FAR, 330))
+def test_the_p_of_very_large_samples_is_scipys_without_adding_up_all_rows(n, squared):
+    distance = (squared / n) ** 0.5
+    assert _gaps._far(n, distance) == pytest.approx(oracle.kstwo.sf(distance, n), rel=1e-12)
+
+
+def test_half_a_million_rows_a_side_have_scipys_p():
+    for distance in (0.0031, 0.02):
+        assert _gaps._far(250_000, distance) == pytest.approx(oracle.kstwo.sf(distance, 250_000), rel=1e-12)
+
+
 @given(samples, samples, st.randoms())
 def test_order_and_scale_change_nothing(one, other, random):
     gap = _gaps.numbers(ordered(one), ordered(other))

@@ -14,6 +14,7 @@ from agent.cli import main
 from agent.commands import _ranked
 from agent.commands.comparing import table
 from tests.logs import START, write
+from tests.servers.hostile import answer, heard, serving
 from tests.test_cli import program
 
 FORMS = ("parquet", "csv", "jsonl", "sqlite", "duckdb")
@@ -201,6 +202,30 @@ def test_the_solid_part_of_a_bar_passes_the_mark_just_when_the_effect_passes_its
         bar = _ranked._bar({"interval": [low, high], "limit": limit, "drifted": True}, top, int(rng.choice([12, 20]))).plain
         assert bar.count("│") == 1
         assert ("━" in bar.partition("│")[2]) == (low > limit)
+
+
+@pytest.mark.parametrize("words", [(), ("--json",), ("--debug",)])
+def test_a_secret_in_a_url_is_printed_by_nobody_whoever_says_it(desk, words):
+    """Three who say it: no adapter, an adapter, and a server that echoes what it is asked."""
+    train, _ = desk(rows(200, 2))
+    asked = []
+
+    def echo(one):
+        asked.append(heard(one))
+        one.sendall(answer(asked[-1], "400 Bad Request"))
+
+    first, more = (("--debug",), ()) if "--debug" in words else ((), words)
+    with serving(echo) as server:
+        for url in (
+            "mysql://root:hunt%21er2@db.internal/ml",
+            "spark:?table=x&access_token=hunt!er2",
+            f"trino+{server.url}/hive/ml/hunt%21er2?password=hunt%21er2",
+        ):
+            said = CliRunner().invoke(main, [*first, "drift", train, url, *more], prog_name="watchkeeper")
+            assert said.exit_code in (2, 3)
+            assert "***" in said.output
+            assert "er2" not in said.output
+    assert b"hunt!er2" in asked[0], "it was shown, and echoed"
 
 
 def test_what_a_table_says_cannot_move_the_cursor(desk):

@@ -17,8 +17,9 @@ from agent.errors import CannotError, ConfigError, PluginError
 from agent.model import to_json
 from agent.targets import connect
 from agent.targets.files import Files
+from checks.drift import compare
 from tests.conftest import HOUSE, need
-from tests.logs import START
+from tests.logs import START, OnlyCounts, opened, write
 from tests.test_push import same
 
 pytestmark = pytest.mark.timeout(400)  # a JVM starts within the first of them
@@ -142,6 +143,12 @@ def test_it_is_stopped_at_the_deadline(spark, tmp_path):
 # Without Spark
 
 
+def test_a_reference_that_only_counts_is_an_error_that_says_so_where_it_is_given_by_hand(tmp_path):
+    live = opened(tmp_path, write(tmp_path, "parquet", [{"x": float(place)} for place in range(200)]), {})
+    with pytest.raises(CannotError, match="gives counts only, no column 'x'"):
+        compare(live, OnlyCounts(live))
+
+
 def test_rows_and_columns_do_not_leave_it(tmp_path):
     table = connect(Locator("fraud", "live", "spark:log.parquet", folder=str(tmp_path)))
     assert table.can == frozenset()
@@ -173,12 +180,12 @@ services:
       live: {{url: "{url}", time: {{column: at, tz: UTC}}}}
       reference: parquet:train.parquet
     watches:
-      - {{check: drift.compare, every: 1h}}
+      - {{check: drift.multivariate, every: 1h}}
   other:
     owner: ada
     targets: {{live: "parquet:x.parquet", reference: "parquet:train.parquet"}}
     watches:
-      - {{check: drift.compare, every: 1h, bind: {{live: "@fraud.live"}}}}
+      - {{check: drift.multivariate, every: 1h, bind: {{live: "@fraud.live"}}}}
 notify:
   channels:
     ada: {{url: "https://hooks.internal/ada"}}
@@ -189,9 +196,17 @@ def test_a_check_that_needs_columns_is_refused_at_start_up_on_an_engine_that_onl
     (tmp_path / "watchkeeper.yaml").write_text(CONFIG.format(url="spark:logs/fraud"))
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "watchkeeper.yaml")
-    told = [line for line in caught.value.problems if "cannot stream columns, which drift.compare needs" in line]
+    told = [line for line in caught.value.problems if "cannot stream columns, which drift.multivariate needs" in line]
     assert len(told) == len(caught.value.problems) == 2
     assert all("fraud.live (spark)" in line for line in told)
+
+
+def test_a_contract_and_drift_over_windows_may_be_watched_on_an_engine_that_only_counts(tmp_path):
+    contract = "- {check: data.contract, every: 1h, with: {columns: {x: {low: 0}}}}"
+    watches = "\n      ".join([contract, *(f"- {{check: drift.{name}, every: 1h}}" for name in ("features", "compare"))])
+    text = CONFIG.format(url="spark:logs/fraud").replace("- {check: drift.multivariate, every: 1h}", watches).partition("  other:")
+    (tmp_path / "watchkeeper.yaml").write_text(text[0] + "notify:" + text[2].partition("notify:")[2])
+    assert len(load(tmp_path / "watchkeeper.yaml").services["fraud"].watches) >= 3
 
 
 def test_a_url_that_no_engine_takes_is_refused_at_start_up(tmp_path):
@@ -212,7 +227,7 @@ import json, sys
 from datetime import timedelta
 from agent import Locator
 from agent.perform import perform
-from tests.logs import START
+from tests.logs import START, OnlyCounts, opened, write
 folder, log = sys.argv[1], {"time": {"column": "at", "tz": "UTC"}, "features": ["amount", "country"]}
 targets = {
     "live": Locator("s", "live", "spark:live.parquet", log, folder=folder),
@@ -225,11 +240,23 @@ for hour in range(3):
     verdict = perform(job)
     memory = verdict.memory
     told.append([verdict.status.value, verdict.reason])
+rules = {"amount": {"low": -1, "high": 2, "outside": 0.1, "nulls": 0}, "country": {"categories": ["de"]}, "age": {}, "at": {"type": "text"}}
+for engine in ("spark", "parquet"):
+    at = Locator("s", "live", f"{engine}:live.parquet", log, folder=folder)
+    for more in ({}, {"unique": [["amount"]]}):
+        parameters = {"columns": rules, "volume": 2000, "freshness": 60, "closed": True, **more}
+        job = {"check": "data.contract", "locators": {"live": at}, "parameters": parameters, "window": window}
+        verdict = perform(job | {"now": (START + timedelta(hours=3)).isoformat()})
+        told.append([verdict.status.value, verdict.reason, {name: [part.observed, part.limit, part.n] for name, part in verdict.parts.items()}])
+for engine in ("spark", "parquet"):
+    live = Locator("s", "live", f"{engine}:live.parquet", log, folder=folder)
+    verdict = perform({"check": "drift.compare", "locators": targets | {"live": live}, "parameters": {}, "window": window})
+    told.append([verdict.status.value, sorted(verdict.parts), verdict.parts["amount"].observed, verdict.parts["country"].observed])
 print("answer", json.dumps(told))
 """
 
 
-def test_drift_is_watched_where_the_rows_lie(tmp_path):
+def test_drift_is_watched_and_compared_and_a_contract_held_where_the_rows_lie(tmp_path):
     """The engine's own library beside ours, as `pip install 'watchkeeper[spark]'` would have it."""
     need("java")
     (library,) = need("spark").parent.parent.glob("lib/python3*/site-packages")
@@ -249,5 +276,13 @@ def test_drift_is_watched_where_the_rows_lie(tmp_path):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HOUSE), str(library)])}
     done = subprocess.run([sys.executable, "-c", DRIFT, tmp_path], env=env, capture_output=True, text=True, timeout=300)
     told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("answer")).partition(" ")[2])
-    assert [status for status, _ in told] == ["ok", "fail", "fail"]
+    assert [status for status, _ in told[:3]] == ["ok", "fail", "fail"]
     assert "amount moved up" in told[1][1]
+    counted, named, seen, _ = told[3:7]
+    assert counted == seen
+    assert counted[0] == "fail"
+    assert set(counted[2]) == {"volume", "age", "amount.range", "country.unseen", "at.type"}
+    assert "could not tell: amount.unique cannot be told by counts" in named[1]
+    cells, exact = told[7:]
+    assert cells == [*exact[:2], pytest.approx(exact[2], abs=1 / 64), exact[3]]
+    assert cells[0] == "fail"

@@ -77,6 +77,7 @@ def drift(
 
     if (since or until) and not time:
         raise click.UsageError("--since and --until need --time: which column says when")
+    call.hide(reference, current)
     reference, current = table(reference), table(current)
     job = {
         "check": CHECK,

@@ -37,6 +37,7 @@ def infer(call: Call, table: str, out: Path | None, column: str | None, tz: str 
 
     TABLE is a file, a pattern or a URL. Categories are values of the table; nothing else of it is written.
     """
+    call.hide(table)
     verdict = _perform(PROFILE, {"live": _table(table, column, tz, unit)}, {"margin": margin})
     if verdict.status != "ok":
         raise _blind(call, table, verdict)
@@ -75,6 +76,7 @@ def check(
     """
     from agent.config.apart import settings
 
+    call.hide(table, parents or "")
     rules = settings(file, CHECK, FILE)
     tables = {"live": _table(table, column, tz, unit, named), **({"parents": _table(parents)} if parents else {})}
     verdict = _perform(CHECK, tables, rules, now)
