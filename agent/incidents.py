@@ -26,6 +26,11 @@ class Rules:
     clear: int = 2
 
 
+def troubles(incident: Incident, service: str, loads: Collection[str]) -> bool:
+    """Whether something else of the service than its load tests (`loads`, by watch) is bad: then no load is made."""
+    return any(m.watch.startswith(f"{service}/") and m.cleared_at is None and m.watch not in loads for m in incident.members)
+
+
 def follow(before: Signal | None, finding: Finding, rules: Rules, *, seq: int, kept: bool) -> Signal:
     """The signal after one more finding."""
     statuses = ((before.statuses if before else "") + LETTERS[finding.status])[-KEPT:]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from agent import incidents
 from agent.alone import taken
 from agent.errors import (
     AnswerError,
@@ -25,7 +26,7 @@ from agent.errors import (
     WatchkeeperError,
 )
 from agent.judge import ALL
-from agent.model import Incident, Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
+from agent.model import Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
 from agent.perform import perform
 from agent.rebuild import baseline_to_json
 from agent.wire import Wire, deadline
@@ -124,13 +125,9 @@ def _trouble(world: World, w: Watched) -> str:
     """The incident that this service is in, in words; empty when there is none but what load tests found."""
     with world.store.read() as ledger:
         opened = [*ledger.open_incidents(w.service.name), *ledger.open_incidents(ALL)]
-    found = next((incident for incident in opened if _troubles(world, w.service.name, incident)), None)
+    loads = [other.key for other in world.of_service(w.service.name) if other.load is not None]
+    found = next((incident for incident in opened if incidents.troubles(incident, w.service.name, loads)), None)
     return f"incident {found.id} is open ({found.title})" if found else ""
-
-
-def _troubles(world: World, service: str, incident: Incident) -> bool:
-    bad = [world.watched.get(m.watch) for m in incident.members if m.cleared_at is None and m.watch.startswith(f"{service}/")]
-    return any(w is None or w.load is None for w in bad)
 
 
 def _watchful(world: World, w: Watched, tell: Tell | None, asked: list[str]) -> Tell:

@@ -95,7 +95,7 @@ class _Known:
     def coerce(self, name: str, value: Any) -> Any:
         try:
             return rebuild(_hint(self.function, name), value)
-        except (TypeError, ValueError, KeyError) as problem:
+        except (TypeError, ValueError, KeyError, AttributeError) as problem:
             asked = self.function.__annotations__.get(name)
             raise PluginError(
                 f"{_owned(self.plugin)}: {name} should be {asked}, and cannot be made from {str(value)[:200]!r}: {problem}"

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from agent.cli import main
 from agent.commands import _aimed, _live, _loaded
+from tests.processes import until
 from tests.servers.slow import Speaker
 from tests.test_cli import WITHIN, program
 
@@ -230,6 +231,38 @@ def test_the_ceilings_of_a_service_hold(server, tmp_path):
     assert "more than the 10" in said
     assert "more than the 500ms" in said
     assert not server.requests
+
+
+WATCHED = "    load: {rate: 100, longest: 1m}\n    watches: [{check: serving.ready, every: 10s}]\n"
+
+
+def posts(server):
+    return [path for method, path, *_ in server.requests if method == "POST"]
+
+
+def test_no_load_is_made_while_an_incident_of_the_service_is_open(server, tmp_path):
+    path = str(configured(tmp_path, server, WATCHED))
+    server.up = False
+    here("check", "slow", "-c", path, code=1)
+    server.up = True
+    assert "no load test while incident 1 of slow is open" in here("load", "slow", *QUICK, *EASY, "-c", path, code=3).output
+    assert not posts(server)
+
+
+def test_an_incident_that_opens_meanwhile_ends_the_run_with_what_there_is(server, tmp_path):
+    path = str(configured(tmp_path, server, WATCHED))
+    here("check", "slow", "-c", path, code=0)
+    long = ("--rate", "40", "--for", "50s", "--warm", "0s", "--request", REQUEST)
+    arguments = program("load", "slow", *long, *EASY, "--json", "-c", path)
+    process = subprocess.Popen(**arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: posts(server), "requests are sent", seconds=60)
+    server.up = False
+    here("check", "slow", "-c", path, code=1)
+    out, _ = process.communicate(timeout=WITHIN)
+    told = json.loads(out)
+    assert process.returncode == 3 and told["status"] == "skip"
+    assert "it was asked to end early: incident 1 of slow is open" in told["reason"]
+    assert 0 < told["requests"] < 40 * 50
 
 
 def test_an_unknown_service_suggests_the_nearest(server, tmp_path):

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.door import Call
+
+if TYPE_CHECKING:
+    from agent.config import Config
 
 LONG = timedelta(hours=2)  # that a search takes at most, where nothing else is said
 
@@ -29,7 +32,23 @@ def known(call: Call, name: str) -> dict[str, Any]:
     if "server" not in service.targets:
         raise ConfigError(f"{config.path}: {name} has no server among its targets, so there is nothing to load")
     at = service.targets["server"]
-    return {"locators": dict(service.targets), "load": replace(service.load, lock=lock_of(at.url))}
+    return {"locators": dict(service.targets), "load": replace(service.load, lock=lock_of(at.url)), "trouble": lambda: trouble(config, name)}
+
+
+def trouble(config: Config, service: str) -> str:
+    """The incident that the service is in, in words, as whoever watches it recorded it; empty when there is none but what load tests found."""
+    from agent import incidents, plugins, reach
+    from agent.errors import StoreError
+    from agent.judge import ALL
+
+    try:
+        with reach.reading(config) as ledger:
+            opened = [*ledger.open_incidents(service), *ledger.open_incidents(ALL)]
+    except StoreError:  # nothing was ever recorded, or it cannot be read now: then nobody can say
+        return ""
+    loads = [f"{one.name}/{watch.name}" for one, watch in config.watches() if plugins.find("check", watch.check).loads]
+    found = next((incident for incident in opened if incidents.troubles(incident, service, loads)), None)
+    return f"incident {found.id} of {service} is open ({found.title})" if found else ""
 
 
 def unknown(url: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +59,7 @@ def unknown(url: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     method, ca = settings["method"], settings["ca"]
     look = credential(settings["header"])
     at = Locator("load", "server", url, {"method": method} if method else {}, look=look, ca=str(ca) if ca else None)
-    return {"locators": {"server": at}, "load": Load(rate=float("inf"), longest=timedelta.max, lock=lock_of(url))}
+    return {"locators": {"server": at}, "load": Load(rate=float("inf"), longest=timedelta.max, lock=lock_of(url)), "trouble": str}
 
 
 def credential(header: str | None) -> Any:

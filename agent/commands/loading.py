@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,7 @@ def _performed(
 ) -> Any:
     """The check's Verdict: told what was given, held to what the target bears, and watched on the way."""
     from agent.commands import _aimed, _live
+    from agent.errors import BusyError
     from agent.perform import perform
 
     for option, path in files.items():
@@ -254,8 +256,12 @@ def _performed(
         **(words or {}),
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: drain, and tell what was seen
+    if why := known["trouble"]():
+        raise BusyError(f"no load test while {why}; see to it first, or wait for its end")
     with _live.watching() as tell:
-        return perform(job, tell)
+        calm = _live.Calm(tell, known["trouble"])
+        verdict = perform(job, calm)
+    return replace(verdict, reason=f"{verdict.reason}\nit was asked to end early: {calm.why}") if calm.why else verdict
 
 
 def _told(call: Call, target: str, verdict: Any, files: Sequence[str], saved: str = "") -> None:
