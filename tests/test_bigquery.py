@@ -292,7 +292,7 @@ def test_a_check_that_needs_columns_is_refused_at_start_up(tmp_path):
     (tmp_path / "watchkeeper.yaml").write_text(CONFIG.format(url="bigquery:ml-7/logs/predictions"))
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "watchkeeper.yaml")
-    assert all("fraud.live (bigquery) cannot stream columns, which drift.compare needs" in problem for problem in caught.value.problems)
+    assert all("fraud.live (bigquery) cannot stream columns, which drift.multivariate needs" in problem for problem in caught.value.problems)
 
 
 @pytest.mark.parametrize(
