@@ -1,4 +1,4 @@
-"""A model behind TorchServe's inference API, and its management API where that can be reached."""
+"""A model behind TorchServe's inference API, and its management API: what is served by default, and how that is moved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from agent import Answer, Json, Locator, Sent, Signature, adapter
+from agent import Answer, Json, Locator, Sent, Signature, Swap, adapter
 from agent.errors import AnswerError, ConfigError
 from agent.targets import _shapes
 from agent.wire import Wire
@@ -95,7 +95,54 @@ class TorchServe:
     def _described(self) -> Mapping[str, Json]:
         assert self._managed, "asked of the management API only"
         path = f"models/{self.model}{self._version}"
-        said = self._managed.get(path).json()
-        if not isinstance(said, list) or not said or not isinstance(said[0], Mapping):
-            raise AnswerError(f"{path}: the description is no list of versions")
-        return said[0]
+        return _first(self._managed, path)
+
+
+@adapter(role="router", schemes=("torchserve",))
+class DefaultVersion:
+    """`torchserve+http://host:8081/MODEL`, the management API: the version that requests get which name none is the model's default.
+
+    Only loaded versions can be made the default. TorchServe compares nothing before it sets: the default is read again right before.
+    """
+
+    can: frozenset[str] = frozenset({"switch"})
+
+    def __init__(self, at: Locator) -> None:
+        _shapes.options(at, ())
+        *prefix, model = urlsplit(at.address).path.strip("/").split("/")
+        if not model:
+            raise ConfigError(f"{at.service}.{at.role}: {at.url} names no model; write torchserve+http://host:8081/MODEL")
+        self._path = "/".join(["", *(prefix[:-1] if prefix[-1:] == ["models"] else prefix), "models", model])
+        self._wire = Wire(at)
+
+    def served(self) -> Mapping[str, float]:
+        """All requests that name no version go to the default."""
+        return {self._default(): 1.0}
+
+    @property
+    def point(self) -> Swap:
+        """Makes `{"to": version}` the default, refused when the default is no longer the one the plan saw."""
+        return Swap(self._default, self._set)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._wire.close()
+
+    def _default(self) -> str:
+        version = _shapes.version(_first(self._wire, self._path).get("modelVersion"), self._path)
+        if version is None:
+            raise AnswerError(f"{self._path}: the description names no version")
+        return version
+
+    def _set(self, to: Json, expected: Json) -> None:
+        if (found := self._default()) != expected:
+            raise _shapes.moved(self._path, expected, f"it is {found}")
+        self._wire.request("PUT", f"{self._path}/{quote(str(to), safe='')}/set-default", acting=True)
+
+
+def _first(wire: Wire, path: str) -> Mapping[str, Json]:
+    """The description of a model: of the version that was named, or of the default."""
+    said = wire.get(path).json()
+    if not isinstance(said, list) or not said or not isinstance(said[0], Mapping):
+        raise AnswerError(f"{path}: the description is no list of versions")
+    return said[0]
