@@ -65,6 +65,7 @@ LOCAL = ("folder", "sqlite", "duckdb")  # schemes that name a place on this disk
 APART = {
     "router:haproxy": "test_haproxy.py",
     "router:nginx": "test_nginx.py",
+    "router:command": "test_command.py",
 }  # those that speak no HTTP, each with a file of its own and the real thing in it
 ADAPTERS = [name for name in listing("adapter") if name.startswith(ROLES) and name not in APART]
 LOOK, ACT = Auth("bearer", {"token": "may-look"}), Auth("bearer", {"token": "may-act"})
