@@ -15,9 +15,10 @@ import pytest
 from agent import config, verbs
 from agent._proof import broken
 from agent.errors import PlanError
-from agent.model import Run
+from agent.model import Ref, Run
 from agent.store import Store
-from tests.fraud import Desk, drilled, fraud, spoiled
+from agent.targets.folder import record
+from tests.fraud import GOLDEN, Desk, drilled, fraud, spoiled
 
 
 def test_a_bad_version_is_rolled_back_to_the_last_good_one(tmp_path):
@@ -47,6 +48,60 @@ def test_no_rollback_when_the_last_good_version_is_no_better(tmp_path):
         run = desk.respond()
         assert run.state == "stopped" and "no better" in run.said and "likely cause" in run.said
         assert desk.server.served == "2" and desk.server.flips == []
+
+
+def older(desk: Desk) -> None:
+    """A version 0 is loaded and good as well, from before the others."""
+    (desk.folder / "old.bin").write_bytes(b"old")
+    record(desk.folder / "models", "0", {"old.bin": desk.folder / "old.bin"}, golden=GOLDEN)
+    desk.server.factors = {"0": 2.0, **desk.server.factors}
+    desk.server.loaded = ("0", *desk.server.loaded)
+    verbs.good(desk.world, "fraud", "0", "ada")
+
+
+def test_the_next_good_version_gets_the_traffic_where_the_last_one_is_broken_too(tmp_path):
+    with fraud(tmp_path) as desk:
+        older(desk)
+        drilled(desk)
+        spoiled(desk)
+        desk.server.factors["1"] = 5.0
+        desk.look()
+        run = desk.respond()
+        assert (run.state, desk.server.served, desk.server.flips) == ("succeeded", "0", ["0"]), run.said
+        assert "version 1 is no better" in run.steps[0].said and "version 0 is better" in run.steps[0].said
+        assert run.plan.steps[2].args == {"to": Ref("preflight", "version")} and run.steps[2].args == {"to": "0"}
+
+
+def test_the_next_good_version_is_asked_where_the_last_one_is_not_loaded_any_more(tmp_path):
+    with fraud(tmp_path) as desk:
+        older(desk)
+        drilled(desk)
+        spoiled(desk)
+        desk.server.loaded = tuple(version for version in desk.server.loaded if version != "1")
+        del desk.server.factors["1"]
+        desk.look()
+        assert (desk.respond().state, desk.server.served) == ("succeeded", "0")
+
+
+def test_a_run_from_several_good_versions_is_taken_back_to_where_it_was(tmp_path):
+    """The flip to the one that was found is undone like any other: what it was found to be stands in the journal."""
+    with fraud(tmp_path) as desk:
+        older(desk)
+        drilled(desk)
+        spoiled(desk)
+        desk.server.factors["1"] = 5.0
+        desk.look()
+        asked = []
+
+        def mood(method: str, path: str):
+            if desk.server.flips == ["0"] and path.endswith("/infer"):
+                asked.append(path)
+                return 200, {"model_version": "0", "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [9.0, 9.0]}]}
+            return None
+
+        desk.server.mood = mood
+        run = desk.respond()
+        assert asked and (run.state, desk.server.flips) == ("compensated", ["0", "2"]), run.said
 
 
 def test_without_a_good_version_a_rollback_is_refused_and_says_how_to_have_one(tmp_path):
