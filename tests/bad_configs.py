@@ -209,8 +209,8 @@ BAD = [  # name, text, lines
     ),
     (
         "a_target_of_an_unknown_scheme",
-        SERVICE + "    targets: {server: opi+http://h/x}\n",
-        ["$:3:23 services.fraud.targets.server: no adapter speaks 'opi' to a server; did you mean 'oip'?"],
+        SERVICE + "    targets: {server: oipp+http://h/x}\n",
+        ["$:3:23 services.fraud.targets.server: no adapter speaks 'oipp' to a server; did you mean 'oip'?"],
     ),
     (
         "a_table_of_an_unknown_scheme",
