@@ -153,7 +153,7 @@ def _more(judged: Judged, quantile: float, least: float) -> str:
         return f"{percentile(quantile)} is not supported by a run of {judged.seconds:,.0f} s: it takes {least:,.0f} s even when all are in time"
     if judged.missing is None:
         return "more of the same would not PASS"
-    return f"{judged.missing:,.0f} s more of the same would PASS"
+    return f"{math.ceil(judged.missing):,} s more of the same would PASS"
 
 
 def percentile(quantile: float) -> str:

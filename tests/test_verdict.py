@@ -160,7 +160,7 @@ def test_it_says_what_it_saw_how_sure_it_is_what_is_missing_and_for_which_bursts
     assert (seen.outcome, seen.n, seen.over, seen.share, seen.seconds) == ("inconclusive", 60_000, 240, 0.004, 300.0)
     assert seen.why == (
         f"0.4 % of 60,000 requests took over 0.1 s and 1 % may; between {100 * seen.share_interval[0]:.3g} % and {100 * seen.share_interval[1]:.3g} %"
-        f" with 95 % confidence; {seen.missing:.0f} s more of the same would PASS; valid for bursts up to 1 s"
+        f" with 95 % confidence; {math.ceil(seen.missing)} s more of the same would PASS; valid for bursts up to 1 s"
     )
 
 
