@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -53,7 +54,7 @@ def judge(intended: Any, latency: Any, *, limit: float, quantile: float = 0.99, 
     judged = Judged(
         word,
         float(took[math.ceil(quantile * len(took) - 1e-9) - 1]),
-        _interval(run, took, allowed, risk),
+        _interval(run, took, limit, word, allowed, risk),
         len(took),
         len(seen.late),
         seen.share,
@@ -102,16 +103,23 @@ def _sound(intended: Any, latency: Any, limit: float, quantile: float, burst: fl
         raise ValueError(f"no verdict on the {quantile} quantile against {limit} s with bursts of {burst} s at {confidence}")
 
 
-def _interval(run: _bursts.Taken, took: Any, allowed: float, risk: float) -> tuple[float, float]:
-    """Two of the latencies that bracket the quantile: the largest that is still too low for a limit, and the least that would PASS as one."""
+def _interval(run: _bursts.Taken, took: Any, limit: float, word: Outcome, allowed: float, risk: float) -> tuple[float, float]:
+    """Two of the latencies that bracket the quantile: the largest that is still too low for a limit, and the least that would PASS as one.
+
+    A higher limit is passed by more, but for rare runs whose few remaining late requests all came together. What was asked is the limit, so each
+    end is looked for on the side of it that agrees with the answer: else the one that flatters could be picked.
+    """
     import numpy as np
 
-    def says(limit: float) -> Outcome:
-        return outcome(run.over(limit), allowed, risk)[0]
-
     values = np.unique(took[took < np.inf])
-    low, high = bisect_left(values, True, key=lambda limit: says(limit) != "fail"), bisect_left(values, True, key=lambda limit: says(limit) == "pass")
-    return (float(values[low]) if low < len(values) else math.inf), (float(values[high]) if high < len(values) else math.inf)
+    within, above = values[values <= limit], values[values > limit]
+
+    def least(among: Any, holds: Callable[[Outcome], bool], otherwise: float) -> float:
+        place = bisect_left(among, True, key=lambda one: holds(outcome(run.over(one), allowed, risk)[0]))
+        return float(among[place]) if place < len(among) else otherwise
+
+    low = least(above if word == "fail" else within, lambda said: said != "fail", math.inf if word == "fail" else 0.0)
+    return low, least(within if word == "pass" else above, lambda said: said == "pass", math.inf)
 
 
 def _missing(run: _bursts.Run, one: float, allowed: float, risk: float, seconds: float) -> float | None:

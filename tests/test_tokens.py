@@ -215,7 +215,7 @@ def test_streams_that_meet_every_limit_pass(llm, tmp_path):
     n = verdict.reading.n
     assert f"the server counts {6 * n:,} tokens, which came in {2 * n:,} pieces" in verdict.reason
     assert verdict.parts["tokens"].n == 6 * n
-    assert verdict.parts["ttft"].observed < verdict.parts["e2e"].observed
+    assert verdict.parts["ttft"].observed <= verdict.parts["e2e"].observed  # all of a short stream may come in one piece
     assert all(json.loads(body)["stream_options"] == {"include_usage": True} for method, _, _, body in llm.requests if method == "POST")
 
 
