@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from textwrap import shorten
 from typing import Any
 
 from agent.changes import see_served
@@ -16,6 +17,7 @@ from agent.plugins import suggest
 from agent.wire import deadline
 from agent.world import Watched, World
 
+TOLD = 200  # characters of what is wrong with one of several versions: all of them should fit where one is told
 BEFORE = timedelta(seconds=5)  # the most that reading the present may take
 
 
@@ -150,10 +152,10 @@ def _first(versions: Sequence[str], look: Callable[[str], Look]) -> Look:
     for version in versions:
         found = look(version)
         if isinstance(found, Done):
-            return Done(found.output, "; ".join([*(one.said for one in seen), found.said]))
+            return Done(found.output, "; ".join([*(shorten(one.said, TOLD) for one in seen), found.said]))
         assert isinstance(found, (Failed, Unknown))
         seen.append(found)
-    said = "; ".join(one.said for one in seen)
+    said = "; ".join(one.said if len(seen) == 1 else shorten(one.said, TOLD) for one in seen)
     return Unknown(said) if any(isinstance(one, Unknown) for one in seen) else Failed(said)
 
 

@@ -174,7 +174,7 @@ def length(_: click.Context, __: click.Parameter, value: str | None) -> Any:
 
     try:
         return None if value is None else duration(value)
-    except ValueError as problem:
+    except (ValueError, OverflowError) as problem:
         raise click.BadParameter(str(problem)) from problem
 
 

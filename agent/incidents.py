@@ -26,9 +26,13 @@ class Rules:
     clear: int = 2
 
 
-def troubles(incident: Incident, service: str, loads: Collection[str]) -> bool:
-    """Whether something else of the service than its load tests (`loads`, by watch) is bad: then no load is made."""
-    return any(m.watch.startswith(f"{service}/") and m.cleared_at is None and m.watch not in loads for m in incident.members)
+def trouble(opened: Iterable[Incident], service: str, loads: Collection[str]) -> str:
+    """The first open incident in which more of the service is bad than its load tests (`loads`, by watch), in words: no load is made then."""
+
+    def bad(incident: Incident) -> bool:
+        return any(m.watch.startswith(f"{service}/") and m.cleared_at is None and m.watch not in loads for m in incident.members)
+
+    return next((f"incident {incident.id} is open ({incident.title})" for incident in opened if bad(incident)), "")
 
 
 def follow(before: Signal | None, finding: Finding, rules: Rules, *, seq: int, kept: bool) -> Signal:

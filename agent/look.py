@@ -36,7 +36,7 @@ from agent.world import Watched, World
 Tell = Callable[[float, str], None]
 RELOOK = 0.25  # seconds between the looks that confirm
 CONFIRMED_WITHIN = 5.0
-EACH = 1.0  # seconds between two questions to the store while a load test runs
+EACH = 1.0  # seconds between two questions whether a load test should go on
 
 
 def look(
@@ -116,36 +116,35 @@ def _under_load(world: World, w: Watched, window: Window, version: str | None, w
         return skip("load is made on what is served, not on one version apart")
     if why := _trouble(world, w):
         return skip(f"no load test while {why}")
-    asked: list[str] = []  # why it was asked to stop
-    verdict = _look(world, w, window, None, within, _watchful(world, w, tell, asked))
-    return replace(verdict, reason=f"{verdict.reason}\nit was asked to end early: {asked[0]}") if asked else verdict
+    watchful = Watchful(tell, lambda: "the agent is stopping" if world.stopping() else _trouble(world, w))
+    verdict = _look(world, w, window, None, within, watchful)
+    return watchful.told(verdict)
 
 
 def _trouble(world: World, w: Watched) -> str:
     """The incident that this service is in, in words; empty when there is none but what load tests found."""
     with world.store.read() as ledger:
         opened = [*ledger.open_incidents(w.service.name), *ledger.open_incidents(ALL)]
-    loads = [other.key for other in world.of_service(w.service.name) if other.load is not None]
-    found = next((incident for incident in opened if incidents.troubles(incident, w.service.name, loads)), None)
-    return f"incident {found.id} is open ({found.title})" if found else ""
+    return incidents.trouble(opened, w.service.name, [other.key for other in world.of_service(w.service.name) if other.load is not None])
 
 
-def _watchful(world: World, w: Watched, tell: Tell | None, asked: list[str]) -> Tell:
-    """`tell`, which raises CancelledError, once, when the agent stops or the service comes into an incident; the reason is put into `asked`."""
-    again = time.monotonic() + EACH
+class Watchful:
+    """A `tell` that raises CancelledError, once, when what it asks now and then has an answer: why the check should end with what it has."""
 
-    def told(done: float, what: str) -> None:
-        nonlocal again
-        if tell is not None:
-            tell(done, what)
-        why = "the agent is stopping" if world.stopping() else ""
-        if not why and time.monotonic() >= again:
-            again, why = time.monotonic() + EACH, _trouble(world, w)
-        if why and not asked:
-            asked.append(why)
-            raise CancelledError(why)
+    def __init__(self, tell: Tell | None, trouble: Callable[[], str]) -> None:
+        self._tell, self._trouble, self._why, self._next = tell, trouble, "", time.monotonic() + EACH
 
-    return told
+    def __call__(self, done: float, what: str) -> None:
+        if self._tell is not None:
+            self._tell(done, what)
+        if not self._why and time.monotonic() >= self._next:
+            self._next, self._why = time.monotonic() + EACH, self._trouble()
+            if self._why:
+                raise CancelledError(self._why)
+
+    def told(self, verdict: Verdict) -> Verdict:
+        """The verdict, which says so where it was asked to end early."""
+        return replace(verdict, reason=f"{verdict.reason}\nit was asked to end early: {self._why}") if self._why else verdict
 
 
 def _blind(world: World, w: Watched, problem: WatchkeeperError, version: str | None) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -42,9 +42,10 @@ class Asked:
     join: str = ""  # host:port on which the workers, of other machines then, join
     expose: str = ""  # host:port on which Prometheus may scrape the run
     stream: Literal["", "openai"] = ""  # answers are read as such a stream
-    early: tuple[Claim, ...] = ()  # the run ends when one of them surely fails
+    claims: tuple[Claim, ...] = ()  # what is judged of it, for stalls up to `burst`, wrong with at most 1 - `confidence`
     burst: timedelta = timedelta(seconds=1)
     confidence: float = 0.95
+    early: bool = False  # the run ends when one of the claims surely fails
 
     @property
     def seconds(self) -> float:
@@ -73,11 +74,6 @@ def claims(limits: Mapping[str, timedelta], timeout: timedelta) -> tuple[Claim, 
     return tuple(sorted(found, key=lambda one: one.quantile))
 
 
-def ending(asked: Asked, claims: Sequence[Claim], burst: timedelta, confidence: float) -> Asked:
-    """The same, to end as soon as one of the claims surely fails."""
-    return replace(asked, early=tuple(claims), burst=burst, confidence=confidence)
-
-
 def prove(asked: Asked, load: Load, *more: str) -> None:
     """ConfigError with all that is wrong: values out of range, what the service's `load:` does not allow, and what else was found (`more`)."""
     wrong = [*(one for one in more if one), *_ranges(asked), *_ceilings(asked, load)]
@@ -86,6 +82,10 @@ def prove(asked: Asked, load: Load, *more: str) -> None:
 
 
 def _ranges(asked: Asked) -> Iterator[str]:
+    if asked.burst <= timedelta():
+        yield f"burst: {spell(asked.burst)} should be above 0: it is how long a stall may last without fooling the verdict"
+    if not 0.5 <= asked.confidence < 1:
+        yield f"confidence: {asked.confidence:g} should be 0.5 or more and below 1"
     if not 0 < asked.rate < math.inf:
         yield f"rate: {asked.rate:g} requests a second; write a number above 0"
     for name in ("duration", "timeout"):
@@ -135,14 +135,6 @@ def _ceilings(asked: Asked, load: Load) -> Iterator[str]:
         yield f"duration: {spell(length)} with its warm-up is more than the {spell(load.longest)} that the service's `load: {{longest: ...}}` allows"
 
 
-def burst_and_confidence(burst: timedelta, confidence: float) -> Iterator[str]:
-    """What is wrong with them."""
-    if burst <= timedelta():
-        yield f"burst: {spell(burst)} should be above 0: it is how long a stall may last without fooling the verdict"
-    if not 0.5 <= confidence < 1:
-        yield f"confidence: {confidence:g} should be 0.5 or more and below 1"
-
-
 def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> Traffic:
     """The run as the traffic program is told it. `load` says when it is given up."""
     arrivals = Arrivals(
@@ -171,7 +163,7 @@ def traffic(asked: Asked, load: Load, sent: Sent, requests: Path, out: Path) -> 
         workers=asked.workers,
         join=asked.join,
         metrics=asked.expose,
-        claims=asked.early,
+        claims=asked.claims if asked.early else (),
         burst=asked.burst.total_seconds(),
         confidence=asked.confidence,
         warm=asked.warm.total_seconds(),

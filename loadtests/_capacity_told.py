@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,6 @@ from loadtests._asked import Asked
 from loadtests._capacity import Attempt, Bracket, Plan, bracket, following
 from loadtests._requests import Laid
 from loadtests._run import Tell
-from loadtests._spec import Claim
 from loadtests._told import STATUS
 
 PER_SECOND = "requests/s"
@@ -29,9 +28,6 @@ class Search:
     """What a search is made of: the first run as it was asked for, what is claimed of each, and how long all may take together."""
 
     asked: Asked
-    claims: Sequence[Claim]
-    burst: timedelta
-    confidence: float
     plan: Plan
     drain: float  # seconds between two runs, for the service to empty its queues
     duration: timedelta
@@ -51,7 +47,7 @@ def searched(of: Search, load: Load, laid: Laid, scratch: Path, tell: Tell, at_l
         asked = replace(of.asked, rate=rate, duration=timedelta(seconds=seconds), seed=of.asked.seed + len(done))
         try:
             ran = _run.run(
-                asked, load, laid, scratch, _of_it(tell, rate, seconds, spent, of), min(one.limit for one in of.claims), f"run-{len(done)}"
+                asked, load, laid, scratch, _of_it(tell, rate, seconds, spent, of), min(one.limit for one in of.asked.claims), f"run-{len(done)}"
             )
         except WatchkeeperError as problem:
             if not done:
@@ -65,7 +61,7 @@ def searched(of: Search, load: Load, laid: Laid, scratch: Path, tell: Tell, at_l
         made, reading = _attempt(of, ran, rate, seconds)
         done.append(made)
         parts[f"{reading[0]} at {rate:.4g}/s"] = reading[1]
-    return _verdict(bracket(done, of.plan) if done else None, at_least, parts, stopped, cancelled, of.burst)
+    return _verdict(bracket(done, of.plan) if done else None, at_least, parts, stopped, cancelled, of.asked.burst)
 
 
 def _of_it(tell: Tell, rate: float, seconds: float, spent: float, of: Search) -> Tell:
@@ -75,7 +71,7 @@ def _of_it(tell: Tell, rate: float, seconds: float, spent: float, of: Search) ->
 
 def _attempt(of: Search, ran: _run.Ran, rate: float, seconds: float) -> tuple[Attempt, tuple[str, Reading]]:
     """What one run says. One that had to be given up, by what `load:` sets as too much, was too much."""
-    found = _told.answered(ran, of.claims, of.burst, of.confidence)
+    found = _told.answered(ran)
     came, first = _told.outcome(ran, found), found[0]
     why = f"aborted: {ran.trace.aborted}; {_told.in_words(first)}" if ran.trace.aborted else _told.in_words(first)
     if ran.unfit:

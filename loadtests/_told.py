@@ -33,22 +33,23 @@ def share(of: Limit) -> Reading:
     return Reading(judged.share, 1 - of.quantile, judged.share_interval, judged.n, "share")
 
 
-def answered(ran: Ran, claims: Sequence[Claim], burst: timedelta, confidence: float) -> tuple[Limit, ...]:
+def answered(ran: Ran) -> tuple[Limit, ...]:
     """Every claim judged, the worst first.
 
-    All must hold to PASS, and each is tested at `confidence`: together they are wrong no more often (Berger, "Multiparameter hypothesis testing and
-    acceptance sampling", Technometrics 24, 1982). One fails all, so each may fail wrongly only with its part of what is allowed (Bonferroni).
+    All must hold to PASS, and each is tested at the confidence that was asked for: together they are wrong no more often (Berger, "Multiparameter
+    hypothesis testing and acceptance sampling", Technometrics 24, 1982). One fails all, so each may fail wrongly only with its part of what is
+    allowed (Bonferroni).
     """
-    intended, latency = ran.trace.intended, ran.trace.latency
+    asked, intended, latency = ran.asked, ran.trace.intended, ran.trace.latency
 
     def judge(claim: Claim, sure: float) -> Judged:
-        return _verdict.judge(intended, latency, limit=claim.limit, quantile=claim.quantile, burst=burst.total_seconds(), confidence=sure)
+        return _verdict.judge(intended, latency, limit=claim.limit, quantile=claim.quantile, burst=asked.burst.total_seconds(), confidence=sure)
 
     found = []
-    for claim in claims:
-        judged = judge(claim, confidence)
-        if judged.outcome == "fail" and len(claims) > 1:
-            judged = judge(claim, 1 - (1 - confidence) / len(claims))
+    for claim in asked.claims:
+        judged = judge(claim, asked.confidence)
+        if judged.outcome == "fail" and len(asked.claims) > 1:
+            judged = judge(claim, 1 - (1 - asked.confidence) / len(asked.claims))
         if claim.name == ran.trace.failed and judged.outcome != "fail":  # another test than the one that ended the run, of the same requests
             judged = replace(judged, outcome="fail", why=f"{judged.why}; what ended the run was a test that may be looked at at any time")
         found.append(Limit(claim.name, claim.quantile, claim.limit, judged))
@@ -66,25 +67,18 @@ def outcome(ran: Ran, found: Sequence[Limit]) -> str:
     return found[0].judged.outcome
 
 
-def verdict(ran: Ran, found: Sequence[Limit], confidence: float, report: bool = False) -> Verdict:
+def verdict(ran: Ran, found: Sequence[Limit], report: bool = False) -> Verdict:
     """The Verdict of one run: its first line is what is told, a line for each claim and what was sent follow; its report lies beside."""
     came, first = outcome(ran, found), found[0]
     parts = {one.name: reading(one) for one in found} | {f"{one.name} over": share(one) for one in found} | {"errors": errors(ran)}
     status = Status.SKIP if ran.cancelled else STATUS[came]
     reason = "\n".join([headline(ran, first, came, f"{in_words(first)} {rate(ran)}"), *(f"{one.name}: {one.judged.why}" for one in found), sent(ran)])
-    return kept(Verdict(status, reason, reading(first), parts=parts), ran, found, confidence, report=report)
+    return kept(Verdict(status, reason, reading(first), parts=parts), ran, found, report=report)
 
 
-def kept(
-    verdict: Verdict,
-    ran: Ran,
-    found: Sequence[Limit] = (),
-    confidence: float = 0.95,
-    more: Mapping[str, bytes] | None = None,
-    report: bool = False,
-) -> Verdict:
+def kept(verdict: Verdict, ran: Ran, found: Sequence[Limit] = (), more: Mapping[str, bytes] | None = None, report: bool = False) -> Verdict:
     """The same with what is kept beside it: the run in numbers and its pictures, with `report` every file there is of it, and whatever `more`."""
-    told = summary(ran.traffic, ran.whole, found, verdict, warm=ran.warmed, unfit=ran.unfit, confidence=confidence)
+    told = summary(ran.traffic, ran.whole, found, verdict, warm=ran.warmed, unfit=ran.unfit, confidence=ran.asked.confidence)
     return replace(verdict, data={**_report.files(told, ran.whole, report), **(more or {})})
 
 

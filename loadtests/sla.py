@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -66,15 +67,15 @@ def latency(
     beside the verdict. Source: loadtests/_verdict.py.
     """
     shape = (arrivals, begin, peak, peak_at, peak_for, times)
-    asked = Asked(rate, duration, warm, *shape, timeout, connections, workers, seed, expect, users, join, expose)
-    _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence))
+    how = Asked(rate, duration, warm, *shape, timeout, connections, workers, seed, expect, users, join, expose)
+    asked = replace(how, burst=burst, confidence=confidence, early=early)
+    _asked.prove(asked, load)
     claims = _asked.claims(limits, timeout)
     laid = _run.laid(server, scratch, registry, live, request, requests, rows)
     if isinstance(laid, Verdict):
         return laid
-    asked = _asked.ending(asked, claims, burst, confidence) if early else asked
-    ran = _run.run(asked, load, laid, scratch, tell, min(claim.limit for claim in claims))
-    return _told.verdict(ran, _told.answered(ran, claims, burst, confidence), confidence, report)
+    ran = _run.run(replace(asked, claims=claims), load, laid, scratch, tell, min(claim.limit for claim in claims))
+    return _told.verdict(ran, _told.answered(ran), report)
 
 
 @check(pillar="deployment", asks="How many requests a second does the service bear within its limits?", cause="latency", severity="ticket")
@@ -114,8 +115,9 @@ def capacity(
     INCONCLUSIVE. With `at_least` it fails when that rate is not borne, is ok when it is; without, it is ok when a capacity was found. All runs
     together take at most `duration`. Poisson arrivals queue, so the capacity lies below servers over service time. Source: loadtests/_capacity.py.
     """
-    asked = Asked(rate, duration, warm, arrivals, timeout=timeout, connections=connections, workers=workers, seed=seed, expect=expect)
-    _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence))
+    how = Asked(rate, duration, warm, arrivals, timeout=timeout, connections=connections, workers=workers, seed=seed, expect=expect)
+    asked = replace(how, burst=burst, confidence=confidence, early=True)
+    _asked.prove(asked, load)
     claims, highest = _asked.claims(limits, timeout), load.rate if ceiling is None else ceiling
     each = step.total_seconds() if step is not None else _verdict.needed_seconds(claims[-1].quantile, burst.total_seconds(), confidence)
     _asked.prove(asked, load, *_asked.quest(rate, highest, load.rate, each, duration, width, drain, at_least))
@@ -123,7 +125,7 @@ def capacity(
     if isinstance(laid, Verdict):
         return laid
     plan = Plan(rate, highest, rate / 1000, each, 4 * each, width)
-    search = Search(_asked.ending(asked, claims, burst, confidence), claims, burst, confidence, plan, drain.total_seconds(), duration)
+    search = Search(replace(asked, claims=claims), plan, drain.total_seconds(), duration)
     return _capacity_told.searched(search, load, laid, scratch, tell or _run.quiet, at_least)
 
 

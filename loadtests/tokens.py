@@ -59,8 +59,8 @@ def goodput(
     INCONCLUSIVE and INVALID are those of `sla.latency`. Source: loadtests/_streamed.py.
     """
     shape = (arrivals, begin, peak, peak_at, peak_for, times)
-    asked = Asked(rate, duration, warm, *shape, timeout, connections, workers, seed, stream="openai")
-    _asked.prove(asked, load, *_asked.burst_and_confidence(burst, confidence), *_mistakes(limits, share, timeout))
+    asked = Asked(rate, duration, warm, *shape, timeout, connections, workers, seed, stream="openai", burst=burst, confidence=confidence)
+    _asked.prove(asked, load, *_mistakes(limits, share, timeout))
     laid = _run.laid(server, scratch, registry, live, request, requests, rows)
     if isinstance(laid, Verdict):
         return laid
@@ -68,7 +68,7 @@ def goodput(
         return error('the first request does not ask for a stream: leave `"stream": false` out of it, or give plain HTTP requests `"stream": true`')
     seconds = {name: limit.total_seconds() for name, limit in limits.items()}
     ran = _run.run(asked, load, laid, scratch, tell, min(seconds.values()))
-    return judged(ran, seconds, share, burst, confidence, report)
+    return judged(ran, seconds, share, report)
 
 
 def _mistakes(limits: Mapping[Measure, timedelta], share: float, timeout: timedelta) -> Iterator[str]:
@@ -90,9 +90,9 @@ def streams(laid: Laid) -> bool:
     return isinstance(body, dict) and body.get("stream") is True
 
 
-def judged(ran: Ran, limits: Mapping[Measure, float], share: float, burst: timedelta, confidence: float, report: bool = False) -> Verdict:
+def judged(ran: Ran, limits: Mapping[Measure, float], share: float, report: bool = False) -> Verdict:
     """The Verdict of one run of streams: goodput decides, each measure stands beside it."""
-    how: dict[str, float] = {"share": share, "burst": burst.total_seconds(), "confidence": confidence}
+    how: dict[str, float] = {"share": share, "burst": ran.asked.burst.total_seconds(), "confidence": ran.asked.confidence}
     joint, each = _streamed.goodput(ran.trace, limits, **how), _streamed.apart(ran.trace, limits, **how)
     whole = Limit("goodput", share, 1.0, joint)
     came = _told.outcome(ran, [whole])
@@ -102,7 +102,7 @@ def judged(ran: Ran, limits: Mapping[Measure, float], share: float, burst: timed
         Status.SKIP if ran.cancelled else _told.STATUS[came], "\n".join(lines), _reading(joint, share), parts=_parts(ran, joint, each, limits, share)
     )
     ends = [Limit(f"{percentile(share)} e2e", share, limits["e2e"], each["e2e"])] if "e2e" in limits else []
-    return _told.kept(told, ran, ends, confidence, report=report)
+    return _told.kept(told, ran, ends, report=report)
 
 
 def _said(ran: Ran, joint: Judged, limits: Mapping[Measure, float], share: float) -> str:

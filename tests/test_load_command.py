@@ -245,7 +245,7 @@ def test_no_load_is_made_while_an_incident_of_the_service_is_open(server, tmp_pa
     server.up = False
     here("check", "slow", "-c", path, code=1)
     server.up = True
-    assert "no load test while incident 1 of slow is open" in here("load", "slow", *QUICK, *EASY, "-c", path, code=3).output
+    assert "no load test while incident 1 is open" in here("load", "slow", *QUICK, *EASY, "-c", path, code=3).output
     assert not posts(server)
 
 
@@ -261,7 +261,7 @@ def test_an_incident_that_opens_meanwhile_ends_the_run_with_what_there_is(server
     out, _ = process.communicate(timeout=WITHIN)
     told = json.loads(out)
     assert process.returncode == 3 and told["status"] == "skip"
-    assert "it was asked to end early: incident 1 of slow is open" in told["reason"]
+    assert "it was asked to end early: incident 1 is open" in told["reason"]
     assert 0 < told["requests"] < 40 * 50
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -69,7 +70,9 @@ def ran(made, *, unfit=(), cancelled=False, warm=timedelta(), **asked):
 
 
 def judged(run, limits, burst=0.02, confidence=0.95):
-    return _told.verdict(run, _told.answered(run, claims(limits, 30 * SECOND), timedelta(seconds=burst), confidence), confidence)
+    asked = replace(run.asked, claims=claims(limits, 30 * SECOND), burst=timedelta(seconds=burst), confidence=confidence)
+    run = replace(run, asked=asked)
+    return _told.verdict(run, _told.answered(run))
 
 
 def test_every_check_says_what_its_fail_points_at_and_runs_in_a_worker():

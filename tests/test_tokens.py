@@ -51,13 +51,13 @@ def streams(*answers: Any, usage: Any = None, **more: Any) -> Trace:
 
 
 def ran(made: Trace, **more: Any) -> Ran:
-    asked = Asked(100.0, timedelta(seconds=len(made.intended) / 100), timedelta(), stream="openai")
+    asked = Asked(100.0, timedelta(seconds=len(made.intended) / 100), timedelta(), stream="openai", burst=20 * MS)
     traffic = Traffic("http://127.0.0.1:9/v1/chat/completions", "", Arrivals(rate=100, seconds=asked.seconds), "", stream="openai")
     return Ran(asked, traffic, made, made, "one request", more.get("unfit", ()), more.get("cancelled", False))
 
 
 def judged(made: Trace, limits: dict[str, float], share: float = 0.9, **more: Any) -> Any:
-    return tokens.judged(ran(made, **more), limits, share, 20 * MS, 0.95)
+    return tokens.judged(ran(made, **more), limits, share)
 
 
 # The measures

@@ -47,8 +47,7 @@ def trouble(config: Config, service: str) -> str:
     except StoreError:  # nothing was ever recorded, or it cannot be read now: then nobody can say
         return ""
     loads = [f"{one.name}/{watch.name}" for one, watch in config.watches() if plugins.find("check", watch.check).loads]
-    found = next((incident for incident in opened if incidents.troubles(incident, service, loads)), None)
-    return f"incident {found.id} of {service} is open ({found.title})" if found else ""
+    return incidents.trouble(opened, service, loads)
 
 
 def unknown(url: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from agent.errors import CancelledError
 from agent.show import plain
 
 Tell = Callable[[float, str], None]
@@ -23,20 +22,6 @@ def watching() -> Iterator[Tell]:
     """What a check tells its progress to."""
     with _drawn() if sys.stderr.isatty() else _written() as tell:
         yield tell
-
-
-class Calm:
-    """A `tell` that calls the run off, once, when what it asks every few seconds has an answer: why."""
-
-    def __init__(self, tell: Tell, trouble: Callable[[], str]) -> None:
-        self.why, self._tell, self._trouble, self._at = "", tell, trouble, monotonic()
-
-    def __call__(self, done: float, what: str) -> None:
-        self._tell(done, what)
-        if not self.why and monotonic() - self._at >= EVERY / 2:
-            self._at, self.why = monotonic(), self._trouble()
-            if self.why:
-                raise CancelledError(self.why)
 
 
 @contextmanager

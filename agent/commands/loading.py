@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import click
 
 from agent.door import Call, command, main
+from agent.door import length as span
 
 PERCENTILES = {"p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9"}  # option -> limit
 LEFT = {
@@ -45,16 +45,6 @@ def load() -> None:
 
     `watchkeeper load URL ...` is short for `watchkeeper load run URL ...`.
     """
-
-
-def span(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
-    """A length of time, such as 100ms or 5m."""
-    from agent.model import duration
-
-    try:
-        return None if value is None else duration(value)
-    except (ValueError, OverflowError) as problem:
-        raise click.BadParameter(str(problem)) from problem
 
 
 def whole(_: click.Context, __: click.Parameter, value: str | None) -> Any:
@@ -235,6 +225,7 @@ def _performed(
     """The check's Verdict: told what was given, held to what the target bears, and watched on the way."""
     from agent.commands import _aimed, _live
     from agent.errors import BusyError
+    from agent.look import Watchful
     from agent.perform import perform
 
     for option, path in files.items():
@@ -259,9 +250,8 @@ def _performed(
     if why := known["trouble"]():
         raise BusyError(f"no load test while {why}; see to it first, or wait for its end")
     with _live.watching() as tell:
-        calm = _live.Calm(tell, known["trouble"])
-        verdict = perform(job, calm)
-    return replace(verdict, reason=f"{verdict.reason}\nit was asked to end early: {calm.why}") if calm.why else verdict
+        watchful = Watchful(tell, known["trouble"])
+        return watchful.told(perform(job, watchful))
 
 
 def _told(call: Call, target: str, verdict: Any, files: Sequence[str], saved: str = "") -> None:

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -179,11 +179,11 @@ class Nginx:
 class Reloaded(Swap):
     """A Swap that is done only when those who act on it have read it too."""
 
-    current: object = None
+    current: Callable[[], str] = str  # why they may not have yet; empty when they have
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         seen = super(Reloaded, self).look(args, t)
-        waits = self.current() if isinstance(seen, Done) and callable(self.current) else ""
+        waits = self.current() if isinstance(seen, Done) else ""
         return Pending(timedelta(milliseconds=20), waits) if waits else seen
 
 
