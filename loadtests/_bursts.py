@@ -88,12 +88,13 @@ def design(run: Run) -> float:
     return min(max(seemed, least, 1.0), float(run.n))
 
 
-def exact(over: float, n: float, risk: float) -> tuple[float, float]:
-    """Clopper and Pearson's lower and upper bound of a share, each wrong with at most `risk`; counts need not be whole."""
+def exact(over: Any, n: float, risk: float) -> tuple[Any, Any]:
+    """Clopper and Pearson's lower and upper bound of a share, each wrong with at most `risk`; counts need not be whole, and may be many at once."""
+    import numpy as np
     from scipy.special import betaincinv
 
-    low = 0.0 if over <= 0 else float(betaincinv(over, n - over + 1, risk))
-    return low, 1.0 if over >= n else float(betaincinv(over + 1, n - over, 1 - risk))
+    low = np.where(over <= 0, 0.0, betaincinv(np.maximum(over, 1e-12), np.maximum(n - over + 1, 1e-12), risk))
+    return low, np.where(over >= n, 1.0, betaincinv(over + 1, np.maximum(n - over, 1e-12), 1 - risk))
 
 
 def cells(run: Run) -> tuple[Any, Any]:
@@ -140,7 +141,7 @@ def passes(run: Run, one: float, allowed: float, risk: float, times: float = 1.0
 
 def bounds(run: Run, one: float, risk: float) -> tuple[float, float]:
     """The lower and the upper bound of the share of all requests, each wrong with at most `risk`."""
-    low, high = exact(len(run.late) / one, run.n / one, risk)
+    low, high = map(float, exact(len(run.late) / one, run.n / one, risk))
     x, count = cells(run)
     return low, high if refuted(x, count, high, risk) else bisected(lambda share: refuted(x, count, share, risk), high, 1.0)
 

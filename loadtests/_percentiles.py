@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadtests._bursts import exact
+
 STEPS = 16  # points of a curve from one power of ten to the next
 
 
@@ -49,22 +51,13 @@ def points(latency: Any, quantiles: Sequence[float], sure: Sure) -> list[dict[st
 
     rising, n = ascending(latency), len(latency)
     counts = np.unique(np.concatenate([np.arange(min(n, 4096)), np.linspace(0, n, 4097)]).astype(np.int64))
-    low, high = _bounds(counts / sure.alike, n / sure.alike, sure.risk)
+    low, high = exact(counts / sure.alike, n / sure.alike, sure.risk)
     found = []
     for q in quantiles:
         most, least = counts[high <= 1 - q], counts[low > 1 - q]
         ends = [rank(rising, 1 - least[0] / n) if len(least) else 0.0, rank(rising, 1 - most[-1] / n) if len(most) else None]
         found.append({"q": q, "seconds": rank(rising, q), "interval": ends, "supported": bool(len(most)) and q <= sure.highest})
     return found
-
-
-def _bounds(over: Any, n: float, risk: float) -> tuple[Any, Any]:
-    """Of a share, lower and upper, each wrong with at most `risk`; counts need not be whole."""
-    import numpy as np
-    from scipy.special import betaincinv
-
-    low = np.where(over <= 0, 0.0, betaincinv(np.maximum(over, 1e-12), np.maximum(n - over + 1, 1e-12), risk))
-    return low, np.where(over >= n, 1.0, betaincinv(over + 1, np.maximum(n - over, 1e-12), 1 - risk))
 
 
 def ascending(latency: Any) -> Any:
