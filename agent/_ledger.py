@@ -18,6 +18,7 @@ from agent import _rows as rows
 from agent.errors import LeaseLostError
 from agent.model import (
     ACTIVE,
+    Approval,
     Baseline,
     Event,
     Finding,
@@ -357,12 +358,22 @@ class Ledger:
         row = self.one(select(RUN).where(RUN.c.service == values["service"], RUN.c.runbook == values["runbook"], RUN.c.state.in_(ACTIVE)))
         if row is not None:
             return self._run(row), False
-        full = {"state": "proposed", "drill": False, "parameters": {}, "recoveries": 0, "said": "", **values}
-        return _make(Run, {**full, "id": self._insert(RUN, full)}), True
+        full = {"state": "proposed", "drill": False, "parameters": {}, "approvals": (), "recoveries": 0, "said": "", **values}
+        return _make(Run, {**full, "id": self._insert(RUN, {**full, "approvals": to_json(full["approvals"])})}), True
 
     def run(self, number: int) -> Run | None:
         row = self.one(select(RUN).where(RUN.c.id == number))
         return None if row is None else self._run(row)
+
+    def child(self, step: str) -> Run | None:
+        """The run that a step wanted, by the step's key."""
+        row = self.one(select(RUN).where(RUN.c.parent == step))
+        return None if row is None else self._run(row)
+
+    def children(self, run: int) -> list[Run]:
+        """The runs that the steps of a run wanted and that are not over."""
+        rows = self._all(select(RUN).where(RUN.c.parent.startswith(f"run-{run}/"), RUN.c.state.in_(ACTIVE)))
+        return [self._run(row) for row in rows]
 
     def runs(self, active_only: bool = False, service: str | None = None, since: datetime | None = None, limit: int = 100) -> list[Run]:
         """Runs with their steps, newest first; of those that are active, or since a time, all."""
@@ -388,6 +399,7 @@ class Ledger:
         """Write the run's own fields back; its steps are saved one by one."""
         values = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("id", "steps", "plan")}
         values["plan"] = None if run.plan is None else to_json(run.plan)
+        values["approvals"] = to_json(run.approvals)
         self.conn.execute(update(RUN).where(RUN.c.id == run.id).values(**values))
 
     def save_step(self, run: int, step: StepRow) -> None:
@@ -398,7 +410,8 @@ class Ledger:
     def _run(self, row: Mapping[str, Any]) -> Run:
         steps = self._all(select(STEP).where(STEP.c.run == row["id"]).order_by(STEP.c.undo, STEP.c.n))
         plan: Plan | None = None if row["plan"] is None else plan_from_json(row["plan"])
-        return _make(Run, row, plan=plan, steps=tuple(_make(StepRow, step) for step in steps))
+        approvals = tuple(_make(Approval, one, at=datetime.fromisoformat(one["at"])) for one in row["approvals"])
+        return _make(Run, row, plan=plan, steps=tuple(_make(StepRow, step) for step in steps), approvals=approvals)
 
     def last_drill(self, service: str, runbook: str) -> Run | None:
         """The newest drill of that runbook on that service that succeeded."""
@@ -488,6 +501,10 @@ class Ledger:
         """Put a letter into the outbox; one key goes to one channel once."""
         values = {"key": key, "channel": channel, "subject": subject, "body": to_json(body), "made_at": now, "next_at": now + after}
         self.conn.execute(upsert(LETTER).values(tries=0, error="", state="waiting", **values).on_conflict_do_nothing())
+
+    def posted(self, key: str, channel: str) -> bool:
+        """Whether there is a letter of that key to that channel, sent or not."""
+        return self.one(select(LETTER.c.id).where(LETTER.c.key == key, LETTER.c.channel == channel)) is not None
 
     def letters_due(self, now: datetime, limit: int = 50) -> list[Letter]:
         query = select(LETTER).where(LETTER.c.state == "waiting", LETTER.c.next_at <= now).order_by(LETTER.c.id).limit(limit)

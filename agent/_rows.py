@@ -173,6 +173,7 @@ class RunRow(SQLModel, table=True):
             unique=True,
             sqlite_where=text("state IN ('proposed', 'awaiting', 'running', 'compensating')"),
         ),
+        Index("one_child_a_step", "parent", unique=True),
     )
     id: int | None = Field(default=None, primary_key=True)
     runbook: str
@@ -187,7 +188,8 @@ class RunRow(SQLModel, table=True):
     trigger: str | None = None
     parameters: Any = _json()
     plan: Any = _json(nullable=True)
-    approved_by: str | None = None
+    approvals: Any = _json()
+    parent: str | None = None
     recoveries: int = 0
     wake_at: datetime | None = _moment(nullable=True)
     ended_at: datetime | None = _moment(nullable=True)

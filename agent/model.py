@@ -482,6 +482,8 @@ class Try:
     before: Json
     number: int
     began_at: datetime
+    run: int = 0  # whose step it is, and
+    step: str = ""  # what that is called
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,11 +528,14 @@ Look: TypeAlias = Done | Pending | Absent | Failed | Unknown
 
 @runtime_checkable
 class Action(Protocol):
-    """A verb of a target. Only `look` can say done; the reply of `do` is never believed."""
+    """A verb of a target. Only `look` can say done; the reply of `do` is never believed.
+
+    An action may also state `takes`, the args it knows, and `gives`, the fields of its output: then a plan that names others is refused.
+    """
 
     @property
     def writes(self) -> bool:
-        """Whether `do` changes the world."""
+        """Whether `do` changes the world of the service, which takes permission and a lease; telling or asking somebody does not."""
         ...
 
     @property
@@ -567,6 +572,8 @@ class Swap:
     writes: bool = True
     repeatable: bool = True
     same: Callable[[Json, Json], bool] = eq
+    takes: frozenset[str] = frozenset({"to"})
+    gives: frozenset[str] = frozenset({"from", "to"})
 
     def before(self, args: Mapping[str, Json]) -> Json:
         return self.read()
@@ -837,6 +844,16 @@ class StepRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """A named person's yes to the plan of that digest, and to the step that asked; without a digest to what comes of the runbook they asked for."""
+
+    by: str
+    at: datetime
+    digest: str = ""
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One execution of a runbook, from wanted to its end."""
 
@@ -854,7 +871,8 @@ class Run:
     parameters: Mapping[str, Json] = field(default_factory=dict)
     plan: Plan | None = None
     steps: tuple[StepRow, ...] = ()
-    approved_by: str | None = None
+    approvals: tuple[Approval, ...] = ()
+    parent: str | None = None  # the key of the step that wanted it, "run-12/3"
     recoveries: int = 0
     wake_at: datetime | None = None
     ended_at: datetime | None = None
@@ -863,6 +881,17 @@ class Run:
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def approved_by(self) -> tuple[str, ...]:
+        """Who has approved the plan as it stands; nobody approves it twice."""
+        own = self.plan.digest if self.plan else ""
+        return tuple(dict.fromkeys(one.by for one in self.approvals if one.digest in ("", own)))
+
+    @property
+    def wrote(self) -> bool:
+        """Whether it has tried to change the world of its service."""
+        return self.plan is not None and any(row.tries > 0 and row.action in self.plan.seen for row in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -902,20 +931,24 @@ class Served:
     until_at: datetime | None = None
 
 
+def referring(value: Json) -> Json:
+    """A value of a plan's JSON with its references made again, however deep they lie: {"from": "train.version"} is Ref("train", "version")."""
+    if isinstance(value, Mapping) and set(value) == {"from"} and isinstance(value["from"], str) and "." in value["from"]:
+        step, _, name = value["from"].partition(".")
+        return Ref(step, name)
+    if isinstance(value, Mapping):
+        return {name: referring(item) for name, item in value.items()}
+    return [referring(item) for item in value] if isinstance(value, list) else value
+
+
 def plan_from_json(body: Mapping[str, Json]) -> Plan:
     """The Plan whose `to_json` this is."""
-
-    def arg(value: Json) -> Json:
-        if isinstance(value, Mapping) and set(value) == {"from"}:
-            step, _, name = str(value["from"]).partition(".")
-            return Ref(step, name)
-        return value
 
     steps = tuple(
         Step(
             s["name"],
             s["action"],
-            {k: arg(v) for k, v in s["args"].items()},
+            {k: referring(v) for k, v in s["args"].items()},
             timedelta(seconds=s["within"]),
             s["otherwise"],
             s.get("why", ""),

@@ -105,6 +105,17 @@ def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Ve
     return finding
 
 
+def keep_apart(ledger: Ledger, finding: Finding, verdict: Verdict) -> Finding:
+    """Keep the finding and memory of a watch that no configuration names: no signal, no incident. A window judged before gives back its finding."""
+    if (there := ledger.finding_at(finding.watch, finding.end_at)) is not None:
+        return there
+    kept = ledger.memory(finding.watch)
+    seq = (kept[0] if kept else 0) + 1
+    if verdict.memory is not None:
+        ledger.put_memory(finding.watch, seq, finding.rule, verdict.memory)
+    return replace(finding, id=ledger.keep(verdict.data, **_values(finding, seq)))
+
+
 def _known(ledger: Ledger, before: Signal | None, finding: Finding) -> bool:
     """Whether that window has its finding already, which it can only have when it is no later than one that was judged."""
     return before is not None and finding.end_at <= before.end_at and ledger.finding_at(finding.watch, finding.end_at) is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.alone import lock_of, taken
-from agent.config import ServiceConfig
+from agent.config import Asking, ServiceConfig
 from agent.model import Plan, Run, RunState, Status, spell
 from agent.world import World
 
@@ -52,16 +52,24 @@ def may(world: World, service: ServiceConfig, run: Run, plan: Plan) -> Permissio
     freeze = "" if run.runbook == "rollback" else frozen(world, service, now)
     if freeze:
         return Permission("wait", freeze)
-    if run.approved_by is not None:
-        return Permission("yes", f"approved by {run.approved_by}")
+    asking = service.asking.get(run.runbook, Asking())
+    if len(run.approved_by) >= asking.people:
+        return Permission("yes", f"approved by {' and '.join(run.approved_by)}")
+    if run.approved_by:
+        return Permission("ask", f"approved by {run.approved_by[0]}; it takes two, so another person must: {_how(run)}")
     effect = next((step.why or step.name for step in plan.steps if step.action in plan.seen), "act")
     if run.mode == "observe":
         return Permission("no", f"mode observe: it would have gone on to {effect}", "refused")
     if run.mode == "suggest":
-        return Permission("wait", f"suggested: {effect}; start it with: watchkeeper runbook approve {run.id} --by NAME")
-    if run.mode == "approve":
-        return Permission("ask", f"wants to {effect}; approve it with: watchkeeper runbook approve {run.id} --by NAME")
+        return Permission("wait", f"suggested: {effect}; start it with: {_how(run)}")
+    if run.mode == "approve" or asking.two_person:
+        two = " (two people must)" if asking.two_person else ""
+        return Permission("ask", f"wants to {effect}; approve it{two} with: {_how(run)}")
     return _alone(world, service, run, now)
+
+
+def _how(run: Run) -> str:
+    return f"watchkeeper runbook approve {run.id} --by NAME"
 
 
 def _alone(world: World, service: ServiceConfig, run: Run, now: datetime) -> Permission:
@@ -74,12 +82,12 @@ def _alone(world: World, service: ServiceConfig, run: Run, now: datetime) -> Per
     with world.store.read() as ledger:
         drill = ledger.last_drill(service.name, run.runbook)
         budget = service.budget
-        acted = [r for r in ledger.runs(service=service.name, since=now - budget.per) if r.by == "watchkeeper" and _acted(r) and r.id != run.id]
+        acted = [r for r in ledger.runs(service=service.name, since=now - budget.per) if r.by == "watchkeeper" and r.wrote and r.id != run.id]
     if drill is None or drill.ended_at is None or now - drill.ended_at > DRILL_HOLDS:
         return Permission(
             "ask",
             f"auto needs a drill of {run.runbook} on {service.name} that succeeded within 90 days "
-            f"(watchkeeper drill {run.runbook} {service.name} --by NAME); until then: watchkeeper runbook approve {run.id} --by NAME",
+            f"(watchkeeper drill {run.runbook} {service.name} --by NAME); until then: {_how(run)}",
         )
     if len(acted) >= budget.actions:
         return Permission("ask", f"the budget of {budget.actions} automatic actions in {spell(budget.per)} is used up")
@@ -91,10 +99,6 @@ def _over(world: World, run: Run) -> bool:
     with world.store.read() as ledger:
         incident = ledger.incident(run.incident) if run.incident else None
     return incident is not None and incident.over
-
-
-def _acted(run: Run) -> bool:
-    return any(row.tries > 0 for row in run.steps)
 
 
 def _stale(world: World, run: Run, now: datetime) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
 from agent import actions, plugins
+from agent.config import Asking, ServiceConfig
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
-from agent.model import Json, Plan, Ref, Run, Status, Step
+from agent.model import Action, Json, Plan, Ref, Run, Status, Step
 from agent.rebuild import rebuild
 from agent.store import Ledger
 from agent.wire import deadline
 from agent.world import World
 
-FOR_PEOPLE = timedelta(hours=1)  # how long a plan waits for approval
 PLANNING = timedelta(seconds=10)
 
 
@@ -35,9 +36,11 @@ def make_plan(world: World, run: Run) -> Plan:
                 words[need.name] = until.enter_context(world.connections(service.targets[need.name]))
             elif need.name not in words and not need.optional:
                 raise PlanError(f"{run.runbook} needs a {need.name}, and {run.service} has none; add services.{run.service}.targets.{need.name}")
-        steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(function, service, run)))
-    _backwards(steps)
-    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, now + FOR_PEOPLE)
+        steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(plugin, function, service, run)))
+    known = {step.action: actions.find(world, service, step.action) for step in steps}
+    _fits(steps, known)
+    until_at = now + service.asking.get(run.runbook, Asking()).within
+    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, until_at)
 
 
 def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:
@@ -55,29 +58,58 @@ def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Jso
     return {step.action: action.before(step.args) for step, action in found if action.writes}
 
 
-def _parameters(function: Any, service: Any, run: Run) -> dict[str, Any]:
-    import typing
-
+def _parameters(plugin: plugins.Plugin, function: Any, service: ServiceConfig, run: Run) -> dict[str, Any]:
     given = {**service.runbooks.get(run.runbook, {}), **run.parameters}
-    hints = typing.get_type_hints(function)
-    unknown = [name for name in given if name not in (function.__kwdefaults__ or {})]
+    known = [parameter.name for parameter in plugin.parameters]
+    unknown = [name for name in given if name not in known]
     if unknown:
-        raise PlanError(f"{run.runbook} has no parameter '{unknown[0]}'{plugins.suggest(unknown[0], list(function.__kwdefaults__ or {}))}")
+        raise PlanError(f"{run.runbook} has no parameter '{unknown[0]}'{plugins.suggest(unknown[0], known)}")
+    missing = [parameter.name for parameter in plugin.parameters if parameter.default is None and parameter.name not in given]
+    if missing:
+        raise PlanError(
+            f"{run.runbook} needs a {missing[0]}; give it with --param {missing[0]}=..., or services.{service.name}.runbooks.{run.runbook}.with"
+        )
+    hints = typing.get_type_hints(function)
     try:
         return {name: rebuild(hints[name], value) for name, value in given.items()}
     except (TypeError, ValueError) as problem:
         raise PlanError(f"{run.runbook}: {problem}") from problem
 
 
-def _backwards(steps: Sequence[Step]) -> None:
-    known: set[str] = set()
+def _fits(steps: Sequence[Step], known: Mapping[str, Action]) -> None:
+    """Each step has a name of its own, its action knows its args, and what it takes from another is a field that an earlier one gives."""
+    before: dict[str, Action] = {}
     for step in steps:
-        for name, value in step.args.items():
-            if isinstance(value, Ref) and value.step not in known:
-                raise PlanError(f"step '{step.name}' takes {name} from '{value.step}', which is not an earlier step")
-        if step.name in known:
+        if step.name in before:
             raise PlanError(f"two steps are called '{step.name}'")
-        known.add(step.name)
+        takes = getattr(known[step.action], "takes", None)
+        for name, value in step.args.items():
+            if takes is not None and name not in takes:
+                raise PlanError(f"step '{step.name}': {step.action} takes no '{name}'{plugins.suggest(name, sorted(takes))}")
+            for ref in _refs(value):
+                _earlier(step, name, ref, before)
+        before[step.name] = known[step.action]
+
+
+def _earlier(step: Step, name: str, ref: Ref, before: Mapping[str, Action]) -> None:
+    if ref.step not in before:
+        raise PlanError(f"step '{step.name}' takes {name} from '{ref.step}', which is not an earlier step")
+    gives = getattr(before[ref.step], "gives", None)
+    if gives is not None and ref.field not in gives:
+        raise PlanError(
+            f"step '{step.name}' takes {name} from '{ref.step}.{ref.field}', which it does not give{plugins.suggest(ref.field, sorted(gives))}"
+        )
+
+
+def _refs(value: Json) -> Iterator[Ref]:
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _refs(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _refs(item)
 
 
 def _looks(world: World, service: str) -> list[str]:

@@ -141,7 +141,8 @@ def run_numbered(ledger: Ledger, number: int) -> Json:
 
 def run_json(run: Run) -> Json:
     """A run as JSON, its plan with the digest an approval binds."""
-    return {**to_json(run), "plan": None if run.plan is None else plan_json(run.plan)}
+    approved = " and ".join(run.approved_by) or None
+    return {**to_json(run), "approved_by": approved, "plan": None if run.plan is None else plan_json(run.plan)}
 
 
 def plan_json(plan: Plan) -> Json:

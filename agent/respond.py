@@ -12,10 +12,10 @@ from typing import Any
 
 from agent import actions, permit
 from agent.changes import see_served
-from agent.errors import LeaseLostError, StoreError, WatchkeeperError
+from agent.errors import LeaseLostError, PlanError, StoreError, WatchkeeperError
 from agent.incidents import likely_cause
 from agent.judge import post
-from agent.model import Absent, Action, Done, Failed, Json, Look, Pending, Plan, Ref, Run, RunState, Status, Step, StepRow, Try, Unknown
+from agent.model import Absent, Action, Done, Failed, Json, Look, Pending, Plan, Ref, Run, RunState, Status, StepRow, Try, Unknown
 from agent.planning import make_plan, passing, seen_now
 from agent.store import Ledger
 from agent.world import World
@@ -141,16 +141,16 @@ def _next_step(world: World, run: Run, plan: Plan) -> bool:
         return _finish(world, run, plan)
     step = plan.steps[row.n]
     if row.state == "failed":
-        return _failed(world, run, step, row)
+        return _failed(world, run, plan, row)
     try:
         action = actions.find(world, world.service(run.service), step.action)
     except WatchkeeperError as problem:
-        return _ended(world, run.id, "stuck" if _wrote(run) else "refused", str(problem))
+        return _ended(world, run.id, "stuck" if run.wrote else "refused", str(problem))
     if action.writes and run.state != "running":
         return _permit(world, run, plan)
-    if action.writes and run.approved_by is None and permit.halted(world):
+    if action.writes and not run.approved_by and permit.halted(world):
         return _step_back(world, run, row)
-    expected = {} if _wrote(run) else plan.seen
+    expected = {} if run.wrote else plan.seen
     moved, again = carry(world, run, action, row, _resolved(step.args, run.steps), step.within, _things(plan, run), expected)
     if again is not None:
         return _wait(world, run, moved.said, again)
@@ -159,7 +159,7 @@ def _next_step(world: World, run: Run, plan: Plan) -> bool:
 
 def _step_back(world: World, run: Run, row: StepRow) -> bool:
     """Halted: what has not changed anything yet asks for permission again, on evidence that is fresh then; what has, waits where it is."""
-    if _wrote(run):
+    if run.wrote:
         return _wait(world, run, "automatic action is halted", timedelta(seconds=1))
 
     def back(ledger: Ledger) -> None:
@@ -207,7 +207,7 @@ def carry(
         if isinstance(seen, Failed) or late:
             why = seen.said if isinstance(seen, Failed) else f"not within {within.total_seconds():g} s: {seen.said}"
             return _keep(world, run, replace(row, state="failed", said=why, ended_at=now), durable=action.writes), None
-        if isinstance(seen, (Pending, Unknown)) or not action.writes:
+        if isinstance(seen, (Pending, Unknown)):
             return replace(row, said=seen.said), seen.again if isinstance(seen, Pending) else AGAIN
         if row.tries >= (TRIES if action.repeatable else 1):
             why = f"tried {row.tries} times, and still: {seen.said}"
@@ -219,7 +219,7 @@ def carry(
 def _try(world: World, run: Run, row: StepRow, within: timedelta, things: Sequence[str]) -> Try:
     assert row.intended_at is not None
     key = f"run-{run.id}/{row.n}{'/undo' if row.undo else ''}"
-    return Try(key, 0, row.intended_at + within, row.before, row.tries, row.intended_at)
+    return Try(key, 0, row.intended_at + within, row.before, row.tries, row.intended_at, run.id, row.name)
 
 
 def _look(action: Action, row: StepRow, t: Try) -> Look:
@@ -254,7 +254,15 @@ def _keep(world: World, run: Run, row: StepRow, durable: bool = False) -> StepRo
 
 def _resolved(args: Mapping[str, Json | Ref], rows: Sequence[StepRow]) -> Mapping[str, Json]:
     outputs = {row.name: row.output for row in rows if not row.undo}
-    return {name: outputs[value.step][value.field] if isinstance(value, Ref) else value for name, value in args.items()}
+    return {name: _resolve(value, outputs) for name, value in args.items()}
+
+
+def _resolve(value: Json, outputs: Mapping[str, Mapping[str, Json]]) -> Json:
+    if isinstance(value, Ref):
+        return outputs[value.step][value.field]
+    if isinstance(value, Mapping):
+        return {name: _resolve(item, outputs) for name, item in value.items()}
+    return [_resolve(item, outputs) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 # Planning and permission
@@ -312,7 +320,10 @@ def _permit(world: World, run: Run, plan: Plan) -> bool:
             ledger.save_incident(replace(incident, state="mitigating", changed_at=world.clock()))
         return None
 
-    held = world.store.write(begin, durable=True)
+    try:
+        held = world.store.write(begin, durable=True)
+    except PlanError as problem:
+        return _ended(world, run.id, "refused", str(problem))
     return True if held is None else _wait(world, run, held, timedelta(seconds=1))
 
 
@@ -335,33 +346,32 @@ def _not_yet(world: World, run: Run, verdict: permit.Permission) -> bool:
 
 def _hold(world: World, ledger: Ledger, run: Run, things: Sequence[str]) -> int | str:
     """The leases of the run. A rollback does not wait for anything else: it supersedes what holds them, in this transaction."""
+    if run.parent and (parent := parent_of(run)) in ledger.holders(things):
+        raise PlanError(f"run {parent}, which wanted it, holds what it would change: a plan and its child must not change the same")
     held = ledger.hold(things, run.id)
     if isinstance(held, int) or run.runbook != "rollback":
         return held
     holders = ledger.holders(things)
     for other in ledger.runs(active_only=True, service=run.service):
         if other.id in holders - {run.id} and other.runbook != "rollback":
-            _end(world, ledger, other.id, "superseded", f"superseded by run {run.id} ({run.runbook})", world.clock())
+            end(world, ledger, other.id, "superseded", f"superseded by run {run.id} ({run.runbook})", world.clock())
     return ledger.hold(things, run.id)
 
 
 # Failing and taking back
 
 
-def _failed(world: World, run: Run, step: Step, row: StepRow) -> bool:
+def _failed(world: World, run: Run, plan: Plan, row: StepRow) -> bool:
+    step = plan.steps[row.n]
     if step.otherwise == "go on":
         _keep(world, run, replace(row, state="passed over"))
         return True
     unsure = row.tries > 0 and row.state == "failed" and row.said.startswith("tried")
-    if not _wrote(run):
+    if not run.wrote:
         return _ended(world, run.id, "stopped", _declined(world, run, row))
     if unsure and not actions.find(world, world.service(run.service), step.action).repeatable:
         return _ended(world, run.id, "stuck", f"{row.name}: {row.said}; it may or may not have happened, and must not be repeated")
-    return _compensate(world, run, f"{row.name}: {row.said}")
-
-
-def _wrote(run: Run) -> bool:
-    return any(row.tries > 0 for row in run.steps)
+    return _compensate(world, run, plan, f"{row.name}: {row.said}")
 
 
 def _declined(world: World, run: Run, row: StepRow) -> str:
@@ -375,11 +385,11 @@ def _declined(world: World, run: Run, row: StepRow) -> str:
     return f"{said}; likely cause: {likely_cause(incident, run.runbook, failing)}"
 
 
-def _compensate(world: World, run: Run, why: str) -> bool:
+def _compensate(world: World, run: Run, plan: Plan, why: str) -> bool:
     """Write down how what was done is taken back: per verb one step, straight to the oldest `before`, newest verb first."""
     done: dict[str, list[StepRow]] = {}
     for row in run.steps:
-        if not row.undo and row.tries > 0:
+        if not row.undo and row.tries > 0 and row.action in plan.seen:
             done.setdefault(row.action, []).append(row)
     rows = [
         StepRow(n, f"undo {rows[-1].name}", verb, "planned", undo=True, args=rows[-1].args, before=rows[0].before, output=rows[-1].output)
@@ -410,7 +420,7 @@ def _take_back(world: World, run: Run, plan: Plan) -> bool:
         action = actions.find(world, world.service(run.service), row.action)
     except WatchkeeperError as problem:
         return _ended(world, run.id, "stuck", f"{run.said}; it cannot be taken back: {problem}")
-    if run.approved_by is None and permit.halted(world):
+    if not run.approved_by and permit.halted(world):
         return _wait(world, run, run.said, timedelta(seconds=1))
     if row.state == "planned":
         return _begin_undo(world, run, action, row)
@@ -424,7 +434,7 @@ def _take_back(world: World, run: Run, plan: Plan) -> bool:
 
 def _begin_undo(world: World, run: Run, action: Action, row: StepRow) -> bool:
     """Take back only what this run left: if the world shows anything else, leave it alone and say so."""
-    t = Try(f"run-{run.id}/{row.n}/check", 0, world.clock() + AGAIN, row.before, 0, world.clock())
+    t = Try(f"run-{run.id}/{row.n}/check", 0, world.clock() + AGAIN, row.before, 0, world.clock(), run.id, row.name)
     seen = _look(action, row, t)
     if isinstance(seen, Done):
         try:
@@ -458,7 +468,7 @@ def _undo_later(world: World, run: Run, row: StepRow, said: str) -> bool:
 
 def _finish(world: World, run: Run, plan: Plan) -> bool:
     if run.drill:
-        return _compensate(world, run, "")
+        return _compensate(world, run, plan, "")
     done = [row.said for row in run.steps if not row.undo and row.state == "done" and row.action not in plan.seen and row.n > _last_written(plan)]
     return _ended(world, run.id, "succeeded", "; ".join(done) or "done")
 
@@ -469,23 +479,35 @@ def _last_written(plan: Plan) -> int:
 
 
 def _ended(world: World, number: int, state: RunState, said: str) -> bool:
-    world.store.write(lambda ledger: _end(world, ledger, number, state, said, world.clock()), durable=True)
+    world.store.write(lambda ledger: end(world, ledger, number, state, said, world.clock()), durable=True)
     return False
 
 
-def _end(world: World, ledger: Ledger, number: int, state: RunState, said: str, now: datetime) -> None:
+def end(world: World, ledger: Ledger, number: int, state: RunState, said: str, now: datetime, tell: bool = True) -> None:
+    """End a run, whatever it was doing: its leases, its incident, the runs it wanted and the one that waits for it go on from here."""
     run = ledger.run(number)
     if run is None or not run.active:
         return
     ledger.save_run(replace(run, state=state, said=said, ended_at=now, wake_at=None))
     ledger.release(run.id)
     ledger.record(now, f"run.{state}", f"{run.runbook}: {said}", service=run.service, incident=run.incident, run=run.id)
+    for child in ledger.children(run.id):
+        if not child.wrote:  # what has begun to change things ends by itself
+            end(world, ledger, child.id, "cancelled", f"run {run.id}, which wanted it, is {state}", now)
     if state == "succeeded" and not run.drill:
         _settled(ledger, run, now)
     else:
         _hand_back(ledger, run, now)
-    if not run.drill or state == "stuck":
+    if run.parent and (parent := ledger.run(parent_of(run))) and parent.active:
+        ledger.save_run(replace(parent, wake_at=None))
+    if tell and (not run.drill or state == "stuck"):
         _tell(world, ledger, run, f"run-{run.id}/{state}", f"{run.runbook} of {run.service} {state}: {said}", page=state in ("stuck", "compensated"))
+
+
+def parent_of(run: Run) -> int:
+    """The number of the run whose step wanted this one."""
+    assert run.parent is not None
+    return int(run.parent.removeprefix("run-").partition("/")[0])
 
 
 def _settled(ledger: Ledger, run: Run, now: datetime) -> None:
@@ -527,7 +549,7 @@ def _amend(ledger: Ledger, run: Run, **values: Any) -> bool:
     now = ledger.run(run.id)
     if now is None or now.state != run.state:
         return False
-    if "wake_at" in values and now.approved_by != run.approved_by:
+    if "wake_at" in values and now.approvals != run.approvals:
         values["wake_at"] = None
     ledger.save_run(replace(now, **values))
     return True

@@ -11,9 +11,10 @@ from agent import incidents, plugins
 from agent.changes import registered
 from agent.errors import PlanError
 from agent.look import Tell
-from agent.model import Baseline, Finding, Incident, Json, Plan, Run, Silence, Window, spell
+from agent.model import Approval, Baseline, Finding, Incident, Json, Plan, Run, Silence, Window, spell
 from agent.observe import observe
 from agent.planning import make_plan
+from agent.respond import end
 from agent.store import Ledger
 from agent.world import World
 
@@ -171,7 +172,7 @@ def start(
             drill=drill,
             incident=incident.id if incident and not drill else None,
             parameters=dict(parameters),
-            approved_by=by,
+            approvals=(Approval(by, now),),
         )
         said = f"{runbook} {reason}" if new else f"{runbook} {reason}: run {run.id} is already under way"
         ledger.record(now, "run.wanted", said, service=service, run=run.id)
@@ -187,9 +188,9 @@ def _attached(ledger: Ledger, run: Run, drill: bool, parameters: Mapping[str, Js
         raise PlanError(f"run {run.id}, {'a drill' if run.drill else 'no drill'}, is under way; wait for its end, or cancel it")
     if parameters and dict(parameters) != dict(run.parameters):
         raise PlanError(f"run {run.id} is under way with other parameters; wait for its end, or cancel it")
-    if run.approved_by is not None:
+    if run.approved_by:
         return run
-    taken = replace(run, approved_by=by, wake_at=None)
+    taken = replace(run, approvals=(*run.approvals, Approval(by, now)), wake_at=None)
     ledger.save_run(taken)
     body = {"digest": run.plan.digest if run.plan else None, "by": by}
     ledger.record(now, "run.approved", f"approved by {by}, who asked for it", service=run.service, run=run.id, body=body)
@@ -197,16 +198,20 @@ def _attached(ledger: Ledger, run: Run, drill: bool, parameters: Mapping[str, Js
 
 
 def approve(world: World, run: int, by: str) -> Run:
-    """A person's yes to the plan as it stands; the world is looked at again before its first effect."""
+    """A person's yes to the plan as it stands, and to the step that asks for it; the world is looked at again before the first effect."""
 
     def do(ledger: Ledger) -> Run:
         found = _active(ledger, run)
         if found.plan is None:
             raise PlanError(f"run {run} has no plan yet; try again in a moment")
-        taken = replace(found, approved_by=by, wake_at=None)
+        step = next((row.name for row in found.steps if row.action == "person.approve" and row.state in ("planned", "intended")), "")
+        if any(one.by == by and one.step == step for one in found.approvals) or (not step and by in found.approved_by):
+            raise PlanError(f"{by} has approved run {run} already" + (f"; {found.said}" if found.said else ""))
+        taken = replace(found, approvals=(*found.approvals, Approval(by, world.clock(), found.plan.digest, step)), wake_at=None)
         ledger.save_run(taken)
-        said = f"approved by {by} (plan {found.plan.digest[:12]})"
-        ledger.record(world.clock(), "run.approved", said, service=found.service, run=run, body={"digest": found.plan.digest, "by": by})
+        said = f"approved by {by} (plan {found.plan.digest[:12]}" + (f", step {step})" if step else ")")
+        body = {"digest": found.plan.digest, "by": by, "step": step}
+        ledger.record(world.clock(), "run.approved", said, service=found.service, run=run, body=body)
         return taken
 
     taken = world.store.write(do, durable=True)
@@ -221,10 +226,8 @@ def cancel(world: World, run: int, by: str) -> Run:
         found = _active(ledger, run)
         if found.state not in ("proposed", "awaiting"):
             raise PlanError(f"run {run} is {found.state}: it is changing things and ends by itself, done or taken back")
-        ended = replace(found, state="cancelled", said=f"cancelled by {by}", ended_at=world.clock(), wake_at=None)
-        ledger.save_run(ended)
-        ledger.record(world.clock(), "run.cancelled", f"cancelled by {by}", service=found.service, run=run)
-        return ended
+        end(world, ledger, run, "cancelled", f"cancelled by {by}", world.clock(), tell=False)
+        return ledger.run(run) or found
 
     return world.store.write(do, durable=True)
 

@@ -75,7 +75,7 @@ class Watch(RuleBasedStateMachine):
             if run.state == "succeeded" and flipped and not run.drill:  # I7
                 assert run.plan is not None and self.desk.server.served == run.plan.steps[-2].args["to"]
             if halted and flipped:
-                assert self._runs()[0].approved_by is not None, "it acted by itself although it was halted"
+                assert self._runs()[0].approved_by, "it acted by itself although it was halted"
 
     @rule()
     def halt(self) -> None:
@@ -174,7 +174,7 @@ class Watch(RuleBasedStateMachine):
                 began = [e for e in events if e.kind == "run.began"]
                 assert not tries or (began and began[0].id < tries[0])
                 for event in began:
-                    assert "mode auto" in event.what or run.approved_by is not None
+                    assert "mode auto" in event.what or run.approved_by
                     assert run.mode == "auto" or any(e.kind == "run.approved" for e in events) or run.by != "watchkeeper"
 
     @precondition(lambda self: hasattr(self, "desk"))

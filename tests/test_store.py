@@ -12,11 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from agent import _rows, migrations
 from agent.errors import StoreBusyError, StoreCorruptError, StoreError, StoreFullError, StoreSchemaError
@@ -122,20 +124,32 @@ def test_the_newest_revision_is_the_one_the_program_expects():
     assert migrations.revisions()[0] == migrations.HEAD
 
 
-def test_a_store_of_the_first_schema_is_left_alone_until_it_is_asked_to_be_upgraded(store, tmp_path):
-    store.write(lambda ledger: ledger.record(NOW, "note", "kept"))
-    store.write(lambda ledger: ledger.conn.exec_driver_sql("DROP TABLE baseline"))
-    store.write(lambda ledger: ledger.conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'"))
-    store.close()
-    with pytest.raises(StoreSchemaError, match="has the older schema 0001; run 'watchkeeper db upgrade'"):
-        Store.open(tmp_path / "w.db")
-    engine = create_engine(f"sqlite:///{tmp_path / 'w.db'}")
+OLD_RUN = """INSERT INTO run (runbook, service, state, mode, by, reason, wanted_at, drill, parameters, approved_by, recoveries, said)
+VALUES ('rollback', 'fraud', 'succeeded', 'approve', 'ada', 'asked for by ada', '2026-05-01 10:00:00.000000', 0, '{}', :by, 0, '')"""
+
+
+def test_a_store_of_the_first_schema_is_left_alone_until_it_is_asked_to_be_upgraded(tmp_path):
+    path = tmp_path / "w.db"
+    setup = AlembicConfig()
+    setup.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as conn:
-        assert migrations.bring_up(conn, tmp_path / "w.db", upgrade=True) == migrations.HEAD
+        setup.attributes["connection"] = conn
+        command.upgrade(setup, "0001")
+        for by in ("ada", None):
+            conn.execute(text(OLD_RUN), {"by": by})
+        conn.commit()
+    with pytest.raises(StoreSchemaError, match="has the older schema 0001; run 'watchkeeper db upgrade'"):
+        Store.open(path)
+    with engine.connect() as conn:
+        assert migrations.bring_up(conn, path, upgrade=True) == migrations.HEAD
         assert compare_metadata(MigrationContext.configure(conn), _rows.METADATA) == []
+        conn.commit()
     engine.dispose()
-    with contextlib.closing(Store.open(tmp_path / "w.db")) as taken_up, taken_up.read() as ledger:
-        assert [event.what for event in ledger.events("note")] == ["kept"] and ledger.baselines() == {}
+    with contextlib.closing(Store.open(path)) as taken_up, taken_up.read() as ledger:
+        nobody, ada = ledger.runs()
+        assert (ada.approved_by, ada.approvals[0].at.isoformat()) == (("ada",), "2026-05-01T10:00:00+00:00")
+        assert nobody.approvals == () and nobody.parent is None and ledger.baselines() == {}
 
 
 def test_a_pinned_finding_outlives_retention_with_its_files(store):

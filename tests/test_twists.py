@@ -170,7 +170,7 @@ def test_a_person_who_asks_for_what_waits_for_approval_approves_it(tmp_path):
         assert verbs.start(desk.world, "rollback", "fraud", {}, "eve").id == run.id
         desk.later(2)
         run = desk.respond()
-        assert run.state == "succeeded" and run.approved_by == "eve" and any("eve" in what for what in desk.events("run.approved"))
+        assert run.state == "succeeded" and run.approved_by == ("eve",) and any("eve" in what for what in desk.events("run.approved"))
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

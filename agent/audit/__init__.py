@@ -87,7 +87,7 @@ def _run(run: Run) -> dict[str, Json]:
             name: to_json(getattr(run, name))
             for name in ("id", "runbook", "state", "mode", "by", "reason", "drill", "incident", "wanted_at", "ended_at")
         },
-        "approved_by": run.approved_by,
+        "approved_by": " and ".join(run.approved_by) or None,
         "said": run.said,
         "digest": run.plan.digest if run.plan else None,
         "steps": [

@@ -17,12 +17,13 @@ from agent.config.problems import near, phrase
 from agent.config.shape import File
 from agent.config.source import Source
 from agent.config.source import read as read_source
-from agent.config.values import Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
+from agent.config.values import Asking, Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
 from agent.config.words import Known
 from agent.errors import ConfigError, PluginError
 from agent.plugins import listing
 
 __all__ = [
+    "Asking",
     "Budget",
     "Channel",
     "Config",

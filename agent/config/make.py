@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from agent.config import parameters, shape
 from agent.config.links import mapping, options_of
 from agent.config.source import Source
-from agent.config.values import Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
+from agent.config.values import Asking, Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
 from agent.config.words import Known, read_length, split
 from agent.model import Auth, Json, Load, Locator
 
@@ -63,6 +63,7 @@ class Maker:
             freeze=_freezes(made.freeze),
             causes=dict(made.causes),
             runbooks={book: self.parameters(book, given) for book, given in made.runbooks.items()},
+            asking={book: Asking(given.two_person, given.approve_within) for book, given in made.runbooks.items() if given},
             targets=self.targets[name],
             objectives=(),
             watches=tuple(self.watch(name, place, one, sequential * made.false_alarm_every) for place, one in enumerate(made.watches)),

@@ -284,7 +284,11 @@ class LoadFile(Shape):
 
 
 class RunbookFile(Shape):
+    """How a runbook is used on this service: its parameters, and whose yes it takes where somebody is asked."""
+
     parameters: dict[str, Json] = Field({}, alias="with")
+    two_person: Flag = False
+    approve_within: SomeLength = timedelta(hours=1)
 
 
 class Budget(Shape):

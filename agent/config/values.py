@@ -24,6 +24,18 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """Whose yes a runbook takes where somebody is asked: one person's or two different ones', and how long a plan waits for it."""
+
+    two_person: bool = False
+    within: timedelta = timedelta(hours=1)
+
+    @property
+    def people(self) -> int:
+        return 2 if self.two_person else 1
+
+
+@dataclass(frozen=True, slots=True)
 class Freeze:
     """From `start` to `end` nothing but rollback is done automatically."""
 
@@ -125,6 +137,7 @@ class ServiceConfig:
     freeze: tuple[Freeze, ...]
     causes: Mapping[str, str | None]
     runbooks: Mapping[str, Mapping[str, Json]]  # runbook -> its parameters
+    asking: Mapping[str, Asking]  # runbook -> whose yes it takes, where that is not one person's
     targets: Mapping[str, Locator] = field(repr=False)
     objectives: tuple[Json, ...]
     watches: tuple[WatchConfig, ...]

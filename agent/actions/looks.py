@@ -1,4 +1,4 @@
-"""The verbs a plan can use: those of a service's targets, lent for one call, and the platform's own looks."""
+"""What a plan can ask of the service's own watches: a version that does better, one that is well, what users are served, what one watch says."""
 
 from __future__ import annotations
 
@@ -6,77 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from textwrap import shorten
-from typing import Any
+from typing import ClassVar
 
 from agent.changes import see_served
 from agent.config import ServiceConfig
-from agent.errors import PlanError, WatchkeeperError
+from agent.errors import WatchkeeperError
 from agent.look import look
-from agent.model import Action, Done, Failed, Json, Look, Status, Try, Unknown, Verdict
-from agent.plugins import suggest
-from agent.wire import deadline
+from agent.model import Done, Failed, Json, Look, Status, Try, Unknown, Verdict
 from agent.world import Watched, World
 
 TOLD = 200  # characters of what is wrong with one of several versions: all of them should fit where one is told
-BEFORE = timedelta(seconds=5)  # the most that reading the present may take
-
-
-def find(world: World, service: ServiceConfig, name: str) -> Action:
-    """The action "role.verb" on this service; PlanError when the role is not bound or has no such verb."""
-    role, _, verb = name.partition(".")
-    if role == "check":
-        looks: dict[str, Action] = {"better": Better(world, service), "passes": Passes(world, service), "serves": Serves(world, service)}
-        if verb not in looks:
-            raise PlanError(f"no action '{name}'{suggest(verb, looks)}")
-        return looks[verb]
-    if role not in service.targets:
-        raise PlanError(f"'{name}' needs a {role}, and {service.name} has none; add services.{service.name}.targets.{role}")
-    with world.connections(service.targets[role]) as adapter:
-        action = getattr(adapter, verb, None)
-    if not isinstance(action, Action):
-        raise PlanError(f"the {role} of {service.name} ({service.targets[role].scheme}) cannot '{verb}'")
-    if action.writes and service.targets[role].look is not None and service.targets[role].act is None:
-        raise PlanError(
-            f"the {role} of {service.name} may only be looked at; add services.{service.name}.targets.{role}.auth.act to let it be changed"
-        )
-    return Lent(world, service, role, verb, action.writes, action.repeatable)
 
 
 @dataclass(frozen=True, slots=True)
-class Lent:
-    """An action of a target, called on a connection borrowed for that call alone."""
-
-    world: World
-    service: ServiceConfig
-    role: str
-    verb: str
-    writes: bool
-    repeatable: bool
-
-    def _call(self, method: str, within: timedelta, *args: Any) -> Any:
-        with deadline(within), self.world.connections(self.service.targets[self.role]) as adapter:
-            return getattr(getattr(adapter, self.verb), method)(*args)
-
-    def before(self, args: Mapping[str, Json]) -> Json:
-        return self._call("before", BEFORE, args)
-
-    def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        found: Look = self._call("look", BEFORE, args, t)
-        return found
-
-    def do(self, args: Mapping[str, Json], t: Try) -> None:
-        left = t.deadline - self.world.clock()
-        self._call("do", max(left, timedelta(milliseconds=50)), args, t)
-
-    def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
-        found: Mapping[str, Json] | None = self._call("undo", BEFORE, args, before, output)
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Looking:
+class Looking:
     """An action that only looks: nothing to do, nothing to undo."""
 
+    takes: ClassVar[frozenset[str]]
+    gives: ClassVar[frozenset[str]]
     world: World
     service: ServiceConfig
     writes: bool = False
@@ -98,11 +45,13 @@ class _Looking:
         return [(w, look(self.world, w, w.window(now), version=version, within=min(w.watch.within, left))) for w in found]
 
 
-class Better(_Looking):
+class Better(Looking):
     """`check.better {watch, watches, versions}`: the counterfactual. The first of other loaded versions through which the failing check, on the same
     recent inputs, is ok, and which is well besides, as `watches` see it."""
 
     __slots__ = ()
+    takes = frozenset({"watch", "watches", "versions"})
+    gives = frozenset({"versions", "reason"})
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         w = self.world.find(args["watch"])
@@ -124,10 +73,12 @@ class Better(_Looking):
         return Done({"versions": [version], "reason": verdict.reason}, f"version {version} is better: {verdict.reason}")
 
 
-class Passes(_Looking):
+class Passes(Looking):
     """`check.passes {watches, versions}`: the first of the versions that is well before anything is sent to it; at least one look must say so."""
 
     __slots__ = ()
+    takes = frozenset({"watches", "versions"})
+    gives = frozenset({"version", "watches"})
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         return _first(args["versions"], lambda version: self._one(args["watches"], version, t))
@@ -159,10 +110,12 @@ def _first(versions: Sequence[str], look: Callable[[str], Look]) -> Look:
     return Unknown(said) if any(isinstance(one, Unknown) for one in seen) else Failed(said)
 
 
-class Serves(_Looking):
+class Serves(Looking):
     """`check.serves {version, watches}`: what users are served now is that version, and it is well."""
 
     __slots__ = ()
+    takes = frozenset({"version", "watches"})
+    gives = frozenset({"version"})
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         try:
@@ -176,3 +129,22 @@ class Serves(_Looking):
         if wrong:
             return Unknown("; ".join(wrong))
         return Done({"version": served}, f"version {served} is served" + (f"; {', '.join(w.watch.name for w, _ in looks)} ok" if looks else ""))
+
+
+class Good(Looking):
+    """`check.ok {watch, version}`: one watch looks good now; `version` asks one loaded version instead of what is served."""
+
+    __slots__ = ()
+    takes = frozenset({"watch", "version"})
+    gives = frozenset({"reason", "observed"})
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        name = str(args["watch"])
+        key = name if "/" in name else f"{self.service.name}/{name}"
+        ((_, verdict),) = self._looks([key], args.get("version"), t)
+        if verdict.status in (Status.FAIL, Status.WARN):
+            return Failed(f"{name}: {verdict.reason}")
+        if verdict.status is not Status.OK:
+            return Unknown(f"{name}: {verdict.reason}")
+        observed = verdict.reading.observed if verdict.reading else None
+        return Done({"reason": verdict.reason, "observed": observed}, f"{name}: {verdict.reason}")

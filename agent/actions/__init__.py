@@ -1,0 +1,43 @@
+"""The verbs a plan can use: those of a service's targets, lent for one call, and the platform's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from agent.actions.child import Child
+from agent.actions.clock import Wait
+from agent.actions.hold import Hold
+from agent.actions.lent import lent
+from agent.actions.looks import Better, Good, Passes, Serves
+from agent.actions.people import Approve, Send
+from agent.config import ServiceConfig
+from agent.errors import PlanError
+from agent.model import Action
+from agent.plugins import suggest
+from agent.world import World
+
+__all__ = ["PLATFORM", "find"]
+
+# What a plan can do without a target: "role.verb" -> what makes the action for a service.
+PLATFORM: Mapping[str, Callable[[World, ServiceConfig], Action]] = {
+    "check.better": Better,
+    "check.hold": Hold,
+    "check.ok": Good,
+    "check.passes": Passes,
+    "check.serves": Serves,
+    "clock.wait": Wait,
+    "notify.send": Send,
+    "person.approve": Approve,
+    "run.child": Child,
+}
+ROLES = frozenset(name.partition(".")[0] for name in PLATFORM)
+
+
+def find(world: World, service: ServiceConfig, name: str) -> Action:
+    """The action "role.verb" on this service; PlanError when the role is not bound or has no such verb."""
+    role, _, verb = name.partition(".")
+    if name in PLATFORM:
+        return PLATFORM[name](world, service)
+    if role in ROLES:
+        raise PlanError(f"no action '{name}'{suggest(name, PLATFORM)}")
+    return lent(world, service, role, verb)

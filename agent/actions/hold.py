@@ -1,0 +1,85 @@
+"""Holding a step while evidence comes in: a temporary watch whose verdict ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+from agent.actions.looks import Looking
+from agent.config import Confirm, WatchConfig
+from agent.look import look
+from agent.model import Done, Failed, Finding, Json, Look, Pending, Status, Try, Verdict, Window, duration
+from agent.observe import found, keep_apart
+from agent.store import Ledger
+from agent.world import Known, Watched
+
+EVERY = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold(Looking):
+    """`check.hold {check, with, every, window}`: a check looked at again and again, on what has come in since, until it says ok or fail.
+
+    ok: the step is done. fail: it has failed. Everything else (nodata, error, warn) holds until the step's time is over. `check` sees the targets of
+    this service and its own memory; each look is a finding of the watch "service/step@run-N", and opens no incident. `every` is how often, 10s
+    if it is left out.
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset({"check", "with", "every"})
+    gives: ClassVar[frozenset[str]] = frozenset({"finding", "reason"})
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        w, every = self._watched(args, t), _every(args)
+        with self.world.store.read() as ledger:
+            last = next(iter(ledger.findings(watch=w.key, limit=1)), None)
+        if last is not None and last.status in (Status.OK, Status.FAIL):
+            return _meant(last, every)
+        start = last.end_at if last else t.began_at
+        window = Window(start, w.window(self.world.clock()).end)
+        if window.length < (every if last else timedelta(microseconds=1)):
+            return Pending(max(every - window.length, timedelta(milliseconds=50)), last.reason if last else "nothing has come in yet")
+        return _meant(self._fold(w, window), every)
+
+    def _watched(self, args: Mapping[str, Json], t: Try) -> Watched:
+        every = _every(args)
+        watch = WatchConfig(
+            name=f"{t.step}@run-{t.run}",
+            service=self.service.name,
+            check=str(args["check"]),
+            every=every,
+            within=every,
+            window=every,
+            parameters=args.get("with") or {},
+            bind={},
+            needs=(),
+            confirm=Confirm(1, None, None),
+            clear=1,
+            severity="ticket",
+            splay=False,
+            run_length=None,
+        )
+        return Watched.of(self.service, watch, Known.now())
+
+    def _fold(self, w: Watched, window: Window) -> Finding:
+        verdict: Verdict = look(self.world, w, window)
+        made = found(w, window, self.world.clock(), verdict, self.world.served.get(self.service.name), 0.0)
+
+        def keep(ledger: Ledger) -> Finding:
+            return keep_apart(ledger, made, verdict)
+
+        return self.world.store.write(keep, durable=verdict.status in (Status.OK, Status.FAIL))
+
+
+def _every(args: Mapping[str, Json]) -> timedelta:
+    given = args.get("every", EVERY)
+    return duration(given) if isinstance(given, str) else given if isinstance(given, timedelta) else timedelta(seconds=float(given))
+
+
+def _meant(finding: Finding, every: timedelta) -> Look:
+    if finding.status is Status.FAIL:
+        return Failed(finding.reason)
+    if finding.status is Status.OK:
+        return Done({"finding": finding.id, "reason": finding.headline}, finding.reason)
+    return Pending(every, f"{finding.status}: {finding.headline}")

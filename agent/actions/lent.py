@@ -1,0 +1,66 @@
+"""An action of a target, on a connection borrowed for one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from agent.config import ServiceConfig
+from agent.errors import PlanError
+from agent.model import Action, Json, Look, Try
+from agent.wire import deadline
+from agent.world import World
+
+BEFORE = timedelta(seconds=5)  # the most that reading the present may take
+
+
+def lent(world: World, service: ServiceConfig, role: str, verb: str) -> Lent:
+    """The verb of the target that is bound to a role; PlanError when there is none, or it may not act."""
+    if role not in service.targets:
+        raise PlanError(f"'{role}.{verb}' needs a {role}, and {service.name} has none; add services.{service.name}.targets.{role}")
+    at = service.targets[role]
+    with world.connections(at) as adapter:
+        action = getattr(adapter, verb, None)
+    if not isinstance(action, Action):
+        raise PlanError(f"the {role} of {service.name} ({at.scheme}) cannot '{verb}'")
+    if action.writes and at.look is not None and at.act is None:
+        raise PlanError(
+            f"the {role} of {service.name} may only be looked at; add services.{service.name}.targets.{role}.auth.act to let it be changed"
+        )
+    takes, gives = getattr(action, "takes", None), getattr(action, "gives", None)
+    return Lent(world, service, role, verb, action.writes, action.repeatable, takes, gives)
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """An action of a target, called on a connection borrowed for that call alone."""
+
+    world: World
+    service: ServiceConfig
+    role: str
+    verb: str
+    writes: bool
+    repeatable: bool
+    takes: frozenset[str] | None = None
+    gives: frozenset[str] | None = None
+
+    def _call(self, method: str, within: timedelta, *args: Any) -> Any:
+        with deadline(within), self.world.connections(self.service.targets[self.role]) as adapter:
+            return getattr(getattr(adapter, self.verb), method)(*args)
+
+    def before(self, args: Mapping[str, Json]) -> Json:
+        return self._call("before", BEFORE, args)
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        found: Look = self._call("look", BEFORE, args, t)
+        return found
+
+    def do(self, args: Mapping[str, Json], t: Try) -> None:
+        left = t.deadline - self.world.clock()
+        self._call("do", max(left, timedelta(milliseconds=50)), args, t)
+
+    def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
+        found: Mapping[str, Json] | None = self._call("undo", BEFORE, args, before, output)
+        return found
