@@ -63,7 +63,7 @@ class Responder:
                 _begin_anew(ledger, replace(run, recoveries=run.recoveries + 1), now)  # the time we were away does not count against it
                 ledger.record(now, "run.recovered", f"taken up again after a restart (number {run.recoveries + 1})", service=run.service, run=run.id)
                 if poisoned:
-                    _end(self.world, ledger, run.id, "stuck", f"{RECOVERIES} restarts while it ran: parked, a person must look", now)
+                    end(self.world, ledger, run.id, "stuck", f"{RECOVERIES} restarts while it ran: parked, a person must look", now)
 
         self.world.store.write(count, durable=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -239,7 +240,7 @@ def test_a_hold_judges_touching_windows_once_each_and_carries_its_memory(tmp_pat
         looks = [line.split() for line in (tmp_path / "looks").read_text().splitlines()]
         assert done.state == "succeeded" and done.steps[1].output["reason"] == f"look {len(looks)}: good" and len(looks) >= 4
         assert [int(count) for _, _, count in looks] == list(range(1, len(looks) + 1))
-        assert all(before[1] == after[0] for before, after in zip(looks, looks[1:], strict=False))
+        assert all(before[1] == after[0] for before, after in pairwise(looks))
         with desk.world.store.read() as ledger:
             kept = ledger.findings(watch=f"fraud/hold@run-{run}")
             assert len(kept) == len(looks) and ledger.open_incidents("fraud") == []
