@@ -202,3 +202,13 @@ def test_every_module_of_the_agent_has_its_place_in_the_house() -> None:
     inside = [path for path in (HOUSE / "agent").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
     missing = sorted(path.stem for path in inside if path.stem != "__init__" and f"`{path.stem}`" not in page)
     assert not missing, f"docs/internals.md: say why {', '.join(missing)} is there"
+
+
+def test_every_action_of_the_platform_is_in_the_page_of_steps_with_its_args() -> None:
+    from agent.actions import PLATFORM
+
+    rows = {cells[1].strip("` "): cells for line in (HOUSE / "docs" / "runbooks" / "steps.md").read_text().splitlines() if len(cells := line.split("|")) > 4}
+    for name, action in PLATFORM.items():
+        assert name in rows, f"docs/runbooks/steps.md says nothing of {name}"
+        takes, gives = (set(re.findall(r"`(\w+)`", cells)) for cells in (rows[name][2], rows[name][4]))
+        assert (takes, gives) == (set(action.takes), set(action.gives)), name  # type: ignore[attr-defined] # the classes say it, the protocol need not
