@@ -207,7 +207,11 @@ def test_every_module_of_the_agent_has_its_place_in_the_house() -> None:
 def test_every_action_of_the_platform_is_in_the_page_of_steps_with_its_args() -> None:
     from agent.actions import PLATFORM
 
-    rows = {cells[1].strip("` "): cells for line in (HOUSE / "docs" / "runbooks" / "steps.md").read_text().splitlines() if len(cells := line.split("|")) > 4}
+    rows = {
+        cells[1].strip("` "): cells
+        for line in (HOUSE / "docs" / "runbooks" / "steps.md").read_text().splitlines()
+        if len(cells := line.split("|")) > 4
+    }
     for name, action in PLATFORM.items():
         assert name in rows, f"docs/runbooks/steps.md says nothing of {name}"
         takes, gives = (set(re.findall(r"`(\w+)`", cells)) for cells in (rows[name][2], rows[name][4]))
