@@ -1,5 +1,6 @@
 """Watchkeeper's front door: the words that checks, runbooks and adapters are written with."""
 
+from agent.artefacts import Artefact, admit, bounded, weights
 from agent.asking import NOT_NOW, fill, golden_rows, logged, refused, served
 from agent.model import (
     BEGINNING,
@@ -73,6 +74,7 @@ __all__ = [
     "Absent",
     "Action",
     "Answer",
+    "Artefact",
     "Ask",
     "Auth",
     "Baseline",
@@ -116,6 +118,8 @@ __all__ = [
     "Verdict",
     "Window",
     "adapter",
+    "admit",
+    "bounded",
     "check",
     "digest",
     "duration",
@@ -133,4 +137,5 @@ __all__ = [
     "spell",
     "to_json",
     "warn",
+    "weights",
 ]

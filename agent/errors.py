@@ -14,6 +14,7 @@ WatchkeeperError
     CannotError            the adapter cannot do this on this target
     BusyError              another load test has it at the moment
   DataError              a table cannot be read as declared (missing column, file, type)
+  ArtefactError          a model file must not be opened: damaged, not what was registered, or able to do more than hold a model
   StoreError             the store could not take or give rows
     StoreBusyError         another process holds it
     StoreFullError         no room, or read-only
@@ -101,6 +102,10 @@ class BusyError(TargetError):
 
 class DataError(WatchkeeperError):
     """A table cannot be read as it was declared: no such file or column, or another type."""
+
+
+class ArtefactError(WatchkeeperError):
+    """A model file must not be opened: it is damaged, is not what was registered, or could do more than hold a model."""
 
 
 class StoreError(WatchkeeperError):

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent import Json
+from agent import Json, admit
+from agent.errors import ArtefactError
 from checks._answers import Gap, flat, gaps, is_tensor, outputs
 
 KINDS = {"float": "float32", "double": "float64", "string": "object"}  # the rest are called alike by ONNX and numpy
@@ -23,8 +24,13 @@ class DamagedError(Exception):
 
 
 def load(path: Path) -> Any:
-    """The graph, ready to run in one thread on the CPU. ImportError without onnxruntime; DamagedError for a file that it cannot run."""
+    """The graph, ready to run in one thread on the CPU. ImportError without onnxruntime; DamagedError for a file that it cannot or must not run."""
     import onnxruntime
+
+    try:
+        path = admit(path).path
+    except ArtefactError as problem:
+        raise DamagedError(str(problem)) from problem
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
