@@ -22,7 +22,7 @@ from agent.config.text import Node
 from agent.config.words import Length, Moment, SomeLength, is_url, text_as
 from agent.errors import ConfigError
 from agent.model import Json, Locator, spell
-from agent.targets import TABLES
+from agent.plugins import TABLES
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 LONGEST = timedelta(days=400)

@@ -11,7 +11,8 @@ from agent.config import Config
 from agent.credential import shown
 from agent.errors import CannotError, DeniedError, TargetError, TrustError, UnreachableError, WatchkeeperError
 from agent.model import UTC, Json, Locator, Window
-from agent.targets import TABLES, connect
+from agent.plugins import TABLES
+from agent.targets import connect
 from agent.wire import deadline
 
 ANSWERS = {DeniedError: "denied", TrustError: "denied", CannotError: "cannot", UnreachableError: "unreachable", TargetError: "error"}

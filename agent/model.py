@@ -249,6 +249,27 @@ class ModelVersion:
     declared_good_by: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a model says of n rows: `answer` one class or number each; `scores` n by k, the probability of each of `classes`, where it says that."""
+
+    answer: Any
+    scores: Any = None
+    classes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A model that answers rows of a table: a file that is run here, or a server that is asked. What it cannot take is a DataError."""
+
+    can: frozenset[str]  # of: "scores"
+    name: str  # what to call it: its version, or the first digits of its file's sha256
+
+    def predict(self, rows: Mapping[str, Any]) -> Predicted:
+        """One answer a row; `rows` are columns by name, arrays of one length (float64 with NaN for null where they are numbers, else objects)."""
+        ...
+
+
 @runtime_checkable
 class Registry(Protocol):
     """Where versions are written down."""

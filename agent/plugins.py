@@ -17,7 +17,9 @@ Kind = Literal["check", "runbook", "adapter"]
 KINDS: tuple[Kind, ...] = ("check", "runbook", "adapter")
 Made = TypeVar("Made", bound=Callable[..., Any])
 
-ROLES = ("server", "live", "labels", "reference", "online", "offline", "parents", "inputs", "registry", "router", "trainer", "metrics", "code")
+TABLES = ("live", "labels", "reference", "offline", "parents", "inputs", "old", "new", "guard")
+MODELS = ("champion", "candidate")
+ROLES = ("server", "online", "registry", "router", "trainer", "metrics", "code", *TABLES, *MODELS)
 PLATFORM = ("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "trigger", "good", "looks", "service", "run_length", "load")
 
 
@@ -112,7 +114,7 @@ class Plugin:
     @property
     def heavy(self) -> bool:
         """Whether it reads tables or model files, makes load, or says so itself, and so runs in a worker."""
-        reads = any(need.annotation.split(" ")[0] in ("Table", "Columns", "Artefact") for need in self.needs)
+        reads = any(need.annotation.split(" ")[0] in ("Table", "Columns", "Model") for need in self.needs)
         return bool(self.promises.get("heavy")) or reads or self.loads
 
     @property

@@ -16,7 +16,7 @@ from agent.config.words import Known, is_url, read_length, split
 from agent.errors import ConfigError, PluginError, WatchkeeperError
 from agent.model import Json, Locator, spell
 from agent.plugins import PLATFORM, Plugin
-from agent.targets import TABLES
+from agent.targets import KINDS
 
 Names = tuple[str, str]  # service, watch
 ROOM = timedelta(minutes=1)  # that a load test takes to begin, to wait for the last answers and to judge, beyond its duration
@@ -73,11 +73,11 @@ class Links:
     def adapter(self, service: str, role: str, url: str, target: Mapping[str, Json], path: Path) -> None:
         if not is_url(url):
             return
-        kind = "table" if role in TABLES else role
+        kind = KINDS.get(role, role)
         scheme = Locator(service, role, url).scheme
         schemes = [name.partition(":")[2] for name in self.known.adapters if name.startswith(f"{kind}:")]
         if not schemes:
-            roles = sorted({name.partition(":")[0] for name in self.known.adapters} - {"table"} | set(TABLES))
+            roles = sorted({name.partition(":")[0] for name in self.known.adapters} - set(KINDS.values()) | set(KINDS))
             self.source.complain(path, f"no adapter speaks to a {shown(role)[1:-1]}{near(role, roles)}", at_key=True)
         elif scheme not in schemes:
             said = url if isinstance(url, Given) else scheme

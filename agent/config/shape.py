@@ -211,6 +211,9 @@ class Targets(Shape):
     online: _Target | None = None
     parents: _Table | None = None
     inputs: _Table | None = None
+    old: _Table | None = None
+    new: _Table | None = None
+    guard: _Table | None = None
     labels: Annotated[LabelsFile, text_as("url")] | None = None
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from agent import plugins
 from agent.errors import ConfigError, PluginError
 from agent.model import Locator
+from agent.plugins import MODELS, TABLES
 
-TABLES = ("live", "labels", "reference", "offline", "parents", "inputs")  # many roles, one kind of adapter
+KINDS = {**dict.fromkeys(TABLES, "table"), **dict.fromkeys(MODELS, "model")}  # many roles, one kind of adapter
 SUFFIXES = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
     ".csv": "csv",
@@ -49,7 +50,7 @@ def connect(at: Locator) -> Any:
 
     PluginError names the schemes there are when none of them is the URL's; ConfigError when the adapter's options are wrong.
     """
-    role = "table" if at.role in TABLES else at.role
+    role = KINDS.get(at.role, at.role)
     found = _adapter(role, at.scheme)
     if found is None:
         schemes = [name.partition(":")[2] for name in plugins.listing("adapter") if name.startswith(f"{role}:")]
