@@ -15,7 +15,7 @@ from scipy import stats
 
 from agent.stats import clopper_pearson
 from checks._arms import Hits, arranged, counted
-from checks._canary import Evidence, averaged, further, harm_ratios, rates, safe_ratios
+from checks._canary import Evidence, averaged, further, harm_ratios, rates, safe_ratios, summed
 
 ALPHA = 0.01
 PAIRS, LOOKS, CELL, AT_ONCE = 5_000, 300, 100, 500  # canaries, looks at each, requests between two looks, canaries computed side by side
@@ -56,8 +56,8 @@ def found(draw: Simulated, canaries: int, looks: int = LOOKS, seed: int = 0) -> 
     """For each canary the requests of the candidate when harm was proved (infinite: never), the same among four metrics, and for the peeked test."""
     when, among, peeked = [], [], []
     for counts in _batches(draw, canaries, looks, seed):
-        sums = np.cumsum(harm_ratios(counts, rates(counts, np.zeros(counts.shape[1:])), (0.0,)), axis=0)
-        way = averaged(sums)
+        ratios = harm_ratios(counts, rates(counts, np.zeros(counts.shape[1:])), (0.0,))
+        way = averaged(summed(ratios, np.full(ratios.shape[1:], -np.inf), 0))
         when.append(_first(way >= math.log(1 / ALPHA), counts))
         among.append(_first(way >= math.log(4 / ALPHA), counts))
         peeked.append(_first(_peeked(counts) <= ALPHA, counts))
@@ -114,6 +114,16 @@ def fixed_horizon(p0: float, p1: float, power: float = 0.9) -> int:
     return int(n[len(n) - int(np.argmin(enough[::-1]))]) if not enough.all() else 1
 
 
+def turning(p_b: float, p_c: float, weight: float, after: int) -> Simulated:
+    """Both alike for so many looks, and then not."""
+
+    def draw(random: Any, looks: int, canaries: int) -> Any:
+        good = steady(p_b, p_b, weight)(random, after, canaries)
+        return np.concatenate([good, steady(p_b, p_c, weight)(random, looks - after, canaries)])
+
+    return draw
+
+
 def two_arms(p0: float, p1: float, weight: float, power: float = 0.9) -> int:
     """The same where the baseline is measured beside it: the normal approximation for two shares, in requests of the candidate."""
     ratio, middle = weight / (1 - weight), (1 - weight) * p0 + weight * p1
@@ -132,6 +142,14 @@ def power(canaries: int = 2_000) -> None:
         say(f"{word}, median", _at(when, 0.5), at_most=n, note=note)
         say(f"{word}, 90 %", _at(when, 0.9), at_most=1.6 * n)
         say("... as one of four metrics: median", _at(among, 0.5), note="Holm")
+
+
+def late(canaries: int = 500, after: int = 500) -> None:
+    """A version that turns bad after 5,000 requests."""
+    for word, p_b, p_c in (("errors 0.1 to 1.1 %", 0.001, 0.011), ("slow 5 to 10 %", 0.05, 0.1)):
+        for when, begins in (("from the first request on", 0), ("after 5,000 good ones", after)):
+            found_, _, _ = found(turning(p_b, p_c, 0.1, begins), canaries, begins + 600, 6)
+            say(f"{word} {when}: requests until found, median", _at(found_, 0.5) - begins * CELL * 0.1, note="weight 10 %")
 
 
 def _at(values: Any, share: float) -> float:
@@ -199,6 +217,7 @@ def cost(looks: int = 200) -> None:
 PARTS: dict[str, Callable[[], None]] = {
     "false": false_rollbacks,
     "power": power,
+    "late": late,
     "promotions": promotions,
     "clustered": clustered,
     "cost": cost,

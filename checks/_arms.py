@@ -16,6 +16,7 @@ from checks._labels import class_name
 EACH = 10  # rows of either version that fill a cell
 LONGEST = 60  # stretches after which a cell ends though it is not full
 MOST = 5_000_000  # rows of one look
+STRETCHES = 1_000_000  # of one look
 CLIENTS = 40_000  # clients a metric remembers, at 5 bytes of memory each
 CLASSES = 8  # that are counted one by one
 CELLS = 5  # of a number
@@ -112,6 +113,8 @@ def cells(rows: Rows, span: Window, stretch: timedelta) -> list[tuple[int, int, 
     first, last = (round(when.timestamp() * 1e6) // step for when in (span.start, span.end))
     if last <= first:
         return []
+    if last - first > STRETCHES:
+        raise DataError(f"{last - first:,} stretches since {span.start:%Y-%m-%d %H:%M:%S}Z, {STRETCHES:,} are looked through; take a longer stretch")
     ends = np.arange(first + 1, last + 1, dtype=np.float64) * step / 1e6
     places = np.searchsorted(rows.at, ends, side="left")
     ours = np.concatenate([[0], np.cumsum(rows.candidate)])
@@ -197,6 +200,18 @@ class Risk:
 
         known = np.union1d(self._before, self._clients[self._done])[:CLIENTS]
         return base64.b64encode(known.astype("<u4").tobytes()).decode()
+
+
+def shared(rows: Rows, bounds: Sequence[tuple[int, int, datetime]]) -> tuple[int, int]:
+    """Cell by cell, the clients of the candidate that were in the other arm too, and all of them."""
+    import numpy as np
+
+    both = alone = 0
+    for began, ended, _ in bounds if rows.clients is not None else ():
+        of, who = rows.candidate[began:ended], rows.clients[began:ended]
+        ours = np.unique(who[of])
+        both, alone = both + int(np.isin(ours, who[~of]).sum()), alone + len(ours)
+    return both, alone
 
 
 def remembered(left: str) -> Any:

@@ -10,8 +10,10 @@ that change, mislead nobody. Harm is the difference p_c - p_b.
     Turner, Ly and Grünwald, arXiv 2106.02693). It suffices that the rates lie in the null on average over the rows of each arm in the cell.
 2.  The guess is made of earlier cells alone, so products over cells are supermartingales, and so are their averages over guesses (here over odds)
     and over streams. By Ville's inequality such an average reaches 1 / alpha at any look ever with probability at most alpha.
-3.  For d = 0 and rare hits the ratio is that of which arm a hit comes from, odds against the weight: base rates cancel.
-4.  The bounds of harm that are not refuted are a confidence sequence. Roll back and promote are claims of their own: the first is one of several
+3.  Harm may begin in any cell. So the average is also over where it begins, most of its weight on the first cell: products that begin later are
+    e-values as well, and a version that turns bad is found without first undoing the evidence that it was good.
+4.  For d = 0 and rare hits the ratio is that of which arm a hit comes from, odds against the weight: base rates cancel.
+5.  The bounds of harm that are not refuted are a confidence sequence. Roll back and promote are claims of their own: the first is one of several
     metrics (Holm, whatever their dependence, on p = 1 / the largest average so far), the second is about all of them, each at alpha.
 
 What it rests on: the rows of a cell (or clients, where these are counted) fall to an arm regardless of what they will come to; they are hits
@@ -32,6 +34,7 @@ from checks._sequential import packed, unpacked
 ODDS = (1.5, 2.0, 3.0, 5.0, 10.0, 20.0)  # how much likelier than allowed the guesses say a hit of the candidate is
 STEPS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # harms that are tested, in margins
 EQUAL, MARGIN = STEPS.index(0.0), STEPS.index(1.0)
+FIRST = 0.9  # the weight of harm from the first cell on; of the rest, cell s has 1 / (s (s - 1))
 PATH = 120  # looks whose evidence is kept for the picture
 LEAST, MOST = 1e-9, 1 - 1e-9  # rates that are guessed
 
@@ -84,6 +87,17 @@ def harm_ratios(counts: Any, rate: Any, harms: Any) -> Any:
     return np.where(room, log_ratio(cells, g_b, g_c, d), 0.0)
 
 
+def summed(ratios: Any, before: Any, cells: int) -> Any:
+    """log of the products over cells (first axis), averaged over the cell they begin with, after each of them; `cells` came `before`."""
+    import numpy as np
+
+    number = np.arange(cells + 1, cells + len(ratios) + 1, dtype=float)
+    weight = np.where(number == 1, FIRST, (1 - FIRST) / np.maximum(number * (number - 1), 1))
+    so_far = np.cumsum(ratios, axis=0)
+    begins = np.log(weight).reshape(-1, *[1] * (ratios.ndim - 1)) - (so_far - ratios)
+    return so_far + np.logaddexp.accumulate(np.concatenate([np.asarray(before)[None], begins]), axis=0)[1:]
+
+
 def safe_ratios(counts: Any, rate: Any, harms: Any) -> Any:
     """log e-values against "the candidate is worse by at least that", the guess being that both are alike: (cells, streams, harms)."""
     import numpy as np
@@ -101,6 +115,7 @@ class Evidence:
     """One metric's evidence: of each of its streams the counts so far and the log sums (arrays as text), the most there was of harm, and its way."""
 
     streams: int
+    cells: int = 0
     counts: str = ""
     harm: str = ""
     safe: str = ""
@@ -112,8 +127,10 @@ class Evidence:
         import numpy as np
 
         shapes = (self.streams, 4), (self.streams, harms, len(ODDS)), (self.streams, harms)
-        kept = self.counts, self.harm, self.safe
-        counts, harm, safe = (unpacked(text).reshape(shape) if text else np.zeros(shape) for text, shape in zip(kept, shapes, strict=True))
+        kept = (self.counts, 0.0), (self.harm, -math.inf), (self.safe, 0.0)
+        counts, harm, safe = (
+            unpacked(text).reshape(shape) if text else np.full(shape, empty) for (text, empty), shape in zip(kept, shapes, strict=True)
+        )
         return counts, harm, safe
 
 
@@ -131,10 +148,11 @@ def further(one: Evidence, counts: Any, margin: float) -> Evidence:
     if not len(counts):
         return one
     rate = rates(counts, before)
-    grown = harm + np.cumsum(harm_ratios(counts, rate, harms), axis=0)
+    grown = summed(harm_ratios(counts, rate, harms), harm, one.cells)
     way = averaged(grown[:, :, EQUAL])
     return replace(
         one,
+        cells=one.cells + len(counts),
         counts=packed(before + np.sum(counts, axis=0)),
         harm=packed(grown[-1]),
         safe=packed(safe + safe_ratios(counts, rate, harms).sum(axis=0)),

@@ -16,6 +16,8 @@ from checks._trial import Asked, Kept, Trial
 
 SILENT = 6  # stretches without a request after which a version is silent
 UNKNOWN = 0.01  # the share of rows that may lack a column before nothing is promoted by it
+USUALLY = 0.5  # the share of the baseline's errors, or slow answers, beyond which its limit tells nothing apart
+SHARED = 0.05  # the share of clients that may be in both arms where clients are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,13 @@ def _metrics(trial: Trial, asked: Asked, rules: Rules) -> Iterator[Metric]:
 
 
 def _holds(trial: Trial, metrics: list[Metric], window: Window, asked: Asked, rules: Rules) -> Iterator[str]:
+    if trial.until_at >= window.end and not metrics and trial.seen == (None, None):
+        yield "what is usual was learnt from this window; what comes after it is judged"
+        return
     silent = list(_silent(trial, window, asked))
     yield from silent
+    if trial.shared[0] > SHARED * trial.shared[1]:
+        yield f"{trial.shared[0] / trial.shared[1]:.0%} of the clients are in both versions, so requests are what is routed; leave out client"
     missing = [name for name in asked.metrics if name not in {one.name for one in metrics}]
     if "quality" in missing:
         yield "no label of either version was due yet"
@@ -134,6 +141,9 @@ def _unsure(one: Metric, asked: Asked) -> Iterator[str]:
     """Why this metric promotes nothing, however much more may come."""
     if one.worse and not one.standing.safe:
         yield f"{one.words(asked)}: whether that is worse is for a person to say"
+    usual = one.standing.shares[0]
+    if one.name in ("errors", "latency") and usual > USUALLY:
+        yield f"{usual:.0%} of version {_short(asked.arms.baseline)} count in {one.name}, which tells nothing apart; see its column and limit"
     for version, (all_, known) in zip((asked.arms.baseline, asked.arms.candidate), (one.kept.rows[:2], one.kept.rows[2:]), strict=True):
         if all_ - known > UNKNOWN * all_:
             yield f"{1 - known / all_:.0%} of the requests of version {_short(version)} say nothing of {one.name}"

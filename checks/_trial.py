@@ -10,7 +10,7 @@ from typing import Any, cast
 from agent import UTC, Columns, Window
 from agent.errors import ConfigError, DataError
 from checks import _labels
-from checks._arms import Arms, Hits, Rows, Scale, arranged, cells, counted, failed, numbers, read, scale, slow, swapped
+from checks._arms import Arms, Hits, Rows, Scale, arranged, cells, counted, failed, numbers, read, scale, shared, slow, swapped
 from checks._canary import Evidence, further
 from checks._labels import Coded, class_name
 
@@ -65,6 +65,7 @@ class Trial:
     seen: tuple[datetime | None, datetime | None] = (None, None)
     others: int = 0
     looks: int = 0
+    shared: tuple[int, int] = (0, 0)  # clients of the candidate that were in both arms of a cell, and all of them
 
 
 # What is usual
@@ -124,7 +125,9 @@ def _live(live: Columns, span: Window, trial: Trial, asked: Asked) -> Trial:
     if not bounds:
         return trial
     metrics = {**trial.metrics, **{name: _folded(trial, name, rows, hits, bounds, asked) for name, hits in _hits(rows, trial, asked).items()}}
-    return replace(trial, metrics=metrics, until_at=bounds[-1][2], others=trial.others + rows.others)
+    both, all_ = shared(rows, bounds)
+    counted_ = trial.shared[0] + both, trial.shared[1] + all_
+    return replace(trial, metrics=metrics, until_at=bounds[-1][2], others=trial.others + rows.others, shared=counted_)
 
 
 def _newest(rows: Rows, side: int) -> datetime | None:
@@ -223,8 +226,10 @@ def _mistakes(answer: Coded, truth: Coded, above: float | None) -> Any:
 
 
 def columns_of(live: Columns, needed: Sequence[str | None]) -> None:
-    """DataError when a column that was named is not there."""
+    """DataError when a column that was named is not there, or holds what cannot be compared."""
     there = live.kinds()
     for name in needed:
         if name and name not in there:
             raise DataError(f"live has no column '{name}'; there is {', '.join(list(there)[:12])}")
+        if name and there[name] in ("bytes", "list", "time"):
+            raise DataError(f"column '{name}' holds {there[name]}, which cannot be compared; name one of numbers, text or booleans")

@@ -18,7 +18,7 @@ from agent.perform import perform
 from agent.rebuild import rebuild, verdict_to_json
 from checks import _arms
 from checks._arms import Hits, Rows, arranged, counted, remembered, scale
-from checks._canary import ODDS, Evidence, averaged, further, harm_ratios, log_ratio, nearest, proved, rates, safe_ratios, standing
+from checks._canary import ODDS, Evidence, averaged, further, harm_ratios, log_ratio, nearest, proved, rates, safe_ratios, standing, summed
 from checks._trial import Trial
 from checks.canary import compare
 from tests.labelled import START, logged, table
@@ -92,7 +92,8 @@ def drawn(p_b, p_c, canaries, looks, weight=0.1, cell=100, seed=0):
 
 
 def evidence(counts):
-    return averaged(np.cumsum(harm_ratios(counts, rates(counts, np.zeros(counts.shape[1:])), (0.0,)), axis=0))
+    ratios = harm_ratios(counts, rates(counts, np.zeros(counts.shape[1:])), (0.0,))
+    return averaged(summed(ratios, np.full(ratios.shape[1:], -np.inf), 0))
 
 
 def test_few_good_canaries_are_rolled_back_however_often_one_looks_and_a_peeked_test_rolls_back_many():
@@ -300,6 +301,11 @@ def test_a_few_clients_that_fail_all_the_time_roll_nothing_back_where_clients_ar
     assert last.status is Status.OK and "by clients" in last.reason
 
 
+def test_clients_that_go_from_version_to_version_are_no_clients_to_count_by(tmp_path):
+    mixed = log(tmp_path, seconds=60, client=lambda new, random: random.integers(0, 50, len(new)))
+    assert "of the clients are in both versions, so requests are what is routed; leave out client" in look(mixed, 0, 60, client="client")[0].reason
+
+
 # The truth
 
 
@@ -368,6 +374,21 @@ def test_an_error_may_be_a_flag_a_number_or_its_text(tmp_path, status, from_):
     assert (verdict.status is Status.FAIL) == (status(np.array([True])) != [np.inf]), verdict.reason
 
 
+def test_a_limit_that_most_of_the_baseline_is_beyond_promotes_nothing(tmp_path):
+    live = log(tmp_path, rate=150)
+    verdict = looks(live, [150, 300], latency="latency", slow_above=0.0001, metrics=["errors", "latency"])[0][-1]
+    assert verdict.status is Status.NODATA and "100% of version 1 count in latency, which tells nothing apart" in verdict.reason
+    assert "100% of version 1 count in errors" in looks(live, [150, 300], error_from=0, metrics=["errors"])[0][-1].reason
+
+
+def test_harm_that_begins_late_is_found_without_undoing_all_that_was_good():
+    ratios = harm_ratios(good := drawn(0.05, 0.05, 20, 200), rates(good, np.zeros((20, 4))), (0.0,))
+    kept, plain = summed(ratios, np.full(ratios.shape[1:], -np.inf), 0)[-1], ratios.sum(axis=0)
+    assert (kept > plain + math.log(0.89)).all() and kept.min() > plain.min() + 2
+    again = summed(ratios[120:], summed(ratios[:120], np.full(ratios.shape[1:], -np.inf), 0)[-1], 120)[-1]
+    np.testing.assert_allclose(again, kept, rtol=1e-9)
+
+
 def test_latency_that_is_no_number_or_never_was_one_holds(tmp_path):
     never = log(tmp_path, seconds=60, latency=lambda new, random: [None if one else math.nan for one in new])
     assert look(never, 0, 60, latency="latency")[0].reason.startswith("hold: no number in latency in ")
@@ -378,6 +399,7 @@ def test_latency_that_is_no_number_or_never_was_one_holds(tmp_path):
 def test_without_earlier_rows_the_window_says_what_is_usual_and_is_not_judged(tmp_path):
     live = log(tmp_path, seconds=120, before=0)
     first, memory = look(live, 0, 60)
+    assert first.reason.startswith("hold: what is usual was learnt from this window; what comes after it is judged")
     assert first.status is Status.NODATA and memory.metrics == {} and memory.until_at == START + timedelta(seconds=60)
     assert look(live, 60, 120, memory)[0].parts["predictions"].n == pytest.approx(1_200, abs=150)
     assert look(log(tmp_path, seconds=1, rate=50, before=0), 0, 1)[0].reason.startswith("hold: 50 rows before it and in it, and 100 are needed")
@@ -395,6 +417,10 @@ def test_what_is_not_declared_or_makes_no_sense_is_an_error_that_says_what_to_ad
     ):
         with pytest.raises(ConfigError, match=said):
             look(live, 0, 20, **asked)
+    with pytest.raises(DataError, match="column 'at' holds time, which cannot be compared"):
+        look(live, 0, 20, client="at")
+    with pytest.raises(DataError, match=r"2,000,000 stretches since .* take a longer stretch"):
+        look(live, 0, 20_000_000, status=None)
     with pytest.raises(DataError, match="live has no column 'stat'; there is at, id, version"):
         look(live, 0, 20, status="stat")
     nameless = table(tmp_path, "live", {"time": DECLARED["time"]}, at=[START.timestamp()], status=[200])
