@@ -14,8 +14,9 @@ import numpy as np
 from scipy import stats
 
 from agent.stats import clopper_pearson
-from checks._arms import Hits, arranged, counted
+from checks._arms import arranged, counted
 from checks._canary import Evidence, averaged, further, harm_ratios, rates, safe_ratios, summed
+from checks._hits import Hits
 
 ALPHA = 0.01
 PAIRS, LOOKS, CELL, AT_ONCE = 5_000, 300, 100, 500  # canaries, looks at each, requests between two looks, canaries computed side by side
@@ -134,9 +135,9 @@ def two_arms(p0: float, p1: float, weight: float, power: float = 0.9) -> int:
 
 def power(canaries: int = 2_000) -> None:
     known = fixed_horizon(0.001, 0.011)
-    for weight, cell in ((0.01, 400), (0.1, CELL), (0.5, 20)):
+    for weight, cell, looks in ((0.01, 400, 600), (0.1, CELL, 300), (0.5, 20, 400)):
         n = known if weight <= 0.1 else two_arms(0.001, 0.011, weight)
-        when, among, _ = found(steady(0.001, 0.011, weight, cell), canaries, 600, 1)
+        when, among, _ = found(steady(0.001, 0.011, weight, cell), canaries, looks, 1)
         note = f"fixed horizon, 90 % power: {n} ({'baseline known' if n == known else 'baseline measured too'}); {canaries:,} canaries"
         word = f"errors 0.1 to 1.1 %, weight {weight:.0%}: requests of the candidate"
         say(f"{word}, median", _at(when, 0.5), at_most=n, note=note)
@@ -144,11 +145,11 @@ def power(canaries: int = 2_000) -> None:
         say("... as one of four metrics: median", _at(among, 0.5), note="Holm")
 
 
-def late(canaries: int = 500, after: int = 500) -> None:
+def late(canaries: int = 200, after: int = 500) -> None:
     """A version that turns bad after 5,000 requests."""
     for word, p_b, p_c in (("errors 0.1 to 1.1 %", 0.001, 0.011), ("slow 5 to 10 %", 0.05, 0.1)):
         for when, begins in (("from the first request on", 0), ("after 5,000 good ones", after)):
-            found_, _, _ = found(turning(p_b, p_c, 0.1, begins), canaries, begins + 600, 6)
+            found_, _, _ = found(turning(p_b, p_c, 0.1, begins), canaries, begins + 300, 6)
             say(f"{word} {when}: requests until found, median", _at(found_, 0.5) - begins * CELL * 0.1, note="weight 10 %")
 
 

@@ -1,16 +1,17 @@
-"""Two versions in one log: their rows, cut into cells of the same minutes, and what counts as a hit in each metric."""
+"""Two versions in one log: their rows, cut into cells of the same minutes, and counted there by request or by client."""
 
 from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent import Columns, Window
 from agent.errors import DataError
+from checks._hits import Hits
 from checks._labels import class_name
 
 EACH = 10  # rows of either version that fill a cell
@@ -18,9 +19,6 @@ LONGEST = 60  # stretches after which a cell ends though it is not full
 MOST = 5_000_000  # rows of one look
 STRETCHES = 1_000_000  # of one look
 CLIENTS = 40_000  # clients a metric remembers, at 5 bytes of memory each
-CLASSES = 8  # that are counted one by one
-CELLS = 5  # of a number
-EXACT = 10  # different numbers up to which they are classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +59,10 @@ def read(table: Columns, arms: Arms, names: Sequence[str]) -> Rows:
 
     time = table.declared["time"]["column"]
     said = [arms.version, *([arms.client] if arms.client else [])]
+    whole = [name for name in said if table.kinds()[name] == "integer"]  # as text: beyond 2^53 too they stay apart
     parts: list[dict[str, Any]] = []
     count = others = 0
-    for chunk in table.chunks(list(dict.fromkeys([time, *said, *names])), spelled=said):
+    for chunk in table.chunks(list(dict.fromkeys([time, *said, *names])), spelled=whole):
         which = _which(chunk[arms.version], arms)
         parts.append({name: values[which >= 0] for name, values in chunk.items()} | {"": which[which >= 0]})
         count, others = count + len(parts[-1][""]), others + int((which < 0).sum())
@@ -128,20 +127,7 @@ def cells(rows: Rows, span: Window, stretch: timedelta) -> list[tuple[int, int, 
     return found
 
 
-# What counts
-
-
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """What one metric sees in rows: whether a row says anything (`known`), and for each stream whether it is a hit.
-
-    `once`: a client is counted by its first row, not until its first hit.
-    """
-
-    streams: tuple[str, ...]
-    known: Any
-    hit: Any  # (streams, rows)
-    once: bool = False
+# Counting
 
 
 def counted(rows: Rows, hits: Hits, bounds: Sequence[tuple[int, int, datetime]], left: str = "") -> tuple[Any, str]:
@@ -224,89 +210,3 @@ def remembered(left: str) -> Any:
 def swapped(counts: Any) -> Any:
     """The same cells with the arms exchanged: "less" is "more" seen from the other side."""
     return counts[..., [2, 3, 0, 1]]
-
-
-# Yardsticks: which classes, which cuts, what is slow; fixed before what is counted by them
-
-
-def failed(status: Any, error_from: float) -> Hits:
-    """Errors: a status from `error_from` on, or true. What is null, or no number, is not known."""
-    import numpy as np
-
-    said = numbers(status)
-    return Hits(("errors",), ~np.isnan(said), np.where(_flags(status), said > 0, said >= error_from)[None])
-
-
-def _flags(values: Any) -> Any:
-    import numpy as np
-
-    if values.dtype != object:
-        return np.zeros(len(values), bool)
-    return np.fromiter((isinstance(one, bool) for one in values.tolist()), bool, len(values))
-
-
-def slow(latency: Any, above: float, errors: Hits | None) -> Hits:
-    """Slow answers: longer than `above`; an error is longer than any limit."""
-    import numpy as np
-
-    took = numbers(latency, finite=False)
-    broken = np.zeros(len(took), bool) if errors is None else errors.known & errors.hit[0]
-    return Hits(("slow",), ~np.isnan(took) | broken, (broken | (took > above))[None])
-
-
-def numbers(values: Any, finite: bool = True) -> Any:
-    """Values as numbers; NaN where they are none, or (where asked) not finite."""
-    import numpy as np
-
-    if values.dtype == object:
-        values = np.fromiter(map(_number, values.tolist()), float, len(values))
-    return np.where(np.isfinite(values), values, np.nan) if finite else values
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value) if value is not None and "_" not in str(value) else float("nan")
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How predictions are told apart: by class, or by the cells between cuts."""
-
-    classes: tuple[str, ...] = ()
-    cuts: tuple[float, ...] = ()
-
-    def told(self, values: Any) -> Hits:
-        """A stream for each class (or cell), one for other classes, and one for no answer."""
-        import numpy as np
-
-        if self.cuts:
-            said = numbers(values, finite=False)
-            place = np.where(np.isnan(said), len(self.cuts) + 1, np.searchsorted(self.cuts, said, side="left"))
-            names = (*(f"<= {cut:.4g}" for cut in self.cuts), f"> {self.cuts[-1]:.4g}", "null")
-        else:
-            known = {name: number for number, name in enumerate(self.classes)}
-            place = np.fromiter((len(known) + 1 if name is None else known.get(name, len(known)) for name in _classes(values)), np.int64, len(values))
-            names = (*self.classes, "other", "null")
-        return Hits(names, np.ones(len(values), bool), place[None] == np.arange(len(names))[:, None], once=True)
-
-
-def _classes(values: Any) -> Iterator[str | None]:
-    for value in values.tolist():
-        yield None if value is None or value != value else class_name(value)
-
-
-def scale(values: Any) -> Scale | None:
-    """The Scale of earlier predictions; None where there is no value."""
-    import numpy as np
-
-    said = numbers(values)
-    told = said[~np.isnan(said)]
-    if len(told) and len(told) == sum(one is not None for one in _classes(values)) and len(np.unique(told)) > EXACT:
-        cuts = np.quantile(told, np.arange(1, CELLS) / CELLS, method="inverted_cdf")
-        return Scale(cuts=tuple(np.unique(cuts).tolist()))
-    names, counts = np.unique([one for one in _classes(values) if one is not None], return_counts=True)
-    if not len(names):
-        return None
-    return Scale(tuple(sorted(names[np.argsort(-counts, kind="stable")][:CLASSES].tolist())))

@@ -174,7 +174,9 @@ def _round(count: float) -> int:
 
 def _more(trial: Trial, asked: Asked, rules: Rules) -> str:
     others = f"\n{trial.others:,} requests of other versions are not compared" if trial.others else ""
-    units = "clients" if asked.arms.client else "requests, each taken to stand for itself"
+    units = (
+        "clients" if asked.arms.client else "requests, each routed by itself (where a client stays with its version, say which column is the client)"
+    )
     chance = f"wrong with a chance of at most {rules.alpha:.2%}, however often it is looked at"
     return f"{others}\njudged until {_clock(trial.until_at)}, by {units}; roll back and promote are each {chance}"
 

@@ -10,8 +10,9 @@ from typing import Any, cast
 from agent import UTC, Columns, Window
 from agent.errors import ConfigError, DataError
 from checks import _labels
-from checks._arms import Arms, Hits, Rows, Scale, arranged, cells, counted, failed, numbers, read, scale, shared, slow, swapped
+from checks._arms import Arms, Rows, arranged, cells, counted, read, shared, swapped
 from checks._canary import Evidence, further
+from checks._hits import Hits, Scale, failed, numbers, scale, slow
 from checks._labels import Coded, class_name
 
 MARGINS = {"errors": 0.005, "latency": 0.02, "predictions": 0.05, "quality": 0.02}  # how much larger a share may be

@@ -100,6 +100,8 @@ def _judged(live: Columns, labels: Columns | None, status: str | None, latency: 
 
 def _wrong(asked: Asked, rules: Rules) -> str:
     """What is wrong with the parameters, in words."""
+    if not (asked.arms.baseline.strip() and asked.arms.candidate.strip()):
+        return "baseline and candidate are the names of two versions, and one is empty"
     if class_name(asked.arms.baseline) == class_name(asked.arms.candidate):
         return f"baseline and candidate are both '{asked.arms.baseline}'; name two versions"
     if not 0 < rules.alpha <= 0.2:

@@ -17,8 +17,9 @@ from agent.errors import ConfigError, DataError
 from agent.perform import perform
 from agent.rebuild import rebuild, verdict_to_json
 from checks import _arms
-from checks._arms import Hits, Rows, arranged, counted, remembered, scale
+from checks._arms import Rows, arranged, counted, remembered
 from checks._canary import ODDS, Evidence, averaged, further, harm_ratios, log_ratio, nearest, proved, rates, safe_ratios, standing, summed
+from checks._hits import Hits, scale
 from checks._trial import Trial
 from checks.canary import compare
 from tests.labelled import START, logged, table
@@ -408,6 +409,7 @@ def test_without_earlier_rows_the_window_says_what_is_usual_and_is_not_judged(tm
 def test_what_is_not_declared_or_makes_no_sense_is_an_error_that_says_what_to_add(tmp_path):
     live = log(tmp_path, seconds=20)
     for asked, said in (
+        ({"candidate": " "}, "the names of two versions, and one is empty"),
         ({"candidate": "1.0"}, "baseline and candidate are both '1'"),
         ({"alpha": 0.0}, "alpha is 0"),
         ({"margins": {"errors": 0.0}}, "margins: errors is 0"),
