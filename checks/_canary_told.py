@@ -173,7 +173,7 @@ def _round(count: float) -> int:
 
 
 def _more(trial: Trial, asked: Asked, rules: Rules) -> str:
-    others = f"\n{trial.others:,} requests of other versions are not compared" if trial.others else ""
+    others = f"\n{trial.others:,} requests of other versions in this look are not compared" if trial.others else ""
     units = (
         "clients" if asked.arms.client else "requests, each routed by itself (where a client stays with its version, say which column is the client)"
     )

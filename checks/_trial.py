@@ -16,7 +16,7 @@ from checks._hits import Hits, Scale, failed, numbers, scale, slow
 from checks._labels import Coded, class_name
 
 MARGINS = {"errors": 0.005, "latency": 0.02, "predictions": 0.05, "quality": 0.02}  # how much larger a share may be
-USUAL = 100  # rows it takes to say what is usual
+USUAL, PLENTY = 100, 2_000  # rows it takes to say what is usual, and after which no more are read
 SLOW = 0.95  # the quantile of the baseline's latency beyond which an answer is slow
 AMOUNTS = 50  # whole numbers that take more different values are amounts, and no classes
 
@@ -64,7 +64,7 @@ class Trial:
     slow_above: float | None = None
     metrics: Mapping[str, Kept] = field(default_factory=dict)
     seen: tuple[datetime | None, datetime | None] = (None, None)
-    others: int = 0
+    others: int = 0  # rows of other versions in the last look
     looks: int = 0
     shared: tuple[int, int] = (0, 0)  # clients of the candidate that were in both arms of a cell, and all of them
 
@@ -80,13 +80,23 @@ def begun(live: Columns, window: Window, asked: Asked) -> Trial | str:
     start = window.start
     if not {"latency", "predictions"} & set(asked.metrics) or ("predictions" not in asked.metrics and asked.slow_above is not None):
         return Trial(start, start, slow_above=asked.slow_above)
-    past = read(live.between(start - asked.before, start), asked.arms, asked.columns)
-    usual, judged = past.pick(~past.candidate), start
+    usual, judged = _past(live, start, asked), start
     if len(usual) < USUAL:
         usual, judged = read(live.between(start, window.end), asked.arms, asked.columns), window.end
     if len(usual) < USUAL:
         return f"{len(usual)} rows before it and in it, and {USUAL} are needed to know what is usual"
     return _yardstick(usual, judged, start, asked)
+
+
+def _past(live: Columns, start: datetime, asked: Asked) -> Rows:
+    """The baseline's rows just before a time: PLENTY of them, or all of `before`."""
+    length = min(asked.stretch, asked.before)
+    while True:
+        rows = read(live.between(start - length, start), asked.arms, asked.columns)
+        rows = rows.pick(~rows.candidate)
+        if len(rows) >= PLENTY or length >= asked.before:
+            return rows
+        length = min(length * 4, asked.before)
 
 
 def _yardstick(usual: Rows, judged: datetime, start: datetime, asked: Asked) -> Trial | str:
@@ -121,14 +131,14 @@ def looked(live: Columns, labels: Columns | None, window: Window, trial: Trial, 
 def _live(live: Columns, span: Window, trial: Trial, asked: Asked) -> Trial:
     rows = read(live.between(span.start, span.end), asked.arms, asked.columns)
     seen = tuple(_newest(rows, side) or trial.seen[side] for side in (0, 1))
-    trial = replace(trial, seen=cast(tuple[datetime | None, datetime | None], seen))
+    trial = replace(trial, seen=cast(tuple[datetime | None, datetime | None], seen), others=rows.others)
     bounds = cells(rows, span, asked.stretch)
     if not bounds:
         return trial
     metrics = {**trial.metrics, **{name: _folded(trial, name, rows, hits, bounds, asked) for name, hits in _hits(rows, trial, asked).items()}}
     both, all_ = shared(rows, bounds)
     counted_ = trial.shared[0] + both, trial.shared[1] + all_
-    return replace(trial, metrics=metrics, until_at=bounds[-1][2], others=trial.others + rows.others, shared=counted_)
+    return replace(trial, metrics=metrics, until_at=bounds[-1][2], shared=counted_)
 
 
 def _newest(rows: Rows, side: int) -> datetime | None:

@@ -1,5 +1,6 @@
 """canary.compare on real tables: roll back, promote and hold; and the e-values it stands on, by exact sums and by simulation."""
 
+import base64
 import json
 import math
 from datetime import timedelta
@@ -14,13 +15,13 @@ from scipy import stats as oracle
 
 from agent import Status, Window, config, to_json
 from agent.errors import ConfigError, DataError
-from agent.perform import perform
+from agent.perform import MEMORY_LIMIT, perform
 from agent.rebuild import rebuild, verdict_to_json
 from checks import _arms
 from checks._arms import Rows, arranged, counted, remembered
 from checks._canary import ODDS, Evidence, averaged, further, harm_ratios, log_ratio, nearest, proved, rates, safe_ratios, standing, summed
 from checks._hits import Hits, scale
-from checks._trial import Trial
+from checks._trial import MARGINS, Kept, Trial
 from checks.canary import compare
 from tests.labelled import START, logged, table
 
@@ -307,6 +308,24 @@ def test_clients_that_go_from_version_to_version_are_no_clients_to_count_by(tmp_
     assert "of the clients are in both versions, so requests are what is routed; leave out client" in look(mixed, 0, 60, client="client")[0].reason
 
 
+def test_a_cell_waits_for_ten_rows_of_either_version_and_no_longer_than_sixty_stretches():
+    step, minute = timedelta(seconds=10), timedelta(minutes=1)
+    at = START.timestamp() + np.arange(1_300.0)  # one request a second, every twentieth of the candidate: ten of them in 200 s
+    rows = arranged({}, at, np.arange(1_300) % 20 == 0, None)
+    found = _arms.cells(rows, Window(START + timedelta(seconds=3), START + timedelta(seconds=1_300)), step)
+    assert [(end - START).total_seconds() for *_, end in found] == [190.0, 390.0, 590.0, 790.0, 990.0, 1190.0]
+    alone = arranged({}, at, np.zeros(1_300), None)
+    assert [(end - START) / minute for *_, end in _arms.cells(alone, Window(START, START + 21 * minute), step)] == [10.0, 20.0]
+    assert _arms.cells(alone, Window(START + timedelta(seconds=1), START + timedelta(seconds=9)), step) == []
+
+
+def test_a_memory_full_of_clients_is_one_the_platform_keeps():
+    full = base64.b64encode(np.arange(_arms.CLIENTS, dtype="<u4").tobytes()).decode()
+    kept = {name: Kept(("x",) * 10, further(Evidence(20), np.full((1, 20, 4), 10.0), 0.05), full) for name in MARGINS}
+    text = json.dumps(to_json(Trial(START, START, metrics=kept)))
+    assert len(text) < MEMORY_LIMIT and rebuild(Trial, json.loads(text)).metrics == kept
+
+
 # The truth
 
 
@@ -433,7 +452,7 @@ def test_what_is_not_declared_or_makes_no_sense_is_an_error_that_says_what_to_ad
 def test_versions_meet_as_text_and_rows_of_none_or_another_are_not_compared(tmp_path):
     odd = log(tmp_path, seconds=60, version=lambda new, random: np.where(random.random(len(new)) < 0.1, np.nan, np.where(new, 2.0, 1.0)))
     verdict, _ = look(odd, 0, 60, baseline="1.0")
-    assert verdict.parts["errors"].n > 900 and "requests of other versions are not compared" in verdict.reason
+    assert verdict.parts["errors"].n > 900 and "requests of other versions in this look are not compared" in verdict.reason
 
 
 def test_what_is_usual_of_numbers_is_their_quintiles_and_of_few_values_each_of_them():
