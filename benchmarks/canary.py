@@ -125,6 +125,16 @@ def turning(p_b: float, p_c: float, weight: float, after: int) -> Simulated:
     return draw
 
 
+def bursts(p: float, margin: float, weight: float, share: float) -> Simulated:
+    """Worse by the margin on average, all of it in that share of the cells."""
+
+    def draw(random: Any, looks: int, canaries: int) -> Any:
+        n_c = random.binomial(CELL, weight, (looks, canaries))
+        return _drawn(random, CELL - n_c, n_c, p, np.minimum(p + margin / share * (random.random(n_c.shape) < share), 1.0))
+
+    return draw
+
+
 def two_arms(p0: float, p1: float, weight: float, power: float = 0.9) -> int:
     """The same where the baseline is measured beside it: the normal approximation for two shares, in requests of the candidate."""
     ratio, middle = weight / (1 - weight), (1 - weight) * p0 + weight * p1
@@ -168,6 +178,8 @@ def promotions() -> None:
     ):
         wrong = promoted(steady(p, p + margin, 0.1), margin, PAIRS, LOOKS, 2)
         _rate(f"{word}, worse by just that: false promotions, 99 % lower bound", np.isfinite(wrong), ALPHA)
+        wrong = promoted(bursts(p, margin, 0.1, 0.1), margin, PAIRS // 5, LOOKS, 7)
+        say("... when all of it comes in one cell of ten", float(np.isfinite(wrong).mean()) * 100, unit="%", note="not promised")
         right = promoted(steady(p, p, 0.1), margin, 500, 1_000, 3)
         say("... and equal: requests of the candidate until promoted, median", _at(right, 0.5), note="weight 10 %")
         say("... and equal: 90 %", _at(right, 0.9))

@@ -179,8 +179,8 @@ class Standing:
     stream: int
     shares: tuple[float, float]  # baseline, candidate
     rows: tuple[int, int]
-    low: float  # harm is more than this (-1: nothing is proved)
-    high: float  # and less than this (1: nothing is proved)
+    low: float  # harm is more than this (-1: nothing is proved) ...
+    high: float  # ... and less than this (1: nothing is proved); below `low` where it was the one in some cells and the other in others
     p: float  # of "no harm", at any look
     safe: bool
     needed: float  # requests of the candidate until it is safe, if both arms are alike; nan where none has come yet
@@ -208,7 +208,7 @@ def standing(one: Evidence, margin: float, alpha: float, metrics: int = 1) -> St
     needed = max((_needed(*pair, margin, wanted) for pair in zip(counts, safe[:, MARGIN], strict=True)), key=lambda n: math.inf if n != n else n)
     rows = int(counts[0, 0]), int(counts[0, 2])
     told = float(shares[worst, 0]), float(shares[worst, 1])
-    return Standing(worst, told, rows, low, high, math.exp(-max(one.best, 0.0)), bool(less[MARGIN]), needed)
+    return Standing(worst, told, rows, low, high, math.exp(-max(one.best, 0.0)), bool(less[MARGIN]) and low < margin, needed)
 
 
 def _needed(counts: Any, sum_: float, margin: float, wanted: float) -> float:

@@ -14,7 +14,7 @@ from checks._canary import Standing, proved, standing
 from checks._picture import path
 from checks._trial import Asked, Kept, Trial
 
-SILENT = 6  # stretches without a request after which a version is silent
+SILENT = 12  # stretches without a request after which a version is silent
 UNKNOWN = 0.01  # the share of rows that may lack a column before nothing is promoted by it
 USUALLY = 0.5  # the share of the baseline's errors, or slow answers, beyond which its limit tells nothing apart
 SHARED = 0.05  # the share of clients that may be in both arms where clients are counted
@@ -41,7 +41,8 @@ class Metric:
 
     @property
     def reading(self) -> Reading:
-        return Reading(self.difference, self.margin, (self.standing.low, self.standing.high), self.standing.rows[1])
+        low, high = sorted((self.standing.low, self.standing.high))
+        return Reading(self.difference, self.margin, (low, high), self.standing.rows[1])
 
     @property
     def difference(self) -> float | None:
@@ -58,6 +59,8 @@ class Metric:
 
     def bounds(self, way: str) -> str:
         low, high = self.standing.low, self.standing.high
+        if low > high:
+            return f"now surely more than {low * 100:.3g} points {way}, now surely less than {high * 100:.3g}"
         more = f"surely {way}" if low == 0 else f"surely more than {low * 100:.3g} points {way}" if low > 0 else ""
         less = f"surely less than {high * 100:.3g} points {way}" if high < 1 else ""
         return ", and ".join(filter(None, (more, less))) or "which says nothing yet"

@@ -36,7 +36,7 @@ def compare(
     critical: list[Metric] | None = None,
     alpha: float = 0.01,
     rows_at_least: int = 200,
-    stretch: timedelta = timedelta(seconds=10),
+    stretch: timedelta = timedelta(seconds=5),
     before: timedelta = timedelta(hours=1),
 ) -> Verdict:
     """Fails when `candidate` is surely worse than `baseline` (roll back), is ok when it surely is not by more than `margins` (promote), and else is

@@ -134,6 +134,12 @@ def test_the_bounds_hold_the_true_difference():
     assert standing(Evidence(1), 0.05, 0.05).shares[0] != standing(Evidence(1), 0.05, 0.05).shares[0]  # NaN: no row, no share
 
 
+def test_a_difference_that_comes_and_goes_is_told_as_such_and_not_promoted():
+    calm, wild = drawn(0.1, 0.1, 1, 80, 0.5), drawn(0.1, 0.6, 1, 6, 0.5)
+    told = standing(further(Evidence(1), np.concatenate([calm, wild]), 0.1), 0.1, 0.01)
+    assert told.low > told.high and not told.safe and told.p < 0.01
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.integers(0, 1_000))
 def test_cells_judged_one_by_one_or_all_at_once_give_the_same_evidence(sizes, seed):
