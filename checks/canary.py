@@ -72,6 +72,8 @@ def compare(
     trial = memory or begun(live, window, asked)
     if isinstance(trial, str):
         return nodata(f"hold: {trial}")
+    if trial.until_at >= window.end and memory is None:
+        return nodata("hold: what is usual was learnt from this window; what comes after it is judged", memory=trial)
     return told(looked(live, labels, window, trial, asked), window, asked, rules)
 
 
