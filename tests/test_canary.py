@@ -134,6 +134,25 @@ def test_the_bounds_hold_the_true_difference():
     assert standing(Evidence(1), 0.05, 0.05).shares[0] != standing(Evidence(1), 0.05, 0.05).shares[0]  # NaN: no row, no share
 
 
+def test_products_that_begin_in_each_cell_are_averaged_as_a_plain_loop_does_and_weigh_one_in_all():
+    ratios = np.random.default_rng(0).normal(size=(40, 1, 1, 1))
+    weights = [0.9, *(0.1 / (cell * (cell - 1)) for cell in range(2, 41))]
+    total, way = 0.0, []
+    for weight, ratio in zip(weights, ratios.ravel(), strict=True):
+        total = (total + weight) * math.exp(ratio)
+        way.append(math.log(total))
+    np.testing.assert_allclose(summed(ratios, np.full((1, 1, 1), -np.inf), 0).ravel(), way, rtol=1e-9, atol=1e-9)
+    assert sum(weights) < 1
+
+
+def test_what_was_proved_once_stays_proved():
+    bad, good = drawn(0.1, 0.5, 1, 10, 0.5), drawn(0.1, 0.0, 1, 300, 0.5)
+    proof = further(Evidence(1), bad, 0.1)
+    after = further(proof, good, 0.1)
+    assert after.best >= proof.best > math.log(100) > after.path[-1] * math.log(10)
+    assert further(Evidence(1), np.concatenate([bad, good]), 0.1).best == pytest.approx(after.best)
+
+
 def test_a_difference_that_comes_and_goes_is_told_as_such_and_not_promoted():
     calm, wild = drawn(0.1, 0.1, 1, 80, 0.5), drawn(0.1, 0.6, 1, 6, 0.5)
     told = standing(further(Evidence(1), np.concatenate([calm, wild]), 0.1), 0.1, 0.01)
