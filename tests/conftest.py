@@ -24,6 +24,8 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "river": (("river",), "make peers"),
     "mlserver": (("mlserver",), "make peers"),
     "feast": (("feast",), "make peers"),
+    "mlflow": (("mlflow",), "make peers"),
+    "triton": (("tritonserver",), "make peers"),
     "bentoml": (("bentoml",), "make peers"),
     "redis": (("redis-server",), "apt install redis-server"),
     "postgres": (("initdb",), "apt install postgresql"),

@@ -701,6 +701,36 @@ class TestRegistry:
             assert len({one.digest for one in registry.versions()}) == 2
 
 
+    def test_it_writes_down_which_version_is_in_force_and_takes_it_back(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, registry):
+            assert "record" in registry.can
+            assert registry.record.before({"to": "2"}) is None
+            assert registry.record.look({"to": "2"}, attempt(None)) == Absent("nothing is still pointed at")
+            for to, was in (("2", None), ("1", "2")):
+                registry.record.do({"to": to}, attempt(was))
+                assert registry.record.look({"to": to}, attempt(was)) == Done({"from": was, "to": to}, f"{to} is pointed at")
+                assert speaker.recorded == to
+            back = registry.record.undo({"to": "2"}, None, None)
+            registry.record.do(back, attempt("1"))
+            assert registry.record.look(back, attempt("1")) == Done({"from": "1", "to": None}, "nothing is pointed at")
+            assert speaker.recorded is None
+
+    def test_it_leaves_alone_what_somebody_else_has_recorded(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, registry):
+            speaker.recorded = "1"
+            with pytest.raises(AnswerError, match="somebody else moved it") as caught:
+                registry.record.do({"to": "2"}, attempt(None))
+            assert (caught.value.status, speaker.recorded) == (409, "1")
+            assert isinstance(registry.record.look({"to": "2"}, attempt(None)), Failed)
+
+    def test_a_version_that_is_not_registered_is_not_recorded(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, registry):
+            for _ in range(2):
+                with pytest.raises((CannotError, AnswerError)):
+                    registry.record.do({"to": "9"}, attempt(None))
+            assert speaker.recorded is None
+
+
 @pytest.fixture
 def registry(tmp_path):
     return connect(where(folder.Speaker(tmp_path), "registry"))

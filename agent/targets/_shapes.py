@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent import Answer, Json, Locator, Signature, Tensor
 from agent.errors import AnswerError, ConfigError
@@ -17,6 +18,14 @@ def options(at: Locator, known: Sequence[str]) -> Mapping[str, Json]:
     if wrong:
         raise ConfigError(wrong)
     return at.options
+
+
+def model(at: Locator, *below: str) -> tuple[str, str]:
+    """What stands before a model's name in the URL's path, without `below`, which some people write out, and the name; ConfigError without one."""
+    *prefix, name = urlsplit(at.address).path.strip("/").split("/")
+    if not name:
+        raise ConfigError(f"{at.service}.{at.role}: {at.url} names no model; write {at.scheme}+http://host:port/MODEL")
+    return "/".join(["", *(prefix[: -len(below)] if tuple(prefix[-len(below) :]) == below else prefix)]), name
 
 
 def pick(body: Json, field: str, where: str) -> Json:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from agent import Done, Json, Locator, Look, Pending, Swap, Try, adapter
 from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, UnreachableError
-from agent.targets import _shapes, _shares
+from agent.targets import _disk, _shapes, _shares
 from agent.wire import remaining
 
 OPTIONS = ("versions", "pid", "test")
@@ -117,32 +116,17 @@ class Nginx:
     # What is changed
 
     def _move(self, to: Json, expected: Json) -> None:
-        with self._alone():
+        with _disk.alone(self._file.parent, self._where):
             if not _shares.same(now := self._aim(), expected):
                 raise AnswerError(
                     f"{self._where}: it points at {now} and no longer at {expected}: somebody else moved it, and it was left there", 409
                 )
             before = self._read()
-            _shares.written(self._file, self._text(to), self._where)
+            _disk.written(self._file, self._text(to), self._where)
             if self._test and (wrong := self._tested()):
-                _shares.written(self._file, before, self._where)
+                _disk.written(self._file, before, self._where)
                 raise AnswerError(f"{self._where}: nginx refuses the new servers, and the file was put back: {wrong}")
             self._reload()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Nobody else of us between comparing and setting."""
-        try:
-            handle = os.open(self._file.parent, os.O_RDONLY)
-        except OSError as problem:
-            raise UnreachableError(f"{self._where}: {self._file.parent}: {problem.strerror}") from problem
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as problem:
-            raise AnswerError(f"{self._where}: another agent is moving it at this moment") from problem
-        finally:
-            os.close(handle)
 
     def _text(self, to: Json) -> str:
         shares = _shares.asked(to)
