@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 
 from agent import Absent, Done, Failed, Locator, Status, Try
-from agent.errors import AnswerError, ConfigError, DeniedError, UnreachableError
+from agent.errors import AnswerError, ConfigError
 from agent.targets import connect
 from checks import serving
 from tests.conftest import need
@@ -199,7 +198,9 @@ class Real:
         experiment = self.post("experiments/create", name="fraud")["experiment_id"]
         self.post("registered-models/create", name="fraud")
         for version, factor in (("1", 2.0), ("2", 3.0)):
-            run = self.post("runs/create", experiment_id=experiment, tags=[{"key": "mlflow.source.git.commit", "value": f"c{version}"}])["run"]["info"]
+            run = self.post("runs/create", experiment_id=experiment, tags=[{"key": "mlflow.source.git.commit", "value": f"c{version}"}])["run"][
+                "info"
+            ]
             self.post("runs/log-parameter", run_id=run["run_id"], key="factor", value=str(factor))
             data = {"name": "rides", "digest": f"d{version}", "source_type": "s3", "source": "{}", "schema": "{}", "profile": "{}"}
             tags = [{"key": "mlflow.data.context", "value": "training"}]
@@ -287,7 +288,7 @@ def test_the_alias_in_mlflow_that_somebody_else_moved_is_left_alone(real):
 
 def test_mlflow_records_no_version_that_it_does_not_have(real):
     one = registry(f"mlflow+{real.url}/fraud", alias="careful")
-    with pytest.raises(AnswerError, match="version=9. not found"):
+    with pytest.raises(AnswerError, match=r"version=9. not found"):
         one.record.do({"to": "9"}, tried(None))
     assert one.record.before({"to": "1"}) is None
 

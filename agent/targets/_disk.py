@@ -12,13 +12,26 @@ from pathlib import Path
 from agent.errors import AnswerError, DataError, UnreachableError
 
 
-def written(path: Path, content: str | bytes, where: str, so: str = "") -> None:
-    """Whole or not at all, and there after a loss of power: a reload may read it at any moment. DataError says why not, and `so` what follows."""
+def read(path: Path, where: str) -> bytes | None:
+    """What a file holds; None when there is none. UnreachableError says why it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise UnreachableError(f"{where}: {path} cannot be read ({problem.strerror}); give the agent's user the right to read it") from problem
+
+
+def written(path: Path, content: str | bytes | None, where: str, so: str = "") -> None:
+    """Whole or not at all, and there after a loss of power; None takes it away. DataError says why it could not be, and `so` what follows."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        synced(beside)
-        beside.replace(path)
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            beside.write_bytes(content.encode() if isinstance(content, str) else content)
+            synced(beside)
+            beside.replace(path)
         synced(path.parent)
     except OSError as problem:
         beside.unlink(missing_ok=True)

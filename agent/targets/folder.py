@@ -30,8 +30,7 @@ class Folder:
 
     def versions(self) -> Sequence[ModelVersion]:
         """All versions, oldest first. Folders without a manifest are none: a server may keep others beside them."""
-        if not self.root.is_dir():
-            raise UnreachableError(f"no registry folder {self.root}; mount it, or mend `registry:`")
+        self._mounted()
         names = [path.parent.name for path in self.root.glob("*/manifest.json") if _NAME.fullmatch(path.parent.name)]
         return sorted((found for found in map(self.version, names) if found), key=lambda one: (one.registered_at, one.version))
 
@@ -75,33 +74,23 @@ class Folder:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _mounted(self) -> None:
+        if not self.root.is_dir():
+            raise UnreachableError(f"no registry folder {self.root}; mount it, or mend `registry:`")
+
     def _promoted(self) -> str | None:
-        try:
-            said = (self.root / PROMOTED).read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            if not self.root.is_dir():
-                raise UnreachableError(f"no registry folder {self.root}; mount it, or mend `registry:`") from None
-            return None
-        except OSError as problem:
-            raise UnreachableError(
-                f"{self.root / PROMOTED} cannot be read: {problem.strerror}; give the agent's user the right to read it"
-            ) from problem
-        except UnicodeDecodeError as problem:
-            raise AnswerError(f"{self.root / PROMOTED} is no text; write the promoted version into it, or remove it") from problem
-        return _named(said)
+        self._mounted()
+        said = _disk.read(self.root / PROMOTED, str(self.root))
+        return None if said is None else _named(said.decode("utf-8", "replace").strip())
 
     def _promote(self, to: Json, expected: Json) -> None:
         path = self.root / PROMOTED
         with _disk.alone(self.root, str(self.root)):
             if (found := self._promoted()) != expected:
                 raise _shapes.moved(str(path), expected, f"it names {found}")
-            if to is None:
-                path.unlink(missing_ok=True)
-                _disk.synced(self.root)
-                return
-            if self.version(to) is None:
+            if to is not None and self.version(to) is None:
                 raise CannotError(f"{path}: version {to} is not registered here; record() it first")
-            _disk.written(path, f"{to}\n", str(self.root))
+            _disk.written(path, None if to is None else f"{to}\n", str(self.root))
 
     def _inside(self, version: str) -> Path:
         path = self.root / _named(version)

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from agent import Json, Locator, Swap, adapter
-from agent.errors import AnswerError, CannotError, ConfigError, DeniedError
+from agent.errors import AnswerError, CannotError, ConfigError, DataError, DeniedError
 from agent.targets import _disk, _shapes
 from agent.wire import Wire
 
@@ -94,7 +94,7 @@ class MLServer:
         if HOLE in self._to:
             return _kept(self._to)
         path = Path(self._to)
-        return {said: path} if path.exists() and (said := _said(path.read_bytes(), self._model)) else {}
+        return {said: path} if (said := _said(_disk.read(path, self._where) or b"", self._model)) else {}
 
     # What is changed
 
@@ -103,15 +103,14 @@ class MLServer:
             if (found := self._version()) != expected:
                 raise _shapes.moved(self._where, expected, f"it is {found}")
             wanted = self._wanted(str(to))
-            before = {path: path.read_bytes() if path.exists() else None for path in wanted}
-            self._write(wanted)
+            before = {path: _disk.read(path, self._where) for path in wanted}
             try:
+                self._write(wanted)
                 self._wire.post(f"{self._root}/repository/models/{self._model}/load", acting=True)
-            except DeniedError:
+            except (AnswerError, DeniedError, DataError) as problem:
                 self._write(before)
-                raise
-            except AnswerError as problem:
-                self._write(before)
+                if not isinstance(problem, AnswerError):
+                    raise
                 told = f"{self._where}: version {to} was not loaded, {expected} was left, and the settings were put back: {problem}"
                 raise AnswerError(told, problem.status) from problem
 
@@ -120,24 +119,21 @@ class MLServer:
         kept = _kept(self._from)
         if to not in kept:
             raise CannotError(f"{self._where}: no settings of version {to} are kept as {self._from}; there is {', '.join(sorted(kept, key=_rank))}")
-        text = kept[to].read_bytes()
-        if (said := _said(text, self._model)) != to:
+        text = _disk.read(kept[to], self._where)
+        if (said := _said(text or b"", self._model)) != to:
             raise CannotError(f"{self._where}: {kept[to]} are no settings of version {to} of {self._model}, but of {said or 'none'}; mend the file")
         above = [path for version, path in self._live().items() if HOLE in self._to and _rank(version) > _rank(to)]
         self._losing_nothing((Path(self._to.replace(HOLE, to)), *above), kept.values())
         return {Path(self._to.replace(HOLE, to)): text, **dict.fromkeys(above)}
 
     def _losing_nothing(self, changing: Iterable[Path], kept: Iterable[Path]) -> None:
-        known = {path.read_bytes() for path in kept}
-        if lost := next((path for path in changing if path.exists() and path.read_bytes() not in known), None):
+        known = {None, *(_disk.read(path, self._where) for path in kept)}
+        if lost := next((path for path in changing if _disk.read(path, self._where) not in known), None):
             raise CannotError(f"{self._where}: {lost} is like no file of {self._from}, and would be lost; keep a copy there first")
 
     def _write(self, wanted: Mapping[Path, bytes | None]) -> None:
         for path, content in wanted.items():
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                _disk.written(path, content, self._where)
+            _disk.written(path, content, self._where)
 
 
 def _kept(template: str) -> Mapping[str, Path]:

@@ -21,7 +21,7 @@ class Speaker(Loopback):
     """`together`: each version has a folder in the repository. `breaks`: versions that cannot be loaded. The highest one loaded is `served`."""
 
     def __init__(self, together: bool = False, token: str | None = None) -> None:
-        self.token, self.breaks, self._made = token, (), tempfile.TemporaryDirectory()
+        self.token, self.breaks, self.hangs, self._made = token, (), False, tempfile.TemporaryDirectory()
         self.place, at = Path(self._made.name), "repository/m/{version}/model-settings.json" if together else OPTIONS["settings"]["to"]
         self.to = str(self.place / at)
         for version in ("1", "2", "3"):
@@ -57,6 +57,9 @@ class Speaker(Loopback):
             return 403, {"error": "who are you?"}
         if (method, path) != ("POST", "/v2/repository/models/m/load"):
             return 405, {"detail": "Method Not Allowed"}
+        if self.hangs:
+            self.released.wait(10)
+            return 503, {}
         if any(version in self.breaks for version in self.live()):
             return 500, {"error": "cannot load it"}
         self.loaded = self.live()
