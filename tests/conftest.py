@@ -25,7 +25,7 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "mlserver": (("mlserver",), "make peers"),
     "feast": (("feast",), "make peers"),
     "mlflow": (("mlflow",), "make peers"),
-    "triton": (("tritonserver",), "make peers"),
+    "triton": (("pytriton",), "make peers"),
     "bentoml": (("bentoml",), "make peers"),
     "redis": (("redis-server",), "apt install redis-server"),
     "postgres": (("initdb",), "apt install postgresql"),
