@@ -26,6 +26,8 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "feast": (("feast",), "make peers"),
     "mlflow": (("mlflow",), "make peers"),
     "triton": (("pytriton",), "make peers"),
+    "kubectl": (("kubectl",), "get it from your Kubernetes' own release"),
+    "kmock": (("kmock",), "make peers"),
     "torchserve": (("torchserve",), "make peers"),
     "bentoml": (("bentoml",), "make peers"),
     "redis": (("redis-server",), "apt install redis-server"),
