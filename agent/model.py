@@ -253,7 +253,7 @@ class ModelVersion:
 class Registry(Protocol):
     """Where versions are written down."""
 
-    can: frozenset[str]
+    can: frozenset[str]  # of: "versions", "golden", "record" (has the Action `record`: {"to": version}, or None, is the one in force)
 
     def versions(self) -> Sequence[ModelVersion]:
         """All versions, oldest first."""

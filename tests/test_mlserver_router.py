@@ -11,10 +11,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from agent import Absent, Done, Locator, Try
+from agent import Absent, Done, Locator, Try, verbs
 from agent.errors import AnswerError, CannotError, ConfigError, DataError, DeadlineError, UnreachableError
 from agent.targets import _disk, connect
 from agent.targets.mlserver import _kept, _rank
+from tests import fraud
 from tests.clients import asking
 from tests.processes import start
 from tests.servers import mlserver
@@ -299,3 +300,27 @@ def test_mlserver_indexes_the_files_and_not_what_it_has_loaded_so_it_is_not_beli
     assert (box.router("alone").served(), server.version()) == ({"1": 1.0}, None)
     box.live("alone", "1").write_text((box.place / "settings" / "alone-1.json").read_text())
     server.close()
+
+
+def test_a_rollback_runs_on_mlserver_alone_and_its_clients_lose_nothing(box, tmp_path):
+    """Version 2 serves and 1 stays loaded below it: it is asked first, and then it has the traffic."""
+    for version in ("1", "2"):
+        box.keep("together", version, factor=2)
+        box.live("together", version).write_text((box.place / "settings" / f"together-{version}.json").read_text())
+    box.post("/v2/repository/models/together/load")
+    path = fraud.write_config(tmp_path, box.url, patience="60s")
+    settings = {"from": str(box.place / "settings" / "together-{version}.json"), "to": str(box.live("together", "{version}"))}
+    router = json.dumps({"url": f"mlserver+{box.url}/together", "settings": settings})
+    text = path.read_text().replace(f"oip+{box.url}/m", f"oip+{box.url}/together").replace(f"pointer+{box.url}", router)
+    path.write_text(text)
+    with fraud.at_work(path) as desk:
+        verbs.good(desk.world, "fraud", "1", "ada")
+        desk.see()
+        with box.asking("together") as seen:
+            seen.more(2.0)
+            verbs.start(desk.world, "rollback", "fraud", {}, "ada")
+            run = desk.respond()
+            seen.more(2.0)
+    assert run.state == "succeeded", run.said
+    assert (seen.lost, box.router("together").served()) == ([], {"1": 1.0})
+    assert [step.state for step in run.steps] == ["done"] * len(run.steps)

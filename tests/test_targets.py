@@ -737,12 +737,12 @@ def registry(tmp_path):
 
 @pytest.mark.parametrize("damage", ["", "../1", "1\n2", "\x00", "x" * 300])
 def test_a_promoted_version_that_could_be_none_is_an_error_and_is_left(registry, damage):
-    (registry.root / "promoted").write_text(damage)
+    (registry.root / "_promoted").write_text(damage)
     with pytest.raises(AnswerError, match="names no version"):
         registry.record.before({"to": "1"})
     with pytest.raises(AnswerError, match="names no version"):
         registry.record.do({"to": "1"}, attempt(None))
-    assert (registry.root / "promoted").read_text() == damage
+    assert (registry.root / "_promoted").read_text() == damage
 
 
 def test_of_many_that_promote_at_once_each_sees_what_it_replaced(registry):

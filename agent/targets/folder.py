@@ -15,13 +15,13 @@ from agent import UTC, Golden, GoldenRow, Json, Locator, ModelVersion, Swap, ada
 from agent.errors import AnswerError, CannotError, UnreachableError
 from agent.targets import _disk, _shapes
 
-PROMOTED = "promoted"
+PROMOTED = "_promoted"  # no version can be called that
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 
 
 @adapter(role="registry", schemes=("folder",))
 class Folder:
-    """`folder:models/digits`: `<version>/manifest.json` and `<version>/golden.json` beside the version's files; `promoted` names one of them."""
+    """`folder:models/digits`: `<version>/manifest.json` and `<version>/golden.json` beside the version's files; `_promoted` names one of them."""
 
     can: frozenset[str] = frozenset({"versions", "golden", "record"})
 
@@ -68,7 +68,7 @@ class Folder:
 
     @property
     def record(self) -> Swap:
-        """Writes `{"to": version}`, None for none, into the file `promoted`: compare-and-set on what it held. A record, which moves no traffic."""
+        """Writes `{"to": version}`, None for none, into the file `_promoted`: compare-and-set on what it held. A record, which moves no traffic."""
         return Swap(self._promoted, self._promote)
 
     def close(self) -> None:

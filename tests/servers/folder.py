@@ -30,12 +30,12 @@ class Speaker:
 
     @property
     def recorded(self) -> str | None:
-        path = self.root / "promoted"
+        path = self.root / "_promoted"
         return path.read_text().strip() if path.exists() else None
 
     @recorded.setter
     def recorded(self, version: str) -> None:
-        (self.root / "promoted").write_text(version)
+        (self.root / "_promoted").write_text(version)
 
     def stop(self) -> None: ...
 
