@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,12 +13,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from agent import Absent, Done, Locator, Try, verbs
+from agent import Absent, Done, Locator, Pending, Try, verbs
 from agent.errors import AnswerError, CannotError, ConfigError, DataError, DeadlineError, UnreachableError
 from agent.targets import _disk, connect
 from agent.targets.mlserver import _kept, _rank
 from tests import fraud
 from tests.clients import asking
+from tests.conftest import HOUSE
 from tests.processes import start
 from tests.servers import mlserver
 from tests.servers.oip import REQUEST
@@ -113,13 +116,17 @@ def test_a_version_without_kept_settings_is_told_with_those_there_are(speaker, t
         router(speaker).point.do({"to": to}, tried("1"))
 
 
-def test_a_load_that_nobody_saw_the_end_of_is_looked_at_and_done_again(speaker):
+def test_a_load_that_nobody_saw_the_end_of_is_looked_at_until_it_is_ready_and_done_again_if_it_is_gone(speaker):
     one, slow = router(speaker), router(speaker, within=timedelta(milliseconds=300))
     speaker.hangs = True
     with pytest.raises(DeadlineError):
         slow.point.do({"to": "2"}, tried("1"))
-    assert "2" in speaker.live()  # what is wanted stands: the load may be under way
+    assert "2" in speaker.live()  # what is wanted stands: the load is under way
+    waits = one.point.look({"to": "2"}, tried("1"))
+    assert isinstance(waits, Pending) and waits.said == "MLServer is not ready to answer with 2 yet"
     speaker.hangs = False
+    assert isinstance(one.point.look({"to": "2"}, tried("1")), Done)
+    speaker.loaded = ["1"]  # it could not be loaded after all
     assert isinstance(one.point.look({"to": "2"}, tried("1")), Absent)
     assert isinstance(moved(one, "2"), Done)
 
@@ -141,6 +148,29 @@ def test_what_cannot_be_written_moves_nothing_and_leaves_nothing_half_done(monke
         one.point.do({"to": "2"}, tried("3"))
     assert (speaker.live(), speaker.loaded) == (["1", "3"], ["1", "3"])
     speaker.stop()
+
+
+def test_an_agent_that_was_killed_before_the_load_finds_its_own_files_and_goes_on(speaker):
+    """SIGKILL between the files and the load: what it left is what was wanted, and nothing was served but what stood."""
+    program = """
+import sys
+from datetime import UTC, datetime, timedelta
+from agent import Locator, Try
+from agent.targets import connect, mlserver
+mlserver.Wire.post = lambda *_, **__: (print("written", flush=True), sys.stdin.read())
+now = datetime.now(UTC)
+settings = {"from": sys.argv[2], "to": sys.argv[3]}
+connect(Locator("fraud", "router", sys.argv[1], {"settings": settings})).point.do({"to": "2"}, Try("key", 1, now + timedelta(minutes=1), "1", 1, now))
+"""
+    settings = speaker.options["settings"]
+    line = [sys.executable, "-c", program, speaker.url, settings["from"], settings["to"]]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HOUSE) as process:
+        assert process.stdout.readline() == "written\n"
+        process.kill()
+    one = router(speaker)
+    assert "2" in speaker.live() and one.served() == {"1": 1.0}
+    assert isinstance(one.point.look({"to": "2"}, tried("1")), Absent)
+    assert isinstance(moved(one, "2"), Done)
 
 
 def test_a_place_that_is_no_file_moves_nothing(speaker):

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from agent import Json, Locator, Swap, adapter
+from agent import Json, Locator, adapter
 from agent.errors import AnswerError, CannotError, ConfigError, DataError, DeniedError
 from agent.targets import _disk, _shapes
 from agent.wire import Wire
 
 HOLE = "{version}"
 NUMBER = re.compile("[0-9]{1,18}")
-UNKNOWN, UNREADY = 404, 400  # what MLServer says of a version that it does not hold, and of one that it holds and has not loaded yet
+READY, UNKNOWN, UNREADY = 200, 404, 400  # what MLServer says of a version that it does not hold, and of one that it holds and has not loaded yet
 
 
 @adapter(role="router", schemes=("mlserver",))
@@ -38,15 +38,17 @@ class MLServer:
         self._from, self._to = (str(Path(at.folder, str(given[end]))) for end in ("from", "to"))
         prefix, self._model = _shapes.model(at, "v2", "models")
         self._root, self._wire = f"{prefix}/v2", Wire(at)
+        self._path = f"{self._root}/models/{self._model}"
 
     def served(self) -> Mapping[str, float]:
         """All requests that name no version go to one. AnswerError when no version that is known here is loaded."""
         return {self._version(): 1.0}
 
     @property
-    def point(self) -> Swap:
-        """Has `{"to": version}` loaded, and nothing above it. A load that fails leaves what was served, and puts the files back."""
-        return Swap(self._version, self._move)
+    def point(self) -> _shapes.Reloaded:
+        """Has `{"to": version}` loaded, and nothing above it; done when it is ready. A load that fails leaves what was served, and the files as they
+        were."""
+        return _shapes.Reloaded(self._version, self._move, current=self._loading)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -67,7 +69,7 @@ class MLServer:
 
     def _stated(self) -> Sequence[str]:
         """What `versions` in the settings of the version that answers says; MLServer states nothing of its own."""
-        path = f"{self._root}/models/{self._model}"
+        path = self._path
         try:
             body = self._wire.get(path).json()
         except AnswerError as problem:
@@ -81,13 +83,18 @@ class MLServer:
 
     def _holds(self, version: str) -> bool:
         """Whether it would answer with it, if need be that it is not loaded yet."""
+        return self._ready(f"/versions/{quote(version, safe='')}") != UNKNOWN
+
+    def _loading(self) -> str:
+        return "" if self._ready() == READY else f"MLServer is not ready to answer with {self._version()} yet"
+
+    def _ready(self, version: str = "") -> int:
         try:
-            self._wire.get(f"{self._root}/models/{self._model}/versions/{quote(version, safe='')}/ready")
+            return self._wire.get(f"{self._path}{version}/ready").status
         except AnswerError as problem:
             if problem.status not in (UNKNOWN, UNREADY):
                 raise
-            return problem.status == UNREADY
-        return True
+            return problem.status
 
     def _live(self) -> Mapping[str, Path]:
         """The settings that MLServer would read now, by the version they name."""

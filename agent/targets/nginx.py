@@ -7,13 +7,12 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
-from agent import Done, Json, Locator, Look, Pending, Swap, Try, adapter
+from agent import Json, Locator, adapter
 from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, UnreachableError
 from agent.targets import _disk, _shapes, _shares
 from agent.wire import remaining
@@ -67,9 +66,9 @@ class Nginx:
         return _shares.asked(self._aim())
 
     @property
-    def point(self) -> Reloaded:
+    def point(self) -> _shapes.Reloaded:
         """Sends the traffic to `{"to": version}`, or splits it by `{"to": {version: share}}`; done when every worker has the file as it is now."""
-        return Reloaded(self._aim, self._move, same=_shares.same, current=self._current)
+        return _shapes.Reloaded(self._aim, self._move, same=_shares.same, current=self._current)
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -157,18 +156,6 @@ class Nginx:
             raise UnreachableError(f"{self._where}: nginx (process {master} of {self._pid}) does not run; start it, or mend `pid`") from problem
         except PermissionError as problem:
             raise DeniedError(f"{self._where}: this user may not signal nginx (process {master}); run the agent as its user, or as root") from problem
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded(Swap):
-    """A Swap that is done only when those who act on it have read it too."""
-
-    current: Callable[[], str] = str  # why they may not have yet; empty when they have
-
-    def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        seen = super(Reloaded, self).look(args, t)
-        waits = self.current() if isinstance(seen, Done) else ""
-        return Pending(timedelta(milliseconds=20), waits) if waits else seen
 
 
 def _server(match: re.Match[str]) -> _Server:

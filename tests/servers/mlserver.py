@@ -52,12 +52,14 @@ class Speaker(Loopback):
         if path == "/v2/models/m":
             return 200, {"name": "m", "versions": [], "inputs": [], "outputs": []}
         if path.endswith("/ready"):
-            return (200, {}) if path.split("/")[-2] in self.loaded else (404, {"error": "Model m with that version not found"})
+            version = self.served if path == "/v2/models/m/ready" else path.split("/")[-2]
+            return (404, {"error": "not found"}) if version not in self.loaded else (400, {"error": "not ready yet"}) if self.hangs else (200, {})
         if self.token and self.requests[-1][2].get("Authorization") != f"Bearer {self.token}":
             return 403, {"error": "who are you?"}
         if (method, path) != ("POST", "/v2/repository/models/m/load"):
             return 405, {"detail": "Method Not Allowed"}
         if self.hangs:
+            self.loaded = sorted({*self.loaded, *self.live()})  # held, and not ready
             self.released.wait(10)
             return 503, {}
         if any(version in self.breaks for version in self.live()):
