@@ -190,6 +190,7 @@ def test_nothing_loaded_that_is_known_is_an_error_with_what_is_known(speaker):
 
 def test_versions_are_ordered_as_mlserver_orders_them():
     assert sorted(["10", "9", "v2", "v10"], key=_rank) == ["9", "10", "v10", "v2"]
+    assert sorted(["2", "1a"], key=_rank) == ["1a", "2"]  # as text, where one of two is no number
 
 
 def test_kept_files_are_found_by_their_version_wherever_it_stands(tmp_path):

@@ -6,6 +6,7 @@ import glob
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cmp_to_key
 from pathlib import Path
 from urllib.parse import quote
 
@@ -161,6 +162,9 @@ def _said(settings: bytes, model: str) -> str:
         return ""
 
 
-def _rank(version: str) -> tuple[bool, int, str]:
-    """MLServer's order: whole numbers by their value, anything else as text, and the last answers."""
-    return (False, int(version), "") if NUMBER.fullmatch(version) else (True, 0, version)
+@cmp_to_key
+def _rank(one: str, other: str) -> int:
+    """MLServer's order, in which the last answers: two whole numbers by their value, anything else as text."""
+    if NUMBER.fullmatch(one) and NUMBER.fullmatch(other):
+        return int(one) - int(other)
+    return (one > other) - (one < other)

@@ -45,7 +45,7 @@ class Oip:
         """The version served, always asked anew.
 
         In this order: the only one that the model's metadata names; the `model_version` with which the last request that said one is
-        answered when it is sent again; the only one in the repository index that is ready when it is asked itself (MLServer leaves its metadata empty).
+        answered when it is sent again; the only one in the repository's index that says itself that it is ready (MLServer states none).
         None when several are loaded and no answer tells which of them it is.
         """
         stated = self._metadata().get("versions") or ()
