@@ -274,7 +274,7 @@ class Model(Protocol):
 class Registry(Protocol):
     """Where versions are written down."""
 
-    can: frozenset[str]
+    can: frozenset[str]  # of: "versions", "golden", "record" (has the Action `record`: {"to": version}, or None, is the one in force)
 
     def versions(self) -> Sequence[ModelVersion]:
         """All versions, oldest first."""
@@ -601,11 +601,12 @@ class Swap:
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         now = self.read()
+        told = "nothing" if now is None else now
         if self.same(now, args["to"]):
-            return Done({"from": t.before, "to": now}, f"{now} is pointed at")
+            return Done({"from": t.before, "to": now}, f"{told} is pointed at")
         if self.same(now, t.before):
-            return Absent(f"{now} is still pointed at")
-        return Failed(f"it points at {now}, which this run did not ask for: somebody else moved it")
+            return Absent(f"{told} is still pointed at")
+        return Failed(f"it points at {told}, which this run did not ask for: somebody else moved it")
 
     def do(self, args: Mapping[str, Json], t: Try) -> None:
         self.write(args["to"], t.before)

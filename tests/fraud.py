@@ -124,20 +124,25 @@ def write_config(folder: Path, address: str, mode: str = "auto", more: str = "",
 @contextmanager
 def fraud(folder: Path, mode: str = "auto", more: str = "", patience: str = "10s", **store: Any) -> Iterator[Desk]:
     """The service with version 1 serving and known to be good."""
-    with closing(Fraud()) as server:
-        path = write_config(folder, server.address, mode, more, patience)
-        made = config.load(path)
-        kept = Store.open(made.store, **store).start()
-        pool = Pool(1)
-        world = World(made, kept, pool)
-        responder = Responder(world)
-        try:
-            yield Desk(server, folder, world, responder)
-        finally:
-            responder.stop()
-            pool.close()
-            world.connections.close()
-            kept.close()
+    with closing(Fraud()) as server, at_work(write_config(folder, server.address, mode, more, patience), server, **store) as desk:
+        yield desk
+
+
+@contextmanager
+def at_work(path: Path, server: Any = None, **store: Any) -> Iterator[Desk]:
+    """A world at work on a service that a configuration describes, whoever serves it."""
+    made = config.load(path)
+    kept = Store.open(made.store, **store).start()
+    pool = Pool(1)
+    world = World(made, kept, pool)
+    responder = Responder(world)
+    try:
+        yield Desk(server, path.parent, world, responder)
+    finally:
+        responder.stop()
+        pool.close()
+        world.connections.close()
+        kept.close()
 
 
 def drilled(desk: Desk) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.processes import Running, start, until
 from tests.servers import plain
@@ -30,6 +29,8 @@ defaults
     load-server-state-from-file global
 frontend models
     bind 127.0.0.1:{port}
+    use_backend fraud-1 if {{ path_beg /versions/1/ }}
+    use_backend fraud-2 if {{ path_beg /versions/2/ }}
     default_backend fraud
 frontend mapped
     bind 127.0.0.1:{mapped}
@@ -37,8 +38,10 @@ frontend mapped
 backend fraud
 {servers}
 backend fraud-1
+    http-request replace-path /versions/[^/]+(/.*) \\1
     server one {first}
 backend fraud-2
+    http-request replace-path /versions/[^/]+(/.*) \\1
     server two {second}
 """
 
@@ -91,11 +94,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def standing(program: Path, folder: Path, servers: Mapping[str, int] | None = None, options: Any = None) -> Iterator[Box]:
-    """HAProxy in master-worker mode. `servers`: name -> which of the two versions it is (1 or 2)."""
-    behind = [plain.Speaker("1"), plain.Speaker("2")]
+def standing(program: Path, folder: Path, servers: Mapping[str, int] | None = None, places: Sequence[str] = ()) -> Iterator[Box]:
+    """HAProxy in master-worker mode. `servers`: name -> which of the two versions it is (1 or 2). `places`: host:port of two that stand already."""
+    behind = [] if places else [plain.Speaker("1"), plain.Speaker("2")]
     port, mapped = free_port(), free_port()
-    places = [one.address.removeprefix("http://") for one in behind]
+    places = places or [one.address.removeprefix("http://") for one in behind]
     lines = "\n".join(f"    server {name} {places[which - 1]} weight 100" for name, which in (servers or {"v1": 1, "v2": 2}).items())
     (folder / "versions.map").write_text("fraud fraud-1\n")
     config = folder / "haproxy.cfg"

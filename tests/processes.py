@@ -62,9 +62,13 @@ class Running:
 
 @contextmanager
 def start(
-    command: Sequence[str | Path], ready: Callable[[Running], object] | None = None, env: Mapping[str, str] | None = None, cwd: Path = HOUSE
+    command: Sequence[str | Path],
+    ready: Callable[[Running], object] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path = HOUSE,
+    seconds: float = 30,
 ) -> Iterator[Running]:
-    """Runs a command while the block runs; the block begins when `ready` holds. `env` is added to the environment."""
+    """Runs a command while the block runs; the block begins when `ready` holds, within so many seconds. `env` is added to the environment."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [str(word) for word in command],
@@ -78,7 +82,7 @@ def start(
         running = Running(process, output)
         try:
             if ready:
-                until(lambda: running._alive() is not None and ready(running), f"{command[0]} is ready", 30, lambda: running.text)
+                until(lambda: running._alive() is not None and ready(running), f"{command[0]} is ready", seconds, lambda: running.text)
             yield running
         finally:
             running.kill()

@@ -700,10 +700,74 @@ class TestRegistry:
         with talk(name, tmp_path) as (_, registry):
             assert len({one.digest for one in registry.versions()}) == 2
 
+    def test_it_writes_down_which_version_is_in_force_and_takes_it_back(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, registry):
+            assert "record" in registry.can
+            assert registry.record.before({"to": "2"}) is None
+            assert registry.record.look({"to": "2"}, attempt(None)) == Absent("nothing is still pointed at")
+            for to, was in (("2", None), ("1", "2")):
+                registry.record.do({"to": to}, attempt(was))
+                assert registry.record.look({"to": to}, attempt(was)) == Done({"from": was, "to": to}, f"{to} is pointed at")
+                assert speaker.recorded == to
+            back = registry.record.undo({"to": "2"}, None, None)
+            registry.record.do(back, attempt("1"))
+            assert registry.record.look(back, attempt("1")) == Done({"from": "1", "to": None}, "nothing is pointed at")
+            assert speaker.recorded is None
+
+    def test_it_leaves_alone_what_somebody_else_has_recorded(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, registry):
+            speaker.recorded = "1"
+            with pytest.raises(AnswerError, match="somebody else moved it") as caught:
+                registry.record.do({"to": "2"}, attempt(None))
+            assert (caught.value.status, speaker.recorded) == (409, "1")
+            assert isinstance(registry.record.look({"to": "2"}, attempt(None)), Failed)
+
+    def test_a_version_that_is_not_registered_is_not_recorded(self, name, tmp_path):
+        with talk(name, tmp_path) as (speaker, registry):
+            for _ in range(2):
+                with pytest.raises((CannotError, AnswerError)):
+                    registry.record.do({"to": "9"}, attempt(None))
+            assert speaker.recorded is None
+
 
 @pytest.fixture
 def registry(tmp_path):
     return connect(where(folder.Speaker(tmp_path), "registry"))
+
+
+@pytest.mark.parametrize("damage", ["", "../1", "1\n2", "\x00", "x" * 300])
+def test_a_promoted_version_that_could_be_none_is_an_error_and_is_left(registry, damage):
+    (registry.root / "_promoted").write_text(damage)
+    with pytest.raises(AnswerError, match="names no version"):
+        registry.record.before({"to": "1"})
+    with pytest.raises(AnswerError, match="names no version"):
+        registry.record.do({"to": "1"}, attempt(None))
+    assert (registry.root / "_promoted").read_text() == damage
+
+
+def test_of_many_that_promote_at_once_each_sees_what_it_replaced(registry):
+    """No write is lost: what the winners say they replaced and set makes one line of succession."""
+    together, steps = threading.Barrier(4), []
+
+    def one(mine: str) -> None:
+        together.wait(10)
+        for _ in range(30):
+            was = registry.record.before({"to": mine})
+            try:
+                registry.record.do({"to": mine}, attempt(was))
+                steps.append((was, mine))
+            except AnswerError:
+                continue
+
+    threads = [threading.Thread(target=one, args=(mine,)) for mine in ("1", "2", "1", "2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert steps[0][0] is None and steps[-1][1] == registry.record.before({})
+    assert sum(was is None for was, _ in steps) == 1
+    changes = [(was, to) for was, to in steps if was != to]
+    assert abs(sum(to == "1" for _, to in changes) - sum(to == "2" for _, to in changes)) <= 1
 
 
 @pytest.mark.parametrize("forged", [False, True])

@@ -1,12 +1,15 @@
-"""Reads the parts that several adapters find in JSON: dotted fields, tensors, versions; and the options an adapter was given."""
+"""Reads the parts that several adapters find in JSON: dotted fields, tensors, versions; the options an adapter was given; and how a move is told."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
-from agent import Answer, Json, Locator, Signature, Tensor
+from agent import Answer, Done, Json, Locator, Look, Pending, Signature, Swap, Tensor, Try
 from agent.errors import AnswerError, ConfigError
 
 
@@ -17,6 +20,14 @@ def options(at: Locator, known: Sequence[str]) -> Mapping[str, Json]:
     if wrong:
         raise ConfigError(wrong)
     return at.options
+
+
+def model(at: Locator, *below: str) -> tuple[str, str]:
+    """What stands before a model's name in the URL's path, without `below`, which some people write out, and the name; ConfigError without one."""
+    *prefix, name = urlsplit(at.address).path.strip("/").split("/")
+    if not name:
+        raise ConfigError(f"{at.service}.{at.role}: {at.url} names no model; write {at.scheme}+http://host:port/MODEL")
+    return "/".join(["", *(prefix[: -len(below)] if tuple(prefix[-len(below) :]) == below else prefix)]), name
 
 
 def pick(body: Json, field: str, where: str) -> Json:
@@ -71,6 +82,18 @@ def posting(path: str, request: Json) -> Mapping[str, Any]:
     """What a Wire is asked with (`request`, `sent`) to post a request as it was logged: NaN too, which only the server may refuse."""
     content = json.dumps(request, separators=(",", ":")).encode()
     return {"method": "POST", "path": path, "content": content, "headers": {"Content-Type": "application/json"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded(Swap):
+    """A Swap that is done only when those who act on it have read it too."""
+
+    current: Callable[[], str] = str  # why they may not have yet; empty when they have
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        seen = super(Reloaded, self).look(args, t)
+        waits = self.current() if isinstance(seen, Done) else ""
+        return Pending(timedelta(milliseconds=20), waits) if waits else seen
 
 
 def moved(where: str, expected: Json, problem: object) -> AnswerError:

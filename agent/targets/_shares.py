@@ -1,13 +1,11 @@
-"""How a proxy's servers share traffic: whole weights for the shares that are wanted, and files that a reload may read at any moment."""
+"""How a proxy's servers share traffic: whole weights for the shares that are wanted."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from agent import Json
-from agent.errors import CannotError, ConfigError, DataError
+from agent.errors import CannotError, ConfigError
 
 HEAVIEST = 256  # the largest weight that every proxy takes
 NEAR = 0.005  # weights are whole numbers: how far a share may be from what was asked
@@ -56,14 +54,3 @@ def versions(given: Json, where: str) -> Mapping[str, tuple[str, ...]]:
     if not isinstance(given, Mapping) or not given:
         raise ConfigError(f"{where}.versions: write {{version: server}}, or a list of servers, not {given!r:.80}")
     return {str(version): tuple(map(str, names)) if isinstance(names, list) else (str(names),) for version, names in given.items()}
-
-
-def written(path: Path, text: str, where: str) -> None:
-    """Whole or not at all: a reload may read it at any moment."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    except OSError as problem:
-        beside.unlink(missing_ok=True)
-        raise DataError(f"{where}: the traffic was moved, and {path} could not be written ({problem.strerror}): a reload would undo it") from problem

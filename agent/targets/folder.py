@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import shutil
@@ -12,25 +11,26 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from agent import UTC, Golden, GoldenRow, Json, Locator, ModelVersion, adapter, digest
+from agent import UTC, Golden, GoldenRow, Json, Locator, ModelVersion, Swap, adapter, digest
 from agent.errors import AnswerError, CannotError, UnreachableError
+from agent.targets import _disk, _shapes
 
+PROMOTED = "_promoted"  # no version can be called that
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 
 
 @adapter(role="registry", schemes=("folder",))
 class Folder:
-    """`folder:models/digits`: `<version>/manifest.json` and `<version>/golden.json` beside the version's files."""
+    """`folder:models/digits`: `<version>/manifest.json` and `<version>/golden.json` beside the version's files; `_promoted` names one of them."""
 
-    can: frozenset[str] = frozenset({"versions", "golden"})
+    can: frozenset[str] = frozenset({"versions", "golden", "record"})
 
     def __init__(self, at: Locator) -> None:
         self.root = Path(at.folder) / at.address.removeprefix("folder://")
 
     def versions(self) -> Sequence[ModelVersion]:
         """All versions, oldest first. Folders without a manifest are none: a server may keep others beside them."""
-        if not self.root.is_dir():
-            raise UnreachableError(f"no registry folder {self.root}; mount it, or mend `registry:`")
+        self._mounted()
         names = [path.parent.name for path in self.root.glob("*/manifest.json") if _NAME.fullmatch(path.parent.name)]
         return sorted((found for found in map(self.version, names) if found), key=lambda one: (one.registered_at, one.version))
 
@@ -66,8 +66,31 @@ class Folder:
             raise AnswerError(f"{path} is gone, or was changed after it was recorded; restore it, or record a new version")
         return path
 
+    @property
+    def record(self) -> Swap:
+        """Writes `{"to": version}`, None for none, into the file `_promoted`: compare-and-set on what it held. A record, which moves no traffic."""
+        return Swap(self._promoted, self._promote)
+
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _mounted(self) -> None:
+        if not self.root.is_dir():
+            raise UnreachableError(f"no registry folder {self.root}; mount it, or mend `registry:`")
+
+    def _promoted(self) -> str | None:
+        self._mounted()
+        said = _disk.read(self.root / PROMOTED, str(self.root))
+        return None if said is None else _named(said.decode("utf-8", "replace").strip())
+
+    def _promote(self, to: Json, expected: Json) -> None:
+        path = self.root / PROMOTED
+        with _disk.alone(self.root, str(self.root)):
+            if (found := self._promoted()) != expected:
+                raise _shapes.moved(str(path), expected, f"it names {found}")
+            if to is not None and self.version(to) is None:
+                raise CannotError(f"{path}: version {to} is not registered here; record() it first")
+            _disk.written(path, None if to is None else f"{to}\n", str(self.root))
 
     def _inside(self, version: str) -> Path:
         path = self.root / _named(version)
@@ -138,7 +161,7 @@ def _place(draft: Path, name: str, source: str | Path | bytes) -> None:
 
 def _publish(draft: Path, home: Path) -> None:
     for path in (*draft.rglob("*"), draft):
-        _sync(path)
+        _disk.synced(path)
     if home.exists():  # rename() would replace an empty folder without a word
         raise _taken(home)
     try:
@@ -147,15 +170,7 @@ def _publish(draft: Path, home: Path) -> None:
         if home.exists():  # somebody recorded the same version at the same time
             raise _taken(home) from problem
         raise
-    _sync(home.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _disk.synced(home.parent)
 
 
 def _taken(home: Path) -> CannotError:

@@ -13,7 +13,7 @@ from time import monotonic
 
 from agent import Done, Json, Locator, Look, Pending, Swap, Try, adapter
 from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, UnreachableError
-from agent.targets import _shapes, _shares
+from agent.targets import _disk, _shapes, _shares
 from agent.wire import remaining
 
 OPTIONS = ("backend", "versions", "lever", "map", "key", "state_file")
@@ -21,6 +21,7 @@ LEVERS = ("weight", "drain", "map")
 NAME = re.compile(r"[A-Za-z0-9_.:-]+")  # what HAProxy lets a backend or server be called; a command takes nothing else from us
 MOST = 8 * 2**20  # bytes of one answer
 RUNNING = 2  # a server's operational state
+FORGOTTEN = ": the traffic was moved, and a reload would undo it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +178,9 @@ class Haproxy:
         if self._lever == "map":
             entries = (line.split(maxsplit=1)[1] for line in self._say(f"show map {self._map}").splitlines() if line.startswith("0x"))
             if Path(self._map).exists():
-                _shares.written(Path(self._map), "\n".join(entries) + "\n", self._where)
+                _disk.written(Path(self._map), "\n".join(entries) + "\n", self._where, FORGOTTEN)
         elif self._state_file is not None:
-            _shares.written(self._state_file, self._say("show servers state"), self._where)
+            _disk.written(self._state_file, self._say("show servers state"), self._where, FORGOTTEN)
 
     def _say(self, command: str, acting: bool = False) -> str:
         said = _exchange(self._at, command)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
-from agent import Done, Json, Locator, Look, Pending, Swap, Try, adapter
+from agent import Json, Locator, adapter
 from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, DeniedError, UnreachableError
-from agent.targets import _shapes, _shares
+from agent.targets import _disk, _shapes, _shares
 from agent.wire import remaining
 
 OPTIONS = ("versions", "pid", "test")
@@ -68,9 +66,9 @@ class Nginx:
         return _shares.asked(self._aim())
 
     @property
-    def point(self) -> Reloaded:
+    def point(self) -> _shapes.Reloaded:
         """Sends the traffic to `{"to": version}`, or splits it by `{"to": {version: share}}`; done when every worker has the file as it is now."""
-        return Reloaded(self._aim, self._move, same=_shares.same, current=self._current)
+        return _shapes.Reloaded(self._aim, self._move, same=_shares.same, current=self._current)
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -117,32 +115,17 @@ class Nginx:
     # What is changed
 
     def _move(self, to: Json, expected: Json) -> None:
-        with self._alone():
+        with _disk.alone(self._file.parent, self._where):
             if not _shares.same(now := self._aim(), expected):
                 raise AnswerError(
                     f"{self._where}: it points at {now} and no longer at {expected}: somebody else moved it, and it was left there", 409
                 )
             before = self._read()
-            _shares.written(self._file, self._text(to), self._where)
+            _disk.written(self._file, self._text(to), self._where)
             if self._test and (wrong := self._tested()):
-                _shares.written(self._file, before, self._where)
+                _disk.written(self._file, before, self._where)
                 raise AnswerError(f"{self._where}: nginx refuses the new servers, and the file was put back: {wrong}")
             self._reload()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Nobody else of us between comparing and setting."""
-        try:
-            handle = os.open(self._file.parent, os.O_RDONLY)
-        except OSError as problem:
-            raise UnreachableError(f"{self._where}: {self._file.parent}: {problem.strerror}") from problem
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as problem:
-            raise AnswerError(f"{self._where}: another agent is moving it at this moment") from problem
-        finally:
-            os.close(handle)
 
     def _text(self, to: Json) -> str:
         shares = _shares.asked(to)
@@ -173,18 +156,6 @@ class Nginx:
             raise UnreachableError(f"{self._where}: nginx (process {master} of {self._pid}) does not run; start it, or mend `pid`") from problem
         except PermissionError as problem:
             raise DeniedError(f"{self._where}: this user may not signal nginx (process {master}); run the agent as its user, or as root") from problem
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded(Swap):
-    """A Swap that is done only when those who act on it have read it too."""
-
-    current: Callable[[], str] = str  # why they may not have yet; empty when they have
-
-    def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        seen = super(Reloaded, self).look(args, t)
-        waits = self.current() if isinstance(seen, Done) else ""
-        return Pending(timedelta(milliseconds=20), waits) if waits else seen
 
 
 def _server(match: re.Match[str]) -> _Server:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from agent import Answer, Json, Locator, Sent, Signature, adapter
-from agent.errors import AnswerError, ConfigError
+from agent.errors import AnswerError
 from agent.targets import _shapes
 from agent.wire import Wire, probe_id
 
@@ -21,10 +21,8 @@ class Oip:
 
     def __init__(self, at: Locator) -> None:
         _shapes.options(at, ())
-        *prefix, self.model = urlsplit(at.address).path.strip("/").split("/")
-        if not self.model:
-            raise ConfigError(f"{at.service}.{at.role}: {at.url} names no model; write oip+http://host:port/MODEL")
-        self._root = "/".join(["", *(prefix[:-2] if prefix[-2:] == ["v2", "models"] else prefix), "v2"])
+        prefix, self.model = _shapes.model(at, "v2", "models")
+        self._root = f"{prefix}/v2"
         self._wire, self._named = Wire(at), ""
         self._asked: Json = None
 
@@ -47,7 +45,7 @@ class Oip:
         """The version served, always asked anew.
 
         In this order: the only one that the model's metadata names; the `model_version` with which the last request that said one is
-        answered when it is sent again; the only one that is READY in the repository index (MLServer leaves its metadata empty).
+        answered when it is sent again; the only one in the repository's index that says itself that it is ready (MLServer states none).
         None when several are loaded and no answer tells which of them it is.
         """
         stated = self._metadata().get("versions") or ()
@@ -105,5 +103,6 @@ class Oip:
                 return None
             raise
         rows = [row for row in listed if isinstance(row, Mapping)] if isinstance(listed, list) else []
-        found = {_shapes.version(row.get("version"), self._path) for row in rows if row.get("name") == self.model and row.get("state") == "READY"}
-        return found.pop() if len(found) == 1 else None
+        named = {_shapes.version(row.get("version"), self._path) for row in rows if row.get("name") == self.model and row.get("state") == "READY"}
+        found = [one for one in named if one and self.at(one).ready()]  # MLServer indexes the files that it would load, and not what it has loaded
+        return found[0] if len(found) == 1 else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from agent import Answer, Json, Locator, Sent, Signature, Swap, adapter
-from agent.errors import AnswerError, ConfigError
+from agent.errors import AnswerError
 from agent.targets import _shapes
 from agent.wire import Wire
 
@@ -24,10 +24,7 @@ class TorchServe:
 
     def __init__(self, at: Locator) -> None:
         managed = _shapes.options(at, ("management",)).get("management")
-        *prefix, self.model = urlsplit(at.address).path.strip("/").split("/")
-        if not self.model:
-            raise ConfigError(f"{at.service}.{at.role}: {at.url} names no model; write torchserve+http://host:8080/MODEL")
-        self._root = "/".join(["", *(prefix[:-1] if prefix[-1:] == ["predictions"] else prefix)])
+        self._root, self.model = _shapes.model(at, "predictions")
         self._wire, self._named = Wire(at), ""
         self._managed = Wire(replace(at, url=str(managed))) if managed else None
         self.can = frozenset({"at", "load", *(("version",) if managed else ())})
@@ -109,10 +106,8 @@ class DefaultVersion:
 
     def __init__(self, at: Locator) -> None:
         _shapes.options(at, ())
-        *prefix, model = urlsplit(at.address).path.strip("/").split("/")
-        if not model:
-            raise ConfigError(f"{at.service}.{at.role}: {at.url} names no model; write torchserve+http://host:8081/MODEL")
-        self._path = "/".join(["", *(prefix[:-1] if prefix[-1:] == ["models"] else prefix), "models", model])
+        prefix, model = _shapes.model(at, "models")
+        self._path = f"{prefix}/models/{model}"
         self._wire = Wire(at)
 
     def served(self) -> Mapping[str, float]:

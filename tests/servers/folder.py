@@ -28,6 +28,15 @@ class Speaker:
                 now=BEGAN_AT + timedelta(days=place),
             )
 
+    @property
+    def recorded(self) -> str | None:
+        path = self.root / "_promoted"
+        return path.read_text().strip() if path.exists() else None
+
+    @recorded.setter
+    def recorded(self, version: str) -> None:
+        (self.root / "_promoted").write_text(version)
+
     def stop(self) -> None: ...
 
 
