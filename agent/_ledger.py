@@ -497,6 +497,10 @@ class Ledger:
         """Letters with their state, newest first."""
         return self._all(select(LETTER).order_by(LETTER.c.id.desc()).limit(limit))
 
+    def letters_about(self, incident: int) -> list[Mapping[str, Any]]:
+        """The letters of one incident with their state, oldest first."""
+        return self._all(select(LETTER).where(LETTER.c.key.startswith(f"incident-{incident}/")).order_by(LETTER.c.id))
+
     def letter_sent(self, key: str, channel: str) -> None:
         self._letter(key, channel, state="sent", error="")
 

@@ -455,7 +455,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A straight line of steps. `seen` is what planning saw, per role; a changed world expires the plan."""
+    """A straight line of steps. `seen` is what planning saw, per role; a changed world expires the plan.
+
+    `undo` has, by step, the args that would put back what it changes: None where it cannot be, nothing where that is known only once it is done.
+    """
 
     runbook: str
     service: str
@@ -465,6 +468,7 @@ class Plan:
     steps: tuple[Step, ...]
     made_at: datetime
     good_until: datetime
+    undo: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -864,6 +868,11 @@ class Run:
     def active(self) -> bool:
         return self.state in ACTIVE
 
+    @property
+    def acted(self) -> bool:
+        """Whether it has begun to change anything."""
+        return any(row.tries > 0 for row in self.steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Letter:
@@ -931,6 +940,7 @@ def plan_from_json(body: Mapping[str, Json]) -> Plan:
         steps,
         datetime.fromisoformat(body["made_at"]),
         datetime.fromisoformat(body["good_until"]),
+        body.get("undo", {}),
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
 
 from agent import actions, plugins
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
-from agent.model import Json, Plan, Ref, Run, Status, Step
+from agent.model import Json, Plan, Ref, Run, Status, Step, to_json
 from agent.rebuild import rebuild
 from agent.store import Ledger
 from agent.wire import deadline
@@ -37,7 +37,9 @@ def make_plan(world: World, run: Run) -> Plan:
                 raise PlanError(f"{run.runbook} needs a {need.name}, and {run.service} has none; add services.{run.service}.targets.{need.name}")
         steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(function, service, run)))
     _backwards(steps)
-    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, now + FOR_PEOPLE)
+    seen = seen_now(world, run.service, steps)
+    undo = _undo(world, run.service, steps, seen)
+    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen, steps, now, now + FOR_PEOPLE, undo)
 
 
 def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:
@@ -53,6 +55,17 @@ def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Jso
     """What stands now where the steps would write: what a plan was made on, and what expires it when it changes."""
     found = [(step, actions.find(world, world.service(service), step.action)) for step in steps]
     return {step.action: action.before(step.args) for step, action in found if action.writes}
+
+
+def _undo(world: World, service: str, steps: Sequence[Step], seen: Mapping[str, Json]) -> dict[str, Json]:
+    """By step what the action says would put it back, from where it stands now: to there all undos of one verb lead, however many there are."""
+    said: dict[str, Json] = {}
+    for step in steps:
+        if step.action not in seen or any(isinstance(value, Ref) for value in step.args.values()):
+            continue
+        with suppress(LookupError, TypeError, AttributeError):  # it asks for an output that there is only once it is done
+            said[step.name] = to_json(actions.find(world, world.service(service), step.action).undo(step.args, seen[step.action], {}))
+    return said
 
 
 def _parameters(function: Any, service: Any, run: Run) -> dict[str, Any]:

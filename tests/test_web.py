@@ -165,10 +165,11 @@ def seed(world: World, reason: str = "12 of 12 golden rows answer otherwise than
             "fraud-score",
             reason,
             (),
-            {"router": "2"},
+            {"router.point": "2"},
             (Step("flip", "router.point", {"to": "1"}, timedelta(seconds=5)),),
             ago(21),
             ago(-600),
+            {"flip": {"to": "2"}},
         )
         run, _ = ledger.want(
             runbook="rollback",
@@ -367,6 +368,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(site: Site, method: str, path
 
 WRITES = [
     ("POST", "/api/incidents/1/ack"),
+    ("POST", "/api/incidents/1/review"),
     ("POST", "/api/silences"),
     ("DELETE", "/api/silences/1?by=x"),
     ("POST", "/api/halt"),
