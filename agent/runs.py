@@ -10,6 +10,7 @@ from agent.model import Event, Finding, Json, Run, StepRow, to_json
 from agent.preview import plan_json
 from agent.store import Ledger
 
+MOST = 1000  # runs among which those in a state are looked for, where no time is given
 FAR = 10_000  # looks of a watch that are read to find the first one after a run
 
 
@@ -20,7 +21,8 @@ def run_json(run: Run) -> Json:
 
 def history(ledger: Ledger, service: str | None, since: datetime | None, states: Sequence[str] = (), limit: int = 50) -> list[Json]:
     """Runs, newest first, each with how long it took and how long from the decision to its first effect (seconds; None: there was none)."""
-    found = [run for run in ledger.runs(service=service, since=since, limit=limit) if not states or run.state in states]
+    looked = ledger.runs(service=service, since=since, limit=MOST if states else limit)
+    found = [run for run in looked if not states or run.state in states]
     return [{**to_json(run), "plan": None, **_times(run, _approvals(ledger, run))} for run in found[:limit]]
 
 

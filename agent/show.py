@@ -21,6 +21,7 @@ from agent.model import Json, StepRow, spell
 from agent.preview import NEVER
 
 READABLE = 24  # columns that a sentence gets, however narrow the terminal is
+WIDE = 110  # columns that four sentences beside each other need
 PIPED = 10_000  # columns when nobody looks: one row stays one line
 COLOURS = {
     **dict.fromkeys(("ok", "succeeded", "done", "resolved", "reviewed", "allowed", "verified", "right"), "green"),
@@ -177,8 +178,9 @@ def plan(told: Mapping[str, Json]) -> str:
 
 def planned(told: Mapping[str, Json]) -> list[Any]:
     """What each step of a plan would look at, change and take back; for how long at most, and why."""
+    body = [_planned(row) for row in told["table"]]
     return [
-        rows(("", "step", "at most", "looks at", "changes", "taken back", "if it fails"), [_planned(row) for row in told["table"]], 2, wraps=4),
+        *([line for row in body for line in _block(row)] if narrow() else [rows(COLUMNS, body, 2, wraps=4)]),
         *(f"  {row['n']} {plain(row['step'])}: {plain(row['why'])}" for row in told["table"] if row["why"]),
         *(f"  {plain(action)} stands at {plain(preview.value(stands))}" for action, stands in told["seen"].items()),
         f"  at most {seconds(told['at_most'])} in all" + (f", and {seconds(told['back_at_most'])} to take it back" if told["back_at_most"] else ""),
@@ -186,9 +188,27 @@ def planned(told: Mapping[str, Json]) -> list[Any]:
     ]
 
 
+COLUMNS = ("", "step", "at most", "looks at", "changes", "taken back", "if it fails")
+
+
 def _planned(row: Mapping[str, Json]) -> list[Any]:
     back = Text(plain(row["back"] or "-"), style="bold red" if row["back"] == NEVER else "")
     return [str(row["n"]), row["step"], row["within"], row["looks"], row["changes"] or "nothing", back, row["failing"]]
+
+
+def _block(row: Sequence[Any]) -> Iterator[Any]:
+    """A row of the table as lines below each other."""
+    number, step, within, *rest = row
+    yield Text.assemble(f"  {number} ", (plain(step), "bold"), f", at most {within}")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, cell in zip(COLUMNS[3:], rest, strict=True):
+        table.add_row(Text(f"    {name}", style="dim"), cell if isinstance(cell, Text) else Text(plain(cell)))
+    yield table
+
+
+def narrow() -> bool:
+    """Whether a table of sentences would not fit beside each other."""
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns < WIDE
 
 
 def seconds(length: float) -> str:

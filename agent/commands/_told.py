@@ -95,9 +95,9 @@ def _run(told: Mapping[str, Json]) -> Iterator[Any]:
     if told["recoveries"]:
         yield f"  taken up again after {told['recoveries']} restarts"
     if told["steps"]:
+        yield rows(("step", "state", "began", "took", "tries", "said"), [_step(row, day) for row in told["steps"]], 2)
         why = {step["name"]: step["why"] for step in (told["plan"] or {"steps": ()})["steps"]}
-        columns = ("step", "state", "began", "took", "tries", "stood before", "left", "said", "why")
-        yield rows(columns, [_step(row, day, why.get(row["name"], "")) for row in told["steps"]], 2, wraps=4)
+        yield from (f"  {plain(line)}" for row in told["steps"] if (line := _around(row, why.get(row["name"], ""))))
     if told["plan"] and told["state"] in ("proposed", "awaiting"):
         yield from planned(told["plan"])
     if told["afterwards"]:
@@ -120,10 +120,17 @@ def _finding(one: Mapping[str, Json], day: datetime) -> str:
     return f"finding {one['id']}{version}, {plain(one['watch'])} {one['status']} at {when(one['looked_at'], day)}: {plain(one['reason'])}"
 
 
-def _step(row: Mapping[str, Json], day: datetime, why: str) -> list[Any]:
-    before = "" if row["before"] is None else value(row["before"])
+def _step(row: Mapping[str, Json], day: datetime) -> list[Any]:
     began, lasted = when(row["intended_at"], day), took(row["intended_at"], row["ended_at"])
-    return [row["name"], word(row["state"]), began, lasted, row["tries"], before, words(row["output"]), row["said"], why]
+    return [row["name"], word(row["state"]), began, lasted, row["tries"], row["said"]]
+
+
+def _around(row: Mapping[str, Json], why: str) -> str:
+    """Why a step was there, what stood before it and what it left."""
+    stood = f"{row['action']} stood at {value(row['before'])}" if row["before"] is not None else ""
+    left = f"left {words(row['output'])}" if row["tries"] and row["output"] else f"found {words(row['output'])}" if row["output"] else ""
+    said = "; ".join(filter(None, [why, stood, left]))
+    return f"{row['name']}: {said}" if said else ""
 
 
 # The ladder
