@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -149,20 +150,26 @@ class Here:
         return run_json(verbs.cancel(self.world, run, by))
 
     def follow(self, number: int, step: Follow) -> Json:
-        """Drive the run, and only that one, until it has ended."""
+        """Drive the run, and only that one, until it has ended; what it does is told while it does it."""
         seen: dict[tuple[bool, int], str] = {}
-        while True:
-            with self.world.store.read() as ledger:
-                run = ledger.run(number)
-            assert run is not None
-            _tell_steps(run, seen, step)
-            if not run.active:
-                return run_json(run)
-            try:
-                if not advance(self.world, number):
-                    time.sleep(PAUSE / 2)
-            except LeaseLostError as problem:
-                raise LeaseLostError(f"{problem}; 'watchkeeper runbook show {number}' tells how far it came") from problem
+        with ThreadPoolExecutor(1, thread_name_prefix="follow") as driver:
+            while (run := self._told(number, seen, step)).active:
+                move = driver.submit(advance, self.world, number)
+                while not wait([move], PAUSE / 2).done:
+                    self._told(number, seen, step)
+                try:
+                    if not move.result():
+                        time.sleep(PAUSE / 2)
+                except LeaseLostError as problem:
+                    raise LeaseLostError(f"{problem}; 'watchkeeper runbook show {number}' tells how far it came") from problem
+            return run_json(run)
+
+    def _told(self, number: int, seen: dict[tuple[bool, int], str], step: Follow) -> Run:
+        with self.world.store.read() as ledger:
+            run = ledger.run(number)
+        assert run is not None
+        _tell_steps(run, seen, step)
+        return run
 
 
 class There:

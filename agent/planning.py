@@ -9,7 +9,7 @@ from typing import Any
 
 from agent import actions, plugins
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
-from agent.model import Json, Plan, Ref, Run, Status, Step, to_json
+from agent.model import Action, Json, Plan, Ref, Run, Status, Step, to_json
 from agent.rebuild import rebuild
 from agent.store import Ledger
 from agent.wire import deadline
@@ -38,7 +38,7 @@ def make_plan(world: World, run: Run) -> Plan:
         steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(function, service, run)))
     _backwards(steps)
     seen = seen_now(world, run.service, steps)
-    undo = _undo(world, run.service, steps, seen)
+    undo = undos([(step, actions.find(world, service, step.action)) for step in steps], seen)
     return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen, steps, now, now + FOR_PEOPLE, undo)
 
 
@@ -57,14 +57,16 @@ def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Jso
     return {step.action: action.before(step.args) for step, action in found if action.writes}
 
 
-def _undo(world: World, service: str, steps: Sequence[Step], seen: Mapping[str, Json]) -> dict[str, Json]:
-    """By step what the action says would put it back, from where it stands now: to there all undos of one verb lead, however many there are."""
+def undos(steps: Sequence[tuple[Step, Action]], seen: Mapping[str, Json]) -> dict[str, Json]:
+    """By step what its action says would put it back, from where it stands now: to there all undos of one verb lead, however many there are.
+
+    A step is left out whose args come from an earlier one, or whose undo wants what is known only once it is done.
+    """
     said: dict[str, Json] = {}
-    for step in steps:
-        if step.action not in seen or any(isinstance(value, Ref) for value in step.args.values()):
-            continue
-        with suppress(LookupError, TypeError, AttributeError):  # it asks for an output that there is only once it is done
-            said[step.name] = to_json(actions.find(world, world.service(service), step.action).undo(step.args, seen[step.action], {}))
+    for step, action in steps:
+        if action.writes and not any(isinstance(value, Ref) for value in step.args.values()):
+            with suppress(LookupError, TypeError, AttributeError):  # it looks for an output that there is not yet
+                said[step.name] = to_json(action.undo(step.args, seen[step.action], {}))
     return said
 
 

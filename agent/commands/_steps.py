@@ -16,6 +16,7 @@ from agent.show import plain, step, word
 
 Follow = Callable[[StepRow | str], None]  # a step as it changes, or what the run waits for
 UNDER_WAY = ("intended", "undoing")
+SAID = {"planned": "to come", "intended": "under way", "undoing": "taken back"}  # states as one says them while they last
 EVERY = 8  # drawings a second
 
 
@@ -64,10 +65,15 @@ class Steps:
             made.add_column(**column)
         for row in list(self.rows.values()):
             going = row.state in UNDER_WAY
-            made.add_row(self._spinner if going else "", plain(row.name), word(row.state), elapsed(row), self._said(row.said))
-        if self.waits:
-            made.add_row(self._spinner, "", word("waits"), "", self._said(self.waits))
+            made.add_row(self._spinner if going else "", plain(row.name), self._state(row), elapsed(row), self._said(row.said))
+        if self.waits or not self.rows:
+            made.add_row(self._spinner, "", word("waits"), "", self._said(self.waits or "it is being planned"))
         return made
+
+    def _state(self, row: StepRow) -> Any:
+        from rich.text import Text
+
+        return Text(SAID.get(row.state, row.state), style=word(row.state).style)
 
     def _said(self, text: str) -> str:
         return self.call.discreet(plain(text))
