@@ -78,7 +78,8 @@ def _across(start: datetime, end: datetime) -> _Scale:
 def _up(values: Sequence[float]) -> _Scale:
     low, high = min(values), max(values)
     room = (high / 2 - low / 2) * 0.16 or max(abs(high) * 0.1, 0.5)
-    return _Scale(0.0 if 0 <= low <= room * 4 else low - room, high + room if math.isfinite(high + room) else high, BOTTOM, TOP)
+    below = 0.0 if 0 <= low <= room * 4 else low - room
+    return _Scale(below if math.isfinite(below) else low, high + room if math.isfinite(high + room) else high, BOTTOM, TOP)
 
 
 def _joined(points: Sequence[Point]) -> list[Point]:

@@ -127,7 +127,9 @@ def _impact(ledger: Ledger, facts: Facts) -> Iterator[str]:
 
 
 def _changes(facts: Facts) -> Iterator[str]:
-    before = [one for one in facts.told["timeline"] if one["kind"].startswith("change.") and one["at"] <= facts.told["incident"]["opened_at"]]
+    opened = facts.told["incident"]["opened_at"]
+    kinds = [one for one in facts.told["timeline"] if one["kind"].startswith("change.") and one["kind"] != "change.first"]
+    before = [one for one in kinds if one["at"] <= opened]
     for one in reversed(before):
         earlier = facts.incident.opened_at - datetime.fromisoformat(one["at"])
         yield f"{one['what']}, {length(earlier)} before it opened"
