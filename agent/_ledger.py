@@ -217,6 +217,7 @@ class Ledger:
         check: str | None = None,
         since: datetime | None = None,
         limit: int = 100,
+        until: datetime | None = None,
     ) -> list[Finding]:
         """Kept findings, newest first."""
         query = select(FINDING).order_by(FINDING.c.id.desc()).limit(limit)
@@ -225,6 +226,8 @@ class Ledger:
                 query = query.where(column == value)
         if since is not None:
             query = query.where(FINDING.c.looked_at >= since)
+        if until is not None:
+            query = query.where(FINDING.c.looked_at <= until)
         return [_finding(row) for row in self._all(query)]
 
     def file(self, name: str) -> bytes | None:
@@ -364,9 +367,13 @@ class Ledger:
         row = self.one(select(RUN).where(RUN.c.id == number))
         return None if row is None else self._run(row)
 
-    def runs(self, active_only: bool = False, service: str | None = None, since: datetime | None = None, limit: int = 100) -> list[Run]:
-        """Runs with their steps, newest first; of those that are active, or since a time, all."""
-        query = select(RUN).order_by(RUN.c.id.desc()).limit(None if active_only or since else limit)
+    def runs(
+        self, active_only: bool = False, service: str | None = None, since: datetime | None = None, limit: int = 100, incident: int | None = None
+    ) -> list[Run]:
+        """Runs with their steps, newest first; of those that are active, since a time, or of one incident, all."""
+        query = select(RUN).order_by(RUN.c.id.desc()).limit(None if active_only or since or incident else limit)
+        if incident is not None:
+            query = query.where(RUN.c.incident == incident)
         if active_only:
             query = query.where(RUN.c.state.in_(ACTIVE))
         if service is not None:

@@ -12,6 +12,7 @@ from agent.runs import account as run_account
 from agent.store import Ledger
 
 DAY = timedelta(days=1)
+MOST = 5000  # events of an incident that are read
 Moments = dict[str, datetime | None]
 
 SAID = {  # what an event is told as; the words of an event not named here are told as they are
@@ -57,7 +58,7 @@ def account(ledger: Ledger, number: int, now: datetime) -> Json:
     found = ledger.incident(number)
     if found is None:
         raise PlanError(f"no incident {number}; 'watchkeeper incidents' lists them")
-    runs = [run for run in ledger.runs(service=found.service, since=found.opened_at - DAY) if run.incident == number][::-1]
+    runs = ledger.runs(incident=number)[::-1]
     timeline, letters = _timeline(ledger, found, runs), ledger.letters_about(number)
     told = moments(found, timeline, runs)
     return {
@@ -74,7 +75,7 @@ def account(ledger: Ledger, number: int, now: datetime) -> Json:
 
 def _timeline(ledger: Ledger, found: Incident, runs: Sequence[Run]) -> list[Event]:
     """The changes before it, what was recorded about it and about its runs, oldest first."""
-    events = ledger.events(incident=found.id, limit=1000)
+    events = [*ledger.events(incident=found.id, limit=MOST), *ledger.events("incident.context", incident=found.id, limit=1)]
     for run in runs:
         events += [event for event in ledger.events(run=run.id, limit=200) if event.incident is None]
     named = {n for event in events if event.kind == "incident.context" for n in event.body.get("changes", ())}
@@ -89,7 +90,7 @@ def _timeline(ledger: Ledger, found: Incident, runs: Sequence[Run]) -> list[Even
 
 def _shown(ledger: Ledger, member: Member) -> Finding | None:
     """The newest finding of a watch in an incident that says something is wrong: what can be looked at."""
-    found = ledger.findings(watch=member.watch, since=member.since_at - timedelta(seconds=1), limit=50)
+    found = ledger.findings(watch=member.watch, since=member.since_at - timedelta(seconds=1), until=member.cleared_at, limit=50)
     return next((one for one in found if one.status in (Status.FAIL, Status.WARN, Status.ERROR)), None)
 
 

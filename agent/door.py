@@ -195,6 +195,14 @@ def length(_: click.Context, __: click.Parameter, value: str | None) -> Any:
         raise click.BadParameter(str(problem)) from problem
 
 
+def ago(length: Any) -> Any:
+    """The time so long ago, and not before there were any rows."""
+    from agent.model import BEGINNING
+
+    now = moment()
+    return now - min(length, now - BEGINNING)
+
+
 def moment() -> Any:
     from datetime import UTC, datetime
 

@@ -23,7 +23,7 @@ from agent.world import mode_of
 
 Mark = Literal["right", "wrong", "undecided"]
 RUNGS: tuple[Mode, ...] = ("observe", "suggest", "approve", "auto")
-LOOKS = 10_000  # of a watch, since a run was wanted, that are read
+LOOKS = 1000  # of a watch, up to when it came right, that are read
 AGENT = "watchkeeper"
 YEAR = timedelta(days=365)
 
@@ -137,7 +137,8 @@ def judged(ledger: Ledger, run: Run, others: Sequence[Run]) -> Judged:
     """The rule, with the rows of one run read from the store."""
     incident = ledger.incident(run.incident) if run.incident else None
     member = next((one for one in incident.members if one.watch == run.trigger), None) if incident else None
-    looks = ledger.findings(watch=run.trigger, since=run.wanted_at, limit=LOOKS)[::-1] if run.trigger else []
+    until = member.cleared_at if member else None
+    looks = ledger.findings(watch=run.trigger, since=run.wanted_at, until=until, limit=LOOKS)[::-1] if run.trigger and until else []
 
     def served(at: datetime) -> str | None:
         found = ledger.served_at(run.service, at)

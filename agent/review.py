@@ -22,6 +22,7 @@ from agent.store import Ledger
 
 MOST = 5000  # findings of a watch that are read
 MARGIN = timedelta(minutes=15)  # of a picture, before and after
+EVERYTHING = "*"  # the service of an incident that belongs to no single one
 BLANK = "_Nobody has written this yet._"
 BAD = (Status.FAIL, Status.WARN)
 BLIND = (Status.ERROR, Status.NODATA)
@@ -64,7 +65,7 @@ def draft(config: Config, ledger: Ledger, number: int, now: datetime, name: str 
 
 
 def _looks(ledger: Ledger, watch: str, since: datetime, until: datetime) -> list[Finding]:
-    return [one for one in reversed(ledger.findings(watch=watch, since=since, limit=MOST)) if one.looked_at <= until]
+    return ledger.findings(watch=watch, since=since, until=until, limit=MOST)[::-1]
 
 
 def _counted(ledger: Ledger, watch: str, since: datetime, until: datetime) -> tuple[int, int]:
@@ -134,7 +135,7 @@ def _changes(facts: Facts) -> Iterator[str]:
         earlier = facts.incident.opened_at - datetime.fromisoformat(one["at"])
         yield f"{one['what']}, {length(earlier)} before it opened"
     if not before:
-        watched = ", ".join(sources(facts.service)) if facts.service else "nothing of a single service"
+        watched = ", ".join(sources(facts.service)) if facts.service else "nothing that is configured now"
         yield f"no observed change in the day before (watched for changes: {watched})"
 
 
@@ -228,7 +229,8 @@ def _drilled(ledger: Ledger, run: Run) -> bool:
 
 def _budget(ledger: Ledger, facts: Facts) -> Iterator[str]:
     if facts.service is None:
-        yield "it belongs to no single service; nothing acts by itself in a storm"
+        storm = facts.incident.service == EVERYTHING
+        yield "it belongs to no single service; nothing acts by itself in a storm" if storm else "its service is not configured any more"
         return
     budget = facts.service.budget
     since = facts.until - budget.per

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agent.model import Event, Finding, Json, Run, StepRow, to_json
 from agent.preview import plan_json
 from agent.store import Ledger
 
 MOST = 1000  # runs among which those in a state are looked for, where no time is given
-FAR = 10_000  # looks of a watch that are read to find the first one after a run
+FAR = 10_000  # looks of a watch in a day
 
 
 def run_json(run: Run) -> Json:
@@ -80,8 +80,8 @@ def _finding(number: int, found: Finding | None) -> Json:
 
 
 def _afterwards(ledger: Ledger, run: Run) -> Json:
-    """The first look of the trigger after the run's end; None when there is no trigger, or nobody has looked since."""
+    """The first look of the trigger in the day after the run's end; None when there is no trigger, or nobody has looked."""
     if run.trigger is None or run.ended_at is None:
         return None
-    later = ledger.findings(watch=run.trigger, since=run.ended_at, limit=FAR)
+    later = ledger.findings(watch=run.trigger, since=run.ended_at, until=run.ended_at + timedelta(days=1), limit=FAR)
     return _finding(later[-1].id, later[-1]) if later else None

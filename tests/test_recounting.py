@@ -155,6 +155,7 @@ def test_the_history_tells_who_why_what_came_of_it_and_how_long_to_the_effect(st
 def test_the_history_can_be_narrowed(story):
     assert json.loads(wk(story, "runbook", "history", "--limit", 1, "--json"))[0]["id"] == 2
     assert wk(story, "runbook", "history", "--state", "stuck") == "no run\n"
+    assert len(json.loads(wk(story, "runbook", "history", "--since", "999999d", "--json"))) == 2
     assert len(json.loads(wk(story, "runbook", "history", "--state", "stuck", "--state", "succeeded", "--json"))) == 2
     assert "did you mean 'succeeded'?" in wk(story, "runbook", "history", "--state", "suceeded", code=2)
     assert "did you mean 'fraud'?" in wk(story, "runbook", "history", "fruad", code=2)

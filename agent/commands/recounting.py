@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agent.commands.acting import runbook
-from agent.door import LENGTH, Call, Short, command, length, main, moment, plain
+from agent.door import LENGTH, Call, Short, ago, command, length, main, moment, plain
 
 
 @main.group(cls=Short, default="list", alone=True)
@@ -110,7 +110,7 @@ def runbook_history(call: Call, service: str | None, since: Any, states: Sequenc
     if service is not None:
         reach.service_named(config, service)
     with reach.reading(config) as ledger:
-        call.say(plain(runs.history(ledger, service, moment() - since if since else None, states, limit)), _told.history)
+        call.say(plain(runs.history(ledger, service, ago(since) if since else None, states, limit)), _told.history)
 
 
 @command("watchkeeper ladder fraud")
@@ -126,7 +126,7 @@ def ladder(call: Call, service: str | None, length: Any) -> None:
     from agent.commands import _told
     from agent.ladder import report
 
-    config, now = call.config(), moment()
+    config = call.config()
     names = [reach.service_named(config, service)] if service else list(config.services)
     with reach.reading(config) as ledger:
-        call.say(plain(report(config, ledger, names, now - length, now)), _told.ladder)
+        call.say(plain(report(config, ledger, names, ago(length), moment())), _told.ladder)
