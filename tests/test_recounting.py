@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from agent.account import account, after, length, sentence
 from agent.cli import main
 from agent.errors import PlanError
 from agent.judge import escalate
+from agent.model import Member
 from agent.review import _inline, draft
 from agent.runs import history
+from agent.store import Ledger
 from tests.fraud import Desk, drilled, fraud, spoiled
 
 MORE = "    escalation: [eve]\n"
@@ -64,7 +67,7 @@ def wk(desk: Desk, *args: object, code: int = 0) -> str:
 
 def test_an_incident_reads_as_a_report_from_what_changed_before_to_how_it_ended(story):
     before, seen, who, done, end = told(story)["summary"]
-    assert before.startswith("Changed before it: version 2 serves instead of 1 2")
+    assert before.startswith("Changed before it: version 2 serves instead of 1, 2")
     assert re.match(r"At \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ fraud/serving.parity was seen to fail: version 2 answers 1 of 1 golden rows otherwise", seen)
     assert who == "Ada was told, and nobody acknowledged it."
     assert re.match(r"Run 2 \(rollback, mode approve\) succeeded after 16m(?:\d+s)?: version 1 is served; serving.parity ok\.", done)
@@ -320,6 +323,51 @@ def test_what_a_target_said_stays_one_line_of_plain_text(text):
     made = _inline(text)
     assert "\n" not in made and "\x1b" not in made
     assert not re.search(r"(?<!\\)(?:\\\\)*[|<\[`*_#]", made)
+
+
+HOSTILE = "\x1b[2J|`<script>{0}{what}{} * _x_ \n# h"
+
+
+def test_a_storm_a_service_that_is_gone_and_hostile_words_are_told_too(tmp_path):
+    with fraud(tmp_path, mode="observe") as desk:
+        now = desk.world.clock()
+
+        def put(ledger: Ledger) -> None:
+            storm = ledger.add_incident("*", "page", HOSTILE, now)
+            ledger.put_member(storm.id, Member(f"churn/{HOSTILE}", "c", now, HOSTILE, "blind"))
+            for kind in ("incident.opened", "incident.joined", "change.version", "told.silenced", "run.odd", "odd"):
+                ledger.record(now, kind, HOSTILE, incident=storm.id)
+            gone = ledger.add_incident("gone", "page", "a service nobody configures any more", now)
+            run, _ = ledger.want(
+                runbook="odd", service="gone", mode="observe", by="watchkeeper", reason=HOSTILE, wanted_at=now, incident=gone.id, trigger="gone/x"
+            )
+            ledger.save_run(replace(run, state="refused", said=HOSTILE, ended_at=now))
+
+        desk.world.store.write(put)
+        storm, gone = told(desk, 1), review(desk, 2)
+    assert [one["said"].partition(HOSTILE)[0] for one in storm["story"]] == [
+        "The incident opened: ",
+        "It was joined by ",
+        "",
+        "Nobody was told: ",
+        "",
+        "",
+    ]
+    assert "could not be looked at" in storm["summary"][1]
+    assert "its service is not configured any more" in part(gone, "Automatic actions")
+    assert "\x1b" not in gone and "<script" not in gone.replace("\\<script", "")
+    text = wk(desk, "incidents", 1) + wk(desk, "incidents", 2) + wk(desk, "runbook", "show", 1) + wk(desk, "runbook", "history")
+    assert "\x1b" not in text
+
+
+def test_of_a_long_incident_what_changed_before_it_is_not_lost(tmp_path):
+    with fraud(tmp_path, mode="observe") as desk:
+        desk.look()
+        desk.server.factors["1"] = 3.0
+        desk.look()
+        now = desk.world.clock()
+        desk.world.store.write(lambda ledger: [ledger.record(now, "step", "look: intended", incident=1) for _ in range(6000)])
+        assert told(desk)["summary"][0].startswith("Changed before it: version 1 serves, ")
 
 
 def test_hostile_names_of_watches_become_plain_file_names(story):

@@ -35,7 +35,7 @@ def incident(told: Mapping[str, Json]) -> str:
         Text.assemble((f"incident {one['id']}", "bold"), "  ", word(one["state"]), f"  {one['severity']}"),
         f"  {plain(one['title'])}",
         "",
-        *(Padding(Text(plain(said)), (0, 0, 0, 2)) for said in told["summary"]),
+        *(f"  {plain(said)}" for said in told["summary"]),
         "",
         *(line for member in one["members"] for line in _member(member, day, told["evidence"].get(member["watch"]))),
         "",
@@ -43,7 +43,14 @@ def incident(told: Mapping[str, Json]) -> str:
     ]
     for one_run in told["runs"]:
         things += ["", *_run(one_run)]
-    return printed(*things)
+    return printed(*map(_hanging, things))
+
+
+def _hanging(thing: Any) -> Any:
+    """A line that keeps its indent where it wraps."""
+    if not isinstance(thing, str) or not thing.startswith(" "):
+        return thing
+    return Padding(Text(thing.lstrip(" ")), (0, 0, 0, len(thing) - len(thing.lstrip(" "))))
 
 
 def _member(member: Mapping[str, Json], day: datetime, shown: Mapping[str, Json] | None) -> Iterator[Any]:
@@ -78,7 +85,7 @@ def seconds(long: float | None) -> str:
 
 
 def run(told: Mapping[str, Json]) -> str:
-    return printed(*_run(told))
+    return printed(*map(_hanging, _run(told)))
 
 
 def _run(told: Mapping[str, Json]) -> Iterator[Any]:
@@ -139,12 +146,13 @@ def _around(row: Mapping[str, Json], why: str) -> str:
 def ladder(found: Sequence[Mapping[str, Json]]) -> str:
     if not found:
         return "no runbook answers anything here, and none has run\n"
-    return printed(*(line for n, one in enumerate(found) for line in (*([""] if n else []), *_rung(one))))
+    return printed(*(_hanging(line) for n, one in enumerate(found) for line in (*([""] if n else []), *_rung(one))))
 
 
 def _rung(one: Mapping[str, Json]) -> Iterator[Any]:
     yield Text.assemble((f"{plain(one['runbook'])} on {plain(one['service'])}", "bold"), f"  mode {one['mode']}")
-    yield f"  last drill  {_drill(one['drill'])}"
+    drill = one["drill"]
+    yield f"  last drill  {_drill(drill)}"
     for counted in one["record"] or [None]:
         yield f"  record      {sentence(counted) if counted else 'it has not come so far that it would have acted'}"
     if one["judged"]:
@@ -154,7 +162,9 @@ def _rung(one: Mapping[str, Json]) -> Iterator[Any]:
         yield f"  acted       {', '.join(f'{state} {n}' for state, n in one['acted'].items())}"
     if one["declined"]:
         yield f"  declined    {one['declined']}: it looked, and saw that it would not help"
-    if one["next"]:
+    if one["next"] is None:
+        yield f"  next        nothing: it may act alone{'' if drill and drill['holds'] else ', once it is drilled'}"
+    else:
         met, lacking = ([need["what"] for need in one["next"]["needs"] if need["met"] is there] for there in (True, False))
         yield f"  next        {one['next']['mode']}: {'it lacks ' + '; '.join(lacking) if lacking else 'nothing speaks against it'}"
         if met:
