@@ -20,7 +20,8 @@ from agent.cli import main
 from agent.errors import PlanError
 from agent.judge import escalate
 from agent.model import Member
-from agent.review import _inline, draft
+from agent.review import draft, plain
+from agent.review.markdown import inline
 from agent.runs import history
 from agent.store import Ledger
 from tests.fraud import Desk, drilled, fraud, spoiled
@@ -320,7 +321,7 @@ def test_the_command_marks_it_reviewed(tmp_path):
 
 @pytest.mark.parametrize("text", ["a | b", "[x](javascript:alert(1))", "<img src=x>", "`code` *b* _i_ # h", "two\nlines\x1b[31m", "\\"])
 def test_what_a_target_said_stays_one_line_of_plain_text(text):
-    made = _inline(text)
+    made = inline(text)
     assert "\n" not in made and "\x1b" not in made
     assert not re.search(r"(?<!\\)(?:\\\\)*[|<\[`*_#]", made)
 
@@ -371,7 +372,5 @@ def test_of_a_long_incident_what_changed_before_it_is_not_lost(tmp_path):
 
 
 def test_hostile_names_of_watches_become_plain_file_names(story):
-    from agent.review import _plain
-
-    assert _plain("fraud/../../etc/passwd x|y") == "..-..-etc-passwd-x-y"
-    assert Path(_plain("fraud/a\\b")).name == _plain("fraud/a\\b")
+    assert plain("fraud/../../etc/passwd x|y") == "..-..-etc-passwd-x-y"
+    assert Path(plain("fraud/a\\b")).name == plain("fraud/a\\b")
