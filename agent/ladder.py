@@ -15,7 +15,7 @@ from typing import Literal
 
 from agent import plugins
 from agent.config import Config, ServiceConfig
-from agent.model import Finding, Json, Member, Mode, Run, Status, to_json
+from agent.model import Finding, Json, Member, Mode, Run, RunState, Status, to_json
 from agent.permit import DRILL_HOLDS
 from agent.standing import last_good
 from agent.store import Ledger
@@ -25,6 +25,13 @@ Mark = Literal["right", "wrong", "undecided"]
 RUNGS: tuple[Mode, ...] = ("observe", "suggest", "approve", "auto")
 LOOKS = 1000  # of a watch, up to when it came right, that are read
 AGENT = "watchkeeper"
+ASKED: tuple[RunState, ...] = ("awaiting", "expired", "cancelled", "superseded", "refused")
+KEPT_BACK: Mapping[Mode, tuple[RunState, ...]] = {  # the states in which a run of a mode was, or is, kept from acting by people alone
+    "observe": ("refused",),
+    "suggest": ("proposed", *ASKED),
+    "approve": ASKED,
+    "auto": ("awaiting", "cancelled", "superseded"),  # one that expired or waits would not act on what it knows
+}
 YEAR = timedelta(days=365)
 
 
@@ -45,7 +52,7 @@ class Judged:
 
 def would_have(run: Run) -> bool:
     """Whether it had looked at everything and would have gone on to change something, and did not."""
-    if run.by != AGENT or run.drill or run.acted or run.plan is None or (run.mode == "auto" and run.state == "expired"):
+    if run.by != AGENT or run.drill or run.acted or run.plan is None or run.state not in KEPT_BACK[run.mode]:
         return False
     step = next((row for row in run.steps if not row.undo and row.state not in ("done", "passed over")), None)
     return step is not None and step.action in run.plan.seen

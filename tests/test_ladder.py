@@ -56,6 +56,10 @@ def served(*changes: tuple[float, str]) -> Callable[[datetime], str | None]:
         ({"state": "awaiting", "mode": "approve"}, True),
         ({"state": "expired", "mode": "approve"}, True),
         ({"state": "cancelled", "mode": "suggest"}, True),
+        ({"state": "proposed", "mode": "suggest"}, True),
+        ({"state": "awaiting", "mode": "auto"}, True),  # auto, and not drilled: it asked
+        ({"state": "running", "mode": "auto"}, False),  # it is about to
+        ({"state": "proposed", "mode": "auto"}, False),  # halted or frozen
         ({"by": "ada"}, False),
         ({"drill": True}, False),
         ({"plan": None, "steps": ()}, False),
