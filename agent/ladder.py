@@ -52,7 +52,7 @@ class Judged:
 
 def would_have(run: Run) -> bool:
     """Whether it had looked at everything and would have gone on to change something, and did not."""
-    if run.by != AGENT or run.drill or run.acted or run.plan is None or run.state not in KEPT_BACK[run.mode]:
+    if run.by != AGENT or run.drill or run.wrote or run.plan is None or run.state not in KEPT_BACK[run.mode]:
         return False
     step = next((row for row in run.steps if not row.undo and row.state not in ("done", "passed over")), None)
     return step is not None and step.action in run.plan.seen
@@ -93,7 +93,7 @@ def came_right(looks: Sequence[Finding], cleared_at: datetime) -> Finding | None
 
 def _by_hand(run: Run, other: Run) -> bool:
     same = other.incident is not None and (other.incident, other.runbook) == (run.incident, run.runbook) and other.id != run.id
-    return same and not other.drill and other.state == "succeeded" and (other.by != AGENT or other.approved_by is not None)
+    return same and not other.drill and other.state == "succeeded" and (other.by != AGENT or bool(other.approved_by))
 
 
 def _marked(run: Run, mark: Mark, why: str, finding: int | None = None) -> Judged:
@@ -125,7 +125,7 @@ def _rung(config: Config, ledger: Ledger, service: ServiceConfig, book: str, run
     marks = [judged(ledger, run, runs) for run in reversed(mine) if would_have(run)]
     drill, mode = ledger.last_drill(service.name, book), mode_of(service, book)
     drilled_at = drill.ended_at if drill else None
-    acted = Counter(run.state for run in mine if run.by == AGENT and run.acted)
+    acted = Counter(run.state for run in mine if run.by == AGENT and run.wrote)
     fresh = drilled_at is not None and now - drilled_at <= DRILL_HOLDS
     return {
         "service": service.name,
@@ -135,7 +135,7 @@ def _rung(config: Config, ledger: Ledger, service: ServiceConfig, book: str, run
         "record": [_counted(mode, [one for one in marks if one.mode == mode]) for mode in RUNGS if any(one.mode == mode for one in marks)],
         "judged": to_json(marks),
         "acted": dict(acted),
-        "declined": sum(run.by == AGENT and run.state == "stopped" and not run.acted for run in mine),
+        "declined": sum(run.by == AGENT and run.state == "stopped" and not run.wrote for run in mine),
         "next": _next(config, ledger, service, book, mode, marks, acted["succeeded"], fresh),
     }
 

@@ -869,9 +869,9 @@ class Run:
         return self.state in ACTIVE
 
     @property
-    def acted(self) -> bool:
-        """Whether it has begun to change anything."""
-        return any(row.tries > 0 for row in self.steps)
+    def wrote(self) -> bool:
+        """Whether it has tried to change the world of its service."""
+        return self.plan is not None and any(row.tries > 0 and row.action in self.plan.seen for row in self.steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from agent.model import Json, Plan, spell, to_json
 
 NEVER = "cannot be taken back"
 PERHAPS = "back to where it stood, if the action can"  # what it is given comes from an earlier step, so nobody could ask it yet
+CHILD = "not by this run"
 
 
 def plan_json(plan: Plan) -> Json:
@@ -37,12 +38,17 @@ def _row(n: int, steps: Sequence[Mapping[str, Json]], seen: Mapping[str, Json], 
         "n": n + 1,
         "step": step["name"],
         "looks": f"where {action} stands" if writes else f"{action}: {words(args)}",
-        "changes": changed(action, args, seen[action]) if writes else "",
-        "back": _back(step, undo) if writes else "",
+        "changes": changed(action, args, seen[action]) if writes else _apart(step),
+        "back": _back(step, undo) if writes else CHILD if _apart(step) else "",
         "within": spell(timedelta(seconds=step["within"])),
         "failing": _failing(step, [one for one in steps[: n + 1] if one["action"] in seen], undo),
         "why": step.get("why", ""),
     }
+
+
+def _apart(step: Mapping[str, Json]) -> str:
+    """What a run within this one changes."""
+    return f"what {value(step['args'].get('runbook'))} changes, with a plan and a permission of its own" if step["action"] == "run.child" else ""
 
 
 def changed(action: str, args: Mapping[str, Json], stands: Json) -> str:

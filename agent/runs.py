@@ -23,7 +23,7 @@ def history(ledger: Ledger, service: str | None, since: datetime | None, states:
     """Runs, newest first, each with how long it took and how long from the decision to its first effect (seconds; None: there was none)."""
     looked = ledger.runs(service=service, since=since, limit=MOST if states else limit)
     found = [run for run in looked if not states or run.state in states]
-    return [{**to_json(run), "plan": None, **_times(run, _approvals(ledger, run))} for run in found[:limit]]
+    return [{**run_json(run), "plan": None, **_times(run, _approvals(ledger, run))} for run in found[:limit]]
 
 
 def account(ledger: Ledger, run: Run) -> Json:

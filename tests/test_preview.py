@@ -73,6 +73,12 @@ def test_the_undos_of_one_verb_are_one_and_take_the_longest_of_their_steps():
     assert (told["at_most"], told["back_at_most"]) == (71.0, 7.0)
 
 
+def test_a_run_within_a_run_is_told_to_change_things_of_its_own():
+    child = Step("retrain", "run.child", {"runbook": "retrain", "parameters": {}}, timedelta(hours=6), "stop")
+    (row,) = table(to_json(planned(child)))
+    assert (row["changes"], row["back"]) == ("what retrain changes, with a plan and a permission of its own", "not by this run")
+
+
 def test_a_plan_without_a_step_is_an_empty_table():
     assert plan_json(planned())["table"] == []
 

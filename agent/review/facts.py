@@ -115,7 +115,7 @@ def went_well(config: Config, facts: Facts) -> Iterator[str]:
     for run in (run for run in facts.runs if not run.drill):
         if run.state == "succeeded":
             yield f"run {run.id} ({run.runbook}) succeeded"
-        if run.state == "stopped" and not run.acted:
+        if run.state == "stopped" and not run.wrote:
             yield f"run {run.id} ({run.runbook}) changed nothing when it saw that it would not help: {run.said}"
 
 
@@ -157,7 +157,7 @@ def budget_used(ledger: Ledger, facts: Facts) -> Iterator[str]:
     budget = facts.service.budget
     since = facts.until - budget.per
     runs = ledger.runs(service=facts.service.name, since=since)
-    used = [run for run in runs if run.by == "watchkeeper" and run.acted and run.wanted_at <= facts.until]
+    used = [run for run in runs if run.by == "watchkeeper" and run.wrote and run.wanted_at <= facts.until]
     named = f" (run {', '.join(str(run.id) for run in reversed(used))})" if used else ""
     yield f"{len(used)} of {budget.actions} automatic actions in the {spell(budget.per)} before its end{named}"
 
