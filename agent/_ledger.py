@@ -218,6 +218,7 @@ class Ledger:
         check: str | None = None,
         since: datetime | None = None,
         limit: int = 100,
+        until: datetime | None = None,
     ) -> list[Finding]:
         """Kept findings, newest first."""
         query = select(FINDING).order_by(FINDING.c.id.desc()).limit(limit)
@@ -226,6 +227,8 @@ class Ledger:
                 query = query.where(column == value)
         if since is not None:
             query = query.where(FINDING.c.looked_at >= since)
+        if until is not None:
+            query = query.where(FINDING.c.looked_at <= until)
         return [_finding(row) for row in self._all(query)]
 
     def file(self, name: str) -> bytes | None:
@@ -375,9 +378,13 @@ class Ledger:
         rows = self._all(select(RUN).where(RUN.c.parent.startswith(f"run-{run}/"), RUN.c.state.in_(ACTIVE)))
         return [self._run(row) for row in rows]
 
-    def runs(self, active_only: bool = False, service: str | None = None, since: datetime | None = None, limit: int = 100) -> list[Run]:
-        """Runs with their steps, newest first; of those that are active, or since a time, all."""
-        query = select(RUN).order_by(RUN.c.id.desc()).limit(None if active_only or since else limit)
+    def runs(
+        self, active_only: bool = False, service: str | None = None, since: datetime | None = None, limit: int = 100, incident: int | None = None
+    ) -> list[Run]:
+        """Runs with their steps, newest first; of those that are active, since a time, or of one incident, all."""
+        query = select(RUN).order_by(RUN.c.id.desc()).limit(None if active_only or since or incident else limit)
+        if incident is not None:
+            query = query.where(RUN.c.incident == incident)
         if active_only:
             query = query.where(RUN.c.state.in_(ACTIVE))
         if service is not None:
@@ -513,6 +520,10 @@ class Ledger:
     def letters(self, limit: int = 100) -> list[Mapping[str, Any]]:
         """Letters with their state, newest first."""
         return self._all(select(LETTER).order_by(LETTER.c.id.desc()).limit(limit))
+
+    def letters_about(self, incident: int) -> list[Mapping[str, Any]]:
+        """The letters of one incident with their state, oldest first."""
+        return self._all(select(LETTER).where(LETTER.c.key.startswith(f"incident-{incident}/")).order_by(LETTER.c.id))
 
     def letter_sent(self, key: str, channel: str) -> None:
         self._letter(key, channel, state="sent", error="")

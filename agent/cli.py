@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from agent.commands import acting, comparing, contracts, evaluating, loading, looking, pinning, replaying, setting_up, telling
+from agent.commands import acting, comparing, contracts, evaluating, loading, looking, pinning, recounting, replaying, setting_up, telling
 from agent.door import EXITS, main
 
 # Importing a module of commands is what adds them.
-__all__ = ["EXITS", "acting", "comparing", "contracts", "evaluating", "loading", "looking", "main", "pinning", "replaying", "setting_up", "telling"]
+__all__ = [
+    "EXITS",
+    "acting",
+    "comparing",
+    "contracts",
+    "evaluating",
+    "loading",
+    "looking",
+    "main",
+    "pinning",
+    "recounting",
+    "replaying",
+    "setting_up",
+    "telling",
+]
 
 if __name__ == "__main__":
     main(prog_name="watchkeeper")

@@ -95,6 +95,23 @@ class Door(click.Group):
             context.exit(_failed(context.obj, problem))
 
 
+class Short(click.Group):
+    """A group whose `default` command need not be named: `watchkeeper load URL` is `watchkeeper load run URL`.
+
+    With `alone`, it is meant even where nothing follows the group.
+    """
+
+    def __init__(self, *args: Any, default: str, alone: bool = False, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.default, self.alone = default, alone
+        self.no_args_is_help = not alone
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if args[0] not in {*self.commands, *context.help_option_names} if args else self.alone:
+            args = [self.default, *args]
+        return super().parse_args(context, args)
+
+
 def _failed(call: Call, problem: Exception) -> int:
     if call.debug:
         import traceback
@@ -176,6 +193,14 @@ def length(_: click.Context, __: click.Parameter, value: str | None) -> Any:
         return None if value is None else duration(value)
     except (ValueError, OverflowError) as problem:
         raise click.BadParameter(str(problem)) from problem
+
+
+def ago(length: Any) -> Any:
+    """The time so long ago, and not before there were any rows."""
+    from agent.model import BEGINNING
+
+    now = moment()
+    return now - min(length, now - BEGINNING)
 
 
 def moment() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,8 +27,10 @@ from agent.errors import (
 )
 from agent.model import Json, Plan, Run, StepRow, spell, to_json
 from agent.plugins import suggest
-from agent.reach import Running, plan_json, run_json
+from agent.preview import plan_json
+from agent.reach import Running
 from agent.respond import advance
+from agent.runs import run_json
 from agent.store import Store, locked
 from agent.workers import Pool
 from agent.world import World
@@ -96,6 +99,9 @@ class Here:
     def ack(self, incident: int, by: str) -> Json:
         return to_json(verbs.ack(self.world, incident, by))
 
+    def review(self, incident: int, by: str) -> Json:
+        return to_json(verbs.review(self.world, incident, by))
+
     def silence(self, match: str, length: timedelta, by: str, why: str) -> Json:
         return to_json(verbs.silence(self.world, match, length, by, why))
 
@@ -131,7 +137,7 @@ class Here:
         """The plan that would be approved, made now if nobody has."""
         with self.world.store.read() as ledger:
             run = reach.run_numbered(ledger, number)
-        if run["plan"] is None:
+        if run.plan is None:
             advance(self.world, number)
             with self.world.store.read() as ledger:
                 run = reach.run_numbered(ledger, number)
@@ -144,20 +150,26 @@ class Here:
         return run_json(verbs.cancel(self.world, run, by))
 
     def follow(self, number: int, step: Follow) -> Json:
-        """Drive the run, and only that one, until it has ended."""
+        """Drive the run, and only that one, until it has ended; what it does is told while it does it."""
         seen: dict[tuple[bool, int], str] = {}
-        while True:
-            with self.world.store.read() as ledger:
-                run = ledger.run(number)
-            assert run is not None
-            _tell_steps(run, seen, step)
-            if not run.active:
-                return run_json(run)
-            try:
-                if not advance(self.world, number):
-                    time.sleep(PAUSE / 2)
-            except LeaseLostError as problem:
-                raise LeaseLostError(f"{problem}; 'watchkeeper runbook show {number}' tells how far it came") from problem
+        with ThreadPoolExecutor(1, thread_name_prefix="follow") as driver:
+            while (run := self._told(number, seen, step)).active:
+                move = driver.submit(advance, self.world, number)
+                while not wait([move], PAUSE / 2).done:
+                    self._told(number, seen, step)
+                try:
+                    if not move.result():
+                        time.sleep(PAUSE / 2)
+                except LeaseLostError as problem:
+                    raise LeaseLostError(f"{problem}; 'watchkeeper runbook show {number}' tells how far it came") from problem
+            return run_json(run)
+
+    def _told(self, number: int, seen: dict[tuple[bool, int], str], step: Follow) -> Run:
+        with self.world.store.read() as ledger:
+            run = ledger.run(number)
+        assert run is not None
+        _tell_steps(run, seen, step)
+        return run
 
 
 class There:
@@ -174,6 +186,9 @@ class There:
 
     def ack(self, incident: int, by: str) -> Json:
         return self._ask("POST", f"incidents/{incident}/ack", {"by": by})
+
+    def review(self, incident: int, by: str) -> Json:
+        return self._ask("POST", f"incidents/{incident}/review", {"by": by})
 
     def silence(self, match: str, length: timedelta, by: str, why: str) -> Json:
         return self._ask("POST", "silences", {"match": match, "for": spell(length), "by": by, "why": why})
@@ -268,17 +283,17 @@ def _understood(status: int, content: bytes, asked: str) -> Json:
     raise PluginError(said) if unknown_name else MEANT.get(status, WatchkeeperError)(said)
 
 
-def _plan_of(run: Json, digest: str) -> Json:
-    if run["plan"] is None:
-        raise PlanError(f"run {run['id']} has no plan: {run['said'] or 'try again in a moment'}")
-    if not run["plan"]["digest"].startswith(digest):
-        raise PlanError(f"the plan of run {run['id']} is {run['plan']['digest'][:12]}, not {digest}; read it: watchkeeper runbook show {run['id']}")
-    return run["plan"]
+def _plan_of(run: Run, digest: str) -> Json:
+    if run.plan is None:
+        raise PlanError(f"run {run.id} has no plan: {run.said or 'try again in a moment'}")
+    if not run.plan.digest.startswith(digest):
+        raise PlanError(f"the plan of run {run.id} is {run.plan.digest[:12]}, not {digest}; read it: watchkeeper runbook show {run.id}")
+    return plan_json(run.plan)
 
 
 def _tell_steps(run: Run, seen: dict[tuple[bool, int], str], step: Follow) -> None:
     for row in run.steps:
-        if row.state not in ("planned", seen.get((row.undo, row.n))):
+        if row.state != seen.get((row.undo, row.n)):
             seen[row.undo, row.n] = row.state
             step(row)
     waits = run.said if run.state in ("proposed", "awaiting") else ""

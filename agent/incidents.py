@@ -120,7 +120,7 @@ def before_it(onset: datetime, changes: Sequence[Event], sources: Collection[str
     """The sentence an incident opens with: what changed before it, nearest first, or that nothing was seen to."""
     near = [c for c in sorted(changes, key=lambda c: c.at, reverse=True) if c.at <= onset][:3]
     if near:
-        return "changed before it: " + "; ".join(f"{c.what} {spell(_whole(onset - c.at))} before" for c in near)
+        return "changed before it: " + "; ".join(f"{c.what}, {spell(_whole(onset - c.at))} before" for c in near)
     return f"no observed change before it (watched: {', '.join(sorted(sources)) or 'nothing'})"
 
 

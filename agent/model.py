@@ -476,7 +476,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A straight line of steps. `seen` is what planning saw, per role; a changed world expires the plan."""
+    """A straight line of steps. `seen` is what planning saw, per role; a changed world expires the plan.
+
+    `undo` has, by step, the args that would put back what it changes: None where it cannot be, nothing where that is known only once it is done.
+    """
 
     runbook: str
     service: str
@@ -486,6 +489,7 @@ class Plan:
     steps: tuple[Step, ...]
     made_at: datetime
     good_until: datetime
+    undo: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -986,6 +990,7 @@ def plan_from_json(body: Mapping[str, Json]) -> Plan:
         steps,
         datetime.fromisoformat(body["made_at"]),
         datetime.fromisoformat(body["good_until"]),
+        body.get("undo", {}),
     )
 
 

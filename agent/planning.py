@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
 
 from agent import actions, plugins
 from agent.config import Asking, ServiceConfig
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
-from agent.model import Action, Json, Plan, Ref, Run, Status, Step
+from agent.model import Action, Json, Plan, Ref, Run, Status, Step, to_json
 from agent.rebuild import rebuild
 from agent.store import Ledger
 from agent.wire import deadline
@@ -40,7 +40,9 @@ def make_plan(world: World, run: Run) -> Plan:
     known = {step.action: actions.find(world, service, step.action) for step in steps}
     _fits(steps, known)
     until_at = now + service.asking.get(run.runbook, Asking()).within
-    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, until_at)
+    seen = seen_now(world, run.service, steps)
+    undo = undos([(step, known[step.action]) for step in steps], seen)
+    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen, steps, now, until_at, undo)
 
 
 def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:
@@ -56,6 +58,19 @@ def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Jso
     """What stands now where the steps would write: what a plan was made on, and what expires it when it changes."""
     found = [(step, actions.find(world, world.service(service), step.action)) for step in steps]
     return {step.action: action.before(step.args) for step, action in found if action.writes}
+
+
+def undos(steps: Sequence[tuple[Step, Action]], seen: Mapping[str, Json]) -> dict[str, Json]:
+    """By step what its action says would put it back, from where it stands now: to there all undos of one verb lead, however many there are.
+
+    A step is left out whose args come from an earlier one, or whose undo wants what is known only once it is done.
+    """
+    said: dict[str, Json] = {}
+    for step, action in steps:
+        if action.writes and not any(_refs(step.args)):
+            with suppress(LookupError, TypeError, AttributeError):  # it looks for an output that there is not yet
+                said[step.name] = to_json(action.undo(step.args, seen[step.action], {}))
+    return said
 
 
 def _parameters(plugin: plugins.Plugin, function: Any, service: ServiceConfig, run: Run) -> dict[str, Any]:

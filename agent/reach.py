@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.config import Config
 from agent.errors import ConfigError, PlanError, StoreBusyError, StoreError
-from agent.model import Finding, Json, Member, Plan, Run, Status, to_json
+from agent.model import Json, Run
 from agent.plugins import suggest
 from agent.store import Ledger, Store, locked
 
@@ -109,44 +109,12 @@ def watches_named(config: Config, service: str, name: str | None) -> list[str]:
 # Single things, for reading
 
 
-def incident(ledger: Ledger, number: int) -> Json:
-    """An incident with its timeline: the changes before it, what was recorded about it and its runs, oldest first."""
-    found = ledger.incident(number)
-    if found is None:
-        raise PlanError(f"no incident {number}; 'watchkeeper incidents' lists them")
-    events = ledger.events(incident=number, limit=1000)
-    runs = [run for run in ledger.runs(service=found.service, since=found.opened_at - timedelta(days=1)) if run.incident == number]
-    for run in runs:
-        events += [event for event in ledger.events(run=run.id, limit=200) if event.incident is None]
-    named = {n for event in events if event.kind == "incident.context" for n in event.body.get("changes", ())}
-    changes = [c for c in ledger.events("change", since=found.opened_at - timedelta(days=1), until=found.opened_at) if c.id in named]
-    timeline = sorted({event.id: event for event in (*changes, *events)}.values(), key=lambda event: (event.at, event.id))
-    evidence = {member.watch: to_json(shown) for member in found.members if (shown := _shown(ledger, member)) is not None}
-    return {"incident": to_json(found), "timeline": to_json(timeline), "runs": [run_json(run) for run in reversed(runs)], "evidence": evidence}
-
-
-def _shown(ledger: Ledger, member: Member) -> Finding | None:
-    """The newest finding of a watch in an incident that says something is wrong: what can be looked at."""
-    found = ledger.findings(watch=member.watch, since=member.since_at - timedelta(seconds=1), limit=50)
-    return next((one for one in found if one.status in (Status.FAIL, Status.WARN, Status.ERROR)), None)
-
-
-def run_numbered(ledger: Ledger, number: int) -> Json:
-    """A run as JSON; PlanError when there is none of that number."""
+def run_numbered(ledger: Ledger, number: int) -> Run:
+    """A run; PlanError when there is none of that number."""
     found = ledger.run(number)
     if found is None:
-        raise PlanError(f"no run {number}; 'watchkeeper status' and 'watchkeeper incidents NUMBER' name the runs there are")
-    return run_json(found)
-
-
-def run_json(run: Run) -> Json:
-    """A run as JSON, its plan with the digest an approval binds."""
-    approved = " and ".join(run.approved_by) or None
-    return {**to_json(run), "approved_by": approved, "plan": None if run.plan is None else plan_json(run.plan)}
-
-
-def plan_json(plan: Plan) -> Json:
-    return {**to_json(plan), "digest": plan.digest}
+        raise PlanError(f"no run {number}; 'watchkeeper runbook history' lists them")
+    return found
 
 
 # Looking after the store

@@ -16,16 +16,22 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from agent import preview
 from agent.model import Json, StepRow, spell
+from agent.preview import NEVER
 
 READABLE = 24  # columns that a sentence gets, however narrow the terminal is
+WIDE = 110  # columns that four sentences beside each other need
 PIPED = 10_000  # columns when nobody looks: one row stays one line
 COLOURS = {
-    **dict.fromkeys(("ok", "succeeded", "done", "resolved", "reviewed", "allowed", "verified"), "green"),
-    **dict.fromkeys(("warn", "awaiting", "acknowledged", "mitigating", "mitigated", "proposed", "stale", "compensated", "undone"), "yellow"),
-    **dict.fromkeys(("fail", "bad", "open", "stuck", "failed", "stopped", "denied", "left", "page"), "bold red"),
+    **dict.fromkeys(("ok", "succeeded", "done", "resolved", "reviewed", "allowed", "verified", "right"), "green"),
+    **dict.fromkeys(
+        ("warn", "awaiting", "acknowledged", "mitigating", "mitigated", "proposed", "stale", "compensated", "undone", "intended", "undoing", "waits"),
+        "yellow",
+    ),
+    **dict.fromkeys(("fail", "bad", "open", "stuck", "failed", "stopped", "denied", "left", "page", "wrong"), "bold red"),
     **dict.fromkeys(("error", "blind", "unreachable", "refused", "expired"), "magenta"),
-    **dict.fromkeys(("nodata", "skip", "new", "unwatched", "cancelled", "superseded", "-"), "dim"),
+    **dict.fromkeys(("nodata", "skip", "new", "unwatched", "planned", "cancelled", "superseded", "undecided", "-"), "dim"),
 }
 
 
@@ -162,72 +168,52 @@ def progress(wanted: bool) -> Iterator[Any]:
         yield lambda done, what: bar.update(task, completed=done, description=plain(what)[:40])
 
 
-# incidents
-
-
-def incidents(found: Sequence[Mapping[str, Json]]) -> str:
-    if not found:
-        return "no incident\n"
-    body = [[i["id"], word(i["state"]), i["severity"], when(i["opened_at"]), when(i["resolved_at"]), i["title"]] for i in found]
-    return printed(rows(("incident", "state", "severity", "opened", "resolved", "what"), body))
-
-
-def incident(told: Mapping[str, Json]) -> str:
-    one = told["incident"]
-    day = datetime.fromisoformat(one["opened_at"])
-    things: list[Any] = [
-        Text.assemble((f"incident {one['id']}", "bold"), "  ", word(one["state"]), f"  {one['severity']}"),
-        f"  {plain(one['title'])}",
-        f"  opened {when(one['opened_at'])}; "
-        + (
-            f"acknowledged by {plain(one['acknowledged_by'])} {when(one['acknowledged_at'], day)}"
-            if one["acknowledged_by"]
-            else "nobody has acknowledged it"
-        )
-        + (f"; resolved {when(one['resolved_at'], day)}" if one["resolved_at"] else ""),
-        "",
-        *(line for member in one["members"] for line in _member(member, day, told["evidence"].get(member["watch"]))),
-        "",
-        rows(("when", "what", ""), [[when(e["at"], day), e["kind"], e["what"]] for e in told["timeline"] if e["kind"] != "step"], 2),
-    ]
-    for run in told["runs"]:
-        things += ["", *_run(run)]
-    return printed(*things)
-
-
-def _member(member: Mapping[str, Json], day: datetime, shown: Mapping[str, Json] | None) -> Iterator[Any]:
-    since, cleared = when(member["since_at"], day), when(member["cleared_at"], day)
-    state = Text(f"was bad from {since} to {cleared}") if member["cleared_at"] else Text(f"bad since {since}", style="bold red")
-    yield Text.assemble(f"  {plain(member['watch'])}  ", state)
-    yield f"    {plain(member['reason'])}"
-    if shown:
-        files = f", which left {', '.join(map(plain, shown['files']))}" if shown["files"] else ""
-        yield f"    watchkeeper finding {shown['id']} tells it in full{files}"
-
-
 # runs and plans
 
 
 def plan(told: Mapping[str, Json]) -> str:
-    things: list[Any] = [
-        Text.assemble((f"{told['runbook']} of {told['service']}", "bold"), f": {plain(told['reason'])}; nothing was changed"),
-        rows(
-            ("", "step", "action", "within", "if it fails", "with", "why"),
-            [
-                [str(n), s["name"], s["action"], spell(timedelta(seconds=s["within"])), s["otherwise"], _args(s["args"]), s["why"]]
-                for n, s in enumerate(told["steps"], 1)
-            ],
-            2,
-            wraps=2,
-        ),
-        *(f"  seen: {plain(role)} stands at {plain(value)}" for role, value in told["seen"].items()),
-        f"  digest {told['digest']}",
+    head = Text.assemble((f"{told['runbook']} of {told['service']}", "bold"), f": {plain(told['reason'])}; nothing was changed")
+    return printed(head, *planned(told))
+
+
+def planned(told: Mapping[str, Json]) -> list[Any]:
+    """What each step of a plan would look at, change and take back; for how long at most, and why."""
+    body = [_planned(row) for row in told["table"]]
+    return [
+        *([line for row in body for line in _block(row)] if narrow() else [rows(COLUMNS, body, 2, wraps=4)]),
+        *(f"  {row['n']} {plain(row['step'])}: {plain(row['why'])}" for row in told["table"] if row["why"]),
+        *(f"  {plain(action)} stands at {plain(preview.value(stands))}" for action, stands in told["seen"].items()),
+        f"  at most {seconds(told['at_most'])} in all" + (f", and {seconds(told['back_at_most'])} to take it back" if told["back_at_most"] else ""),
+        f"  good until {when(told['good_until'])}; digest {told['digest']}",
     ]
-    return printed(*things)
 
 
-def _args(args: Mapping[str, Json]) -> str:
-    return ", ".join(f"{name}={', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in args.items())
+COLUMNS = ("", "step", "at most", "looks at", "changes", "taken back", "if it fails")
+
+
+def _planned(row: Mapping[str, Json]) -> list[Any]:
+    back = Text(plain(row["back"] or "-"), style="bold red" if row["back"] == NEVER else "")
+    return [str(row["n"]), row["step"], row["within"], row["looks"], row["changes"] or "nothing", back, row["failing"]]
+
+
+def _block(row: Sequence[Any]) -> Iterator[Any]:
+    """A row of the table as lines below each other."""
+    number, step, within, *rest = row
+    yield Text.assemble(f"  {number} ", (plain(step), "bold"), f", at most {within}")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, cell in zip(COLUMNS[3:], rest, strict=True):
+        table.add_row(Text(f"    {name}", style="dim"), cell if isinstance(cell, Text) else Text(plain(cell)))
+    yield table
+
+
+def narrow() -> bool:
+    """Whether a table of sentences would not fit beside each other."""
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns < WIDE
+
+
+def seconds(length: float) -> str:
+    """A length in seconds as people write it."""
+    return spell(timedelta(seconds=length))
 
 
 def run(told: Mapping[str, Json]) -> str:
@@ -258,7 +244,7 @@ def took(began: str | None, ended: str | None) -> str:
 def step(row: StepRow | str) -> str:
     """A step as it happens, or what the run waits for: one line."""
     if isinstance(row, str):
-        return printed(Text.assemble("  ", ("waits", "yellow"), f"  {plain(row)}"))
+        return printed(Text.assemble("  ", word("waits"), f"  {plain(row)}"))
     return printed(Text.assemble("  ", word(row.state), f"  {plain(row.name)}" + (f": {plain(row.said)}" if row.said else "")))
 
 

@@ -49,6 +49,21 @@ def _incident(ledger: Ledger, number: int) -> Incident:
     return found
 
 
+def review(world: World, incident: int, by: str) -> Incident:
+    """A person has looked back at an incident that is over, and written what the record cannot know."""
+
+    def do(ledger: Ledger) -> Incident:
+        found, now = _incident(ledger, incident), world.clock()
+        if found.state != "resolved":
+            raise PlanError(f"incident {incident} is {found.state}, and only one that is resolved can be marked reviewed")
+        seen = replace(found, state="reviewed", changed_at=now)
+        ledger.save_incident(seen)
+        ledger.record(now, "incident.reviewed", f"reviewed by {by}", service=found.service, incident=incident)
+        return seen
+
+    return world.store.write(do)
+
+
 def silence(world: World, match: str, length: timedelta, by: str, why: str) -> Silence:
     """Tell nobody about matching watches for that long; findings and incidents are recorded all the same."""
     if length <= timedelta() or length > timedelta(days=90):

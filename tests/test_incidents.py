@@ -125,7 +125,7 @@ def test_a_release_is_blamed_only_when_it_lies_between_the_last_good_look_and_th
 def test_an_incident_opens_with_what_changed_nearest_first_or_with_what_was_watched():
     onset = T0 + timedelta(seconds=60)
     told = incidents.before_it(onset, [change("change.config", 10, "config changed"), change("change.version", 50)], ["router"])
-    assert told == "changed before it: version 2 serves 10s before; config changed 50s before"
+    assert told == "changed before it: version 2 serves, 10s before; config changed, 50s before"
     assert incidents.before_it(onset, [], ["router", "config"]) == "no observed change before it (watched: config, router)"
 
 

@@ -165,10 +165,11 @@ def seed(world: World, reason: str = "12 of 12 golden rows answer otherwise than
             "fraud-score",
             reason,
             (),
-            {"router": "2"},
+            {"router.point": "2"},
             (Step("flip", "router.point", {"to": "1"}, timedelta(seconds=5)),),
             ago(21),
             ago(-600),
+            {"flip": {"to": "2"}},
         )
         run, _ = ledger.want(
             runbook="rollback",
@@ -367,6 +368,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(site: Site, method: str, path
 
 WRITES = [
     ("POST", "/api/incidents/1/ack"),
+    ("POST", "/api/incidents/1/review"),
     ("POST", "/api/silences"),
     ("DELETE", "/api/silences/1?by=x"),
     ("POST", "/api/halt"),
@@ -527,6 +529,32 @@ def test_the_page_shows_what_the_api_says(site: Site) -> None:
     assert "Halted." not in text
     verbs.halt(site.world, "vera", "deploying")
     assert "Halted." in site.raw("GET", "/")[2].decode()
+
+
+def test_a_run_that_waits_shows_what_it_would_look_at_change_and_take_back(site: Site) -> None:
+    seed(site.world)
+    text = site.raw("GET", "/", token=None)[2].decode()
+    for words in ("router.point from 2 to 1", "router.point to 2", "what flip changed is taken back", "At most 5s in all, and 5s to take it back"):
+        assert words in text, words
+    digest = site.get("/api/runs/2")["plan"]["digest"][:12]
+    assert f"watchkeeper runbook approve 2 --digest {digest} --by NAME" in text
+    assert text.count('<table class="plan">') == 1, "what is over has no plan any more"
+
+
+def test_an_incident_is_told_and_its_review_drafted_and_marked_over_the_api(site: Site) -> None:
+    number = seed(site.world)
+    told = site.get(f"/api/incidents/{number}/account")
+    assert told["summary"][0] == "Changed before it: version 1 -> 2 4s before."
+    assert [one["after"] for one in told["story"]] == sorted(one["after"] for one in told["story"])
+    status, headers, text = site.raw("GET", f"/api/incidents/{number}/review", token=None)
+    assert (status, headers["content-type"].split(";")[0]) == (200, "text/markdown")
+    assert text.decode().startswith(f"# Incident {number}: ")
+    assert site.get("/api/ladder?service=fraud-score")[0]["runbook"] == "rollback"
+    assert site.ask("POST", f"/api/incidents/{number}/review", {"by": "vera"})[0] == 409
+    over = site.get("/api/incidents?service=churn")[0]["id"]
+    assert site.ask("POST", f"/api/incidents/{over}/review", {"by": "vera"})[1]["state"] == "reviewed"
+    for route in ("account", "review"):
+        assert site.ask("GET", f"/api/incidents/99/{route}")[0] == 404
 
 
 def test_with_many_watches_the_page_shows_what_is_not_ok_and_names_the_rest(tmp_path: Path) -> None:

@@ -69,10 +69,12 @@ def _json_or_text(value: str) -> Any:
 def _follow(call: Call, them: Any, number: int) -> None:
     """Tell each step as it happens, then how the run ended."""
     from agent import show
+    from agent.commands import _steps
 
     call.also(f"run {number}")
     try:
-        ended = them.follow(number, lambda row: call.also(show.step(row).rstrip()))
+        with _steps.shown(call) as step:
+            ended = them.follow(number, step)
     except KeyboardInterrupt:
         call.also(f"run {number} is not over: a daemon carries it on; 'watchkeeper runbook show {number}' tells how far it came")
         raise
@@ -113,11 +115,12 @@ def runbook_cancel(call: Call, run: int, by: str) -> None:
 @command("watchkeeper runbook show 12", "show", runbook)
 @click.argument("run", type=int)
 def runbook_show(call: Call, run: int) -> None:
-    """A run, its plan and how far each step came."""
-    from agent import reach, show
+    """A run in full: each step's times, tries, what stood before and after it and why; who approved it, and on which findings it rests."""
+    from agent import reach, runs
+    from agent.commands import _told
 
     with reach.reading(call.config()) as ledger:
-        call.say(plain(reach.run_numbered(ledger, run)), show.run)
+        call.say(plain(runs.account(ledger, reach.run_numbered(ledger, run))), _told.run)
 
 
 @command("watchkeeper drill rollback fraud --by ada")

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from agent.door import Call, command, main
+from agent.door import Call, Short, command, main
 from agent.door import length as span
 
 PERCENTILES = {"p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9"}  # option -> limit
@@ -28,18 +28,7 @@ PLOT = ".hgrm"  # the suffix of a file that HdrHistogram's plotter reads
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-class Group(click.Group):
-    """`watchkeeper load URL` is `watchkeeper load run URL`."""
-
-    default = "run"
-
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in context.help_option_names:
-            args = [self.default, *args]
-        return super().parse_args(context, args)
-
-
-@main.group(cls=Group)
+@main.group(cls=Short, default="run")
 def load() -> None:
     """Send a server requests, and say whether it answers in time.
 

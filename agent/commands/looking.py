@@ -111,22 +111,6 @@ def _written(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     return [str(folder / Path(name).name) for name in files]
 
 
-@command("watchkeeper incidents 7")
-@click.argument("number", type=int, required=False)
-@click.option("--open", "open_only", is_flag=True, help="Only those that are not over.")
-@click.option("--service", help="Only those of one service.")
-def incidents(call: Call, number: int | None, open_only: bool, service: str | None) -> None:
-    """List incidents, newest first; with NUMBER, one of them: what changed before it, what was seen and done, in order."""
-    from agent import reach, show
-
-    config = call.config()
-    with reach.reading(config) as ledger:
-        if number is None:
-            call.say(plain(ledger.incidents(open_only, service)), show.incidents)
-        else:
-            call.say(plain(reach.incident(ledger, number)), show.incident)
-
-
 @command("watchkeeper ack 7 --by ada")
 @click.argument("incident", type=int)
 @BY

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from agent.model import Plan, duration, to_json
 from agent.permit import halted
+from agent.preview import plan_json
 from agent.web import state
 from agent.web.asked import Answer, Name, Number, V, W, Words, there
 
@@ -65,6 +66,13 @@ def ack(world: W, verbs: V, number: Number, body: By) -> Answer:
     """Somebody has it: nobody further is told."""
     world.store.see(lambda ledger: there(ledger.incident(number), f"incident {number}"))
     return Answer(to_json(verbs.ack(world, number, body.by)))
+
+
+@doing.post("/incidents/{number}/review")
+def review(world: W, verbs: V, number: Number, body: By) -> Answer:
+    """Somebody has looked back at it: an incident that is over is marked reviewed."""
+    world.store.see(lambda ledger: there(ledger.incident(number), f"incident {number}"))
+    return Answer(to_json(verbs.review(world, number, body.by)))
 
 
 @doing.post("/silences", status_code=201)
@@ -130,7 +138,7 @@ def check(request: Request, world: W, verbs: V, service: str, watch: str) -> Ans
 def start(world: W, verbs: V, service: str, runbook: str, body: Start) -> Answer:
     """Start a runbook, or with `dry_run` only plan it: answers with the run, or with the plan."""
     made = verbs.start(world, runbook, service, body.parameters, body.by, drill=body.drill, dry_run=body.dry_run)
-    return Answer({**to_json(made), "digest": made.digest} if isinstance(made, Plan) else state.run(made))
+    return Answer(plan_json(made) if isinstance(made, Plan) else state.run(made))
 
 
 @doing.post("/runs/{number}/approve")

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from agent.model import Json, spell
+from agent.preview import NEVER
 
 WORDS = {"o": "ok", "w": "warn", "f": "fail", "e": "error", "n": "nodata", "s": "skip"}
 STATES = {
@@ -36,8 +37,8 @@ def _template() -> Template:
     house = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    house.filters.update(ago=ago, clock=clock, long=long, number=number, word=STATES.__getitem__)
-    house.globals["words"] = WORDS
+    house.filters.update(ago=ago, clock=clock, long=long, number=number, seconds=seconds, word=STATES.__getitem__)
+    house.globals.update(words=WORDS, never=NEVER)
     return house.get_template("page.html")
 
 
@@ -63,6 +64,11 @@ def long(start: str, end: str | None) -> str:
     """From one time to another, in words."""
     length = datetime.fromisoformat(end) - datetime.fromisoformat(start) if end else timedelta()
     return spell(timedelta(seconds=round(length.total_seconds(), 1)))
+
+
+def seconds(long: float) -> str:
+    """A length in words."""
+    return spell(timedelta(seconds=long))
 
 
 def ago(seconds: float) -> str:

@@ -9,8 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
+from agent import ladder
+from agent import runs as runs_of
+from agent.account import account
 from agent.metrics import CONTENT_TYPE
 from agent.model import UTC, duration, to_json
+from agent.review import draft
 from agent.web import page, state
 from agent.web.asked import Answer, Limit, Number, W, there
 
@@ -92,6 +96,28 @@ def one_incident(world: W, number: Number) -> Answer:
     return Answer(world.store.see(lambda ledger: state.incident(ledger, there(ledger.incident(number), f"incident {number}"))))
 
 
+@seeing.get("/incidents/{number}/account")
+def one_account(world: W, number: Number) -> Answer:
+    """One incident told as it went: a summary in sentences, and a sentence for each thing that happened, with its time from the start."""
+    world.store.see(lambda ledger: there(ledger.incident(number), f"incident {number}"))
+    return Answer(world.store.see(lambda ledger: account(ledger, number, world.clock())))
+
+
+@seeing.get("/incidents/{number}/review", response_class=PlainTextResponse)
+def one_review(world: W, number: Number) -> Response:
+    """The draft of an incident's review, as Markdown without its pictures."""
+    world.store.see(lambda ledger: there(ledger.incident(number), f"incident {number}"))
+    text = world.store.see(lambda ledger: draft(world.config, ledger, number, world.clock())).text
+    return Response(text, media_type="text/markdown; charset=utf-8", headers=INERT)
+
+
+@seeing.get("/ladder")
+def trusted(world: W, service: str | None = None) -> Answer:
+    """How far each runbook can be trusted on each service: its mode, its last drill, what it would have done and whether that was right."""
+    names, now = [world.service(service).name] if service else list(world.config.services), world.clock()
+    return Answer(world.store.see(lambda ledger: ladder.report(world.config, ledger, names, now - ladder.YEAR, now)))
+
+
 @seeing.get("/runs")
 def runs(world: W, active: bool = False, service: str | None = None, limit: Limit = 100) -> Answer:
     """Runs with their steps, without their plans."""
@@ -100,8 +126,8 @@ def runs(world: W, active: bool = False, service: str | None = None, limit: Limi
 
 @seeing.get("/runs/{number}")
 def one_run(world: W, number: Number) -> Answer:
-    """One run with its steps, its plan and the plan's digest."""
-    return Answer(world.store.see(lambda ledger: state.run(there(ledger.run(number), f"run {number}"))))
+    """One run in full: steps, plan and its digest, approvals, the findings it rests on, and how long from the decision to its first effect."""
+    return Answer(world.store.see(lambda ledger: runs_of.account(ledger, there(ledger.run(number), f"run {number}"))))
 
 
 @seeing.get("/events")

@@ -14,6 +14,7 @@ from agent import incidents
 from agent.config import ServiceConfig
 from agent.model import Finding, Incident, Json, Run, Signal, Silence, Status, to_json
 from agent.permit import frozen, halted
+from agent.preview import plan_json
 from agent.standing import GRAVITY, standing
 from agent.store import Ledger
 from agent.world import World
@@ -113,7 +114,7 @@ def _told(ledger: Ledger) -> dict[str, Json]:
     return {
         "open": [incident(ledger, one) for one in ledger.incidents(open_only=True, limit=50)],
         "over": [incident(ledger, one) for one in over],
-        "runs": [run(one, in_full=False) for one in ledger.runs(limit=10)],
+        "runs": [run(one, in_full=one.state in ("proposed", "awaiting")) for one in ledger.runs(limit=10)],
         "findings": to_json(recent),
     }
 
@@ -128,7 +129,7 @@ def run(one: Run, in_full: bool = True) -> dict[str, Json]:
     """A run with its steps; `in_full` with its plan, and the digest that an approval binds."""
     short: dict[str, Json] = to_json(replace(one, plan=None))
     if in_full and one.plan is not None:
-        short["plan"] = {**to_json(one.plan), "digest": one.plan.digest}
+        short["plan"] = plan_json(one.plan)
     return short
 
 
