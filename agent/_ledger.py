@@ -635,7 +635,7 @@ def _plan(body: Json, strict: bool) -> tuple[Plan | None, str]:
     """The plan as it was written down, and why it cannot be followed; `strict`: it must say neither less nor more than this version would write."""
     try:
         plan = plan_from_json(body)
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
         return None, f"{type(problem).__name__}: {problem}"
     return plan, "it has other fields" if strict and to_json(plan) != body else ""
 

@@ -268,11 +268,12 @@ class Daemon:
     # Looking
 
     def _fire(self, key: str, due_at: datetime) -> None:
-        if key.startswith(TRACK):
-            if key[1:] in self.world.config.services:
-                see_changes(self.world, self.world.service(key[1:]))
-        elif key in self.world.watched:
-            observe(self.world, key, due_at).add_done_callback(_complain)
+        with contextlib.suppress(LeadLostError):  # `serve` sees it too, and ends
+            if key.startswith(TRACK):
+                if key[1:] in self.world.config.services:
+                    see_changes(self.world, self.world.service(key[1:]))
+            elif key in self.world.watched:
+                observe(self.world, key, due_at).add_done_callback(_complain)
 
     def _again(self, key: str) -> None:
         if key in self.world.watched and self.world.watched[key].load is not None:

@@ -86,7 +86,7 @@ def _stood_by(path: Path, patience: timedelta, say: Say, over: Callable[[], bool
         if now is not None and quiet * BEAT >= patience.total_seconds():
             try:
                 return _displaced(path, now, held, f"{this_process()} leads: {now.by} {late}, and does nothing more")
-            except StoreError as problem:
+            except (StoreError, OSError) as problem:
                 say(f"{now.by} {late}, and it cannot be taken over: {problem}")
                 quiet = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -25,9 +26,10 @@ class Holder:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[str]:
     """Hold the store as its one writer, under the name that is given; StoreBusyError names the process that has it."""
-    handle = _grasped(path)
+    handle, name = _grasped(path), secrets.token_hex(8)
     try:
-        yield _signed(handle, _file(path))
+        _sign(handle, _file(path), name)
+        yield name
     finally:
         os.close(handle)
 
@@ -58,14 +60,13 @@ class Spare:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = _file(path)
-        self._draft, self._old = (Path(f"{self._file}.{os.getpid()}.{word}") for word in ("new", "old"))
-        for left in (self._draft, self._old):  # by a process of this number that was killed
-            left.unlink(missing_ok=True)
-        self._handle = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file, self.name = _file(path), secrets.token_hex(8)
+        for left in self._file.parent.glob(f"{glob.escape(self._file.name)}.*"):
+            _swept(left)
+        self._draft, self._old = (Path(f"{self._file}.{self.name}.{word}") for word in ("new", "old"))
+        self._handle = _opened(self._draft, fcntl.LOCK_EX)
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.name = _signed(self._handle, self._file)
+            _sign(self._handle, self._file, self.name)
         except BaseException:
             self.close()
             raise
@@ -79,6 +80,7 @@ class Spare:
         """Put the other back where it was, if this one was put there."""
         with contextlib.suppress(FileNotFoundError):
             self._old.replace(self._file)
+            self._old.unlink()  # a rename of one of two names of one file does nothing
 
     def keep(self) -> None:
         """It stays there."""
@@ -97,16 +99,24 @@ def _file(path: Path) -> Path:
 def _grasped(path: Path) -> int:
     file = _file(path)
     file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _opened(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreBusyError(f"{path} is held by {signed(path).process}; stop it, or let it do the work") from None
+
+
+def _opened(file: Path, how: int) -> int:
+    """The file, open and locked, and still the one of that name: another may be put in its place between opening and locking it."""
     while True:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, how)
             if _stands(handle, file):
                 return handle
-        except OSError:
+        except BaseException:
             os.close(handle)
-            raise StoreBusyError(f"{path} is held by {signed(path).process}; stop it, or let it do the work") from None
-        os.close(handle)  # another was put in its place between opening and locking it
+            raise
+        os.close(handle)
 
 
 def _stands(handle: int, file: Path) -> bool:
@@ -116,9 +126,8 @@ def _stands(handle: int, file: Path) -> bool:
         return False
 
 
-def _signed(handle: int, file: Path) -> str:
+def _sign(handle: int, file: Path, name: str) -> None:
     """Written over what stands there before it is cut to size: that needs no room on a full disk."""
-    name = secrets.token_hex(8)
     text = f"{this_process()}\n{name}\n".encode()
     try:
         if os.pwrite(handle, text, 0) != len(text):
@@ -126,7 +135,17 @@ def _signed(handle: int, file: Path) -> str:
         os.ftruncate(handle, len(text))
     except OSError as problem:
         raise StoreFullError(f"{file} cannot be written ({problem.strerror}), so nobody could tell who holds it; make room") from problem
-    return name
+
+
+def _swept(left: Path) -> None:
+    """Remove what a process that was killed meanwhile left: nobody has it locked."""
+    with contextlib.suppress(OSError):
+        handle = os.open(left, os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+        finally:
+            os.close(handle)
 
 
 def this_process() -> str:

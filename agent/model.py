@@ -914,7 +914,7 @@ class Served:
 
 
 def plan_from_json(body: Mapping[str, Json]) -> Plan:
-    """The Plan whose `to_json` this is; KeyError, TypeError, ValueError or AttributeError where it is that of none."""
+    """The Plan whose `to_json` this is; KeyError, TypeError, ValueError, AttributeError or OverflowError where it is that of none."""
 
     def arg(value: Json) -> Json:
         if isinstance(value, Mapping) and set(value) == {"from"}:
