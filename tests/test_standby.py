@@ -27,7 +27,7 @@ from tests.test_daemon import Switch, agent, asked, events, last, ready_to_act
 @contextmanager
 def standing_by(config: Path) -> Iterator[Running]:
     """`watchkeeper run --standby`, until it stands by."""
-    with start(python("agent.cli", "-c", config, "run", "--standby", "3s"), lambda one: "standing by" in one.text) as one:
+    with start(python("agent.cli", "-c", config, "run", "--standby", "5s"), lambda one: "standing by" in one.text) as one:
         one.grace = 40.0
         yield one
 
