@@ -210,9 +210,11 @@ def test_of_several_who_stand_by_one_leads(path):
 
     def stand_by(_: int) -> int:
         with contextlib.suppress(CancelledError), leading(path, LEAST, said.append, over.is_set) as store:
-            until(lambda: sum("standing by" in line for line in said) == 3, "the others stood by too")
-            assert store.lead is not None and signed(path).name == store.lead.name and "has not renewed its lead for 3s" in store.took
-            over.set()
+            try:
+                until(lambda: sum("standing by" in line for line in said) == 3, "the others stood by too")
+                assert store.lead is not None and signed(path).name == store.lead.name and "has not renewed its lead for 3s" in store.took
+            finally:
+                over.set()
             return store.lead.number
         return 0
 

@@ -127,6 +127,9 @@ def test_a_run_that_was_superseded_while_it_was_about_to_write_does_not(tmp_path
         released.wait(30)
         return 200, {"model": "m", "version": "2", "loaded": ["1", "2", "3"]}
 
+    def sent() -> int:
+        return sum(request[:2] == ("POST", "/admin/pointer") for request in desk.server.requests)
+
     with fraud(tmp_path) as desk:
         drilled(desk)
         desk.server.served, desk.server.loaded, desk.server.factors["3"] = "2", ("1", "2", "3"), 2.0
@@ -135,13 +138,14 @@ def test_a_run_that_was_superseded_while_it_was_about_to_write_does_not(tmp_path
         desk.server.mood = mood
         moves = desk.responder.tick(desk.world.clock())
         assert reached.wait(30)
+        before = sent()
         rollback = begun(desk, "rollback")
         until(lambda: desk.responder.tick(desk.world.clock()) is not None and not run_of(desk, rollback).active, "the rollback is over")
         released.set()
         for future in moves:
             future.result(30)
         assert run_of(desk, rollback).state == "succeeded" and run_of(desk, first.id).state == "superseded"
-        assert desk.server.flips == ["1"]
+        assert desk.server.flips == ["1"] and sent() == before + 1, "it did not even ask"
 
 
 # Row 28: two agents with a store each
