@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from agent.model import (
     Finding,
     Incident,
     Json,
+    Lead,
     Letter,
     Member,
     Plan,
@@ -58,6 +60,8 @@ APPEND = {name: insert(table) for name, table in (*CHAINED.items(), ("evidence",
 LAST_NUMBER = text("SELECT seq FROM sqlite_sequence WHERE name = :kind")
 GENESIS = "0" * 64
 OVER = ("resolved", "reviewed")
+LEADER = "SELECT json_extract(value, '$.name') FROM setting WHERE key = 'lead'"
+BEAT = "UPDATE setting SET value = json_set(value, '$.beat', json_extract(value, '$.beat') + 1) WHERE key = 'lead'"
 
 _SIGNAL_COLUMNS = [column.name for column in SIGNAL.columns]
 
@@ -403,9 +407,10 @@ class Ledger:
         return {row["state"]: row["n"] for row in self._all(select(LETTER.c.state, func.count().label("n")).group_by(LETTER.c.state))}
 
     def save_run(self, run: Run) -> None:
-        """Write the run's own fields back; its steps are saved one by one."""
-        values = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("id", "steps", "plan")}
-        values["plan"] = None if run.plan is None else to_json(run.plan)
+        """Write the run's own fields back; its steps are saved one by one. A plan that could not be read stays as it was written."""
+        values = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("id", "steps", "plan", "unread")}
+        if not run.unread:
+            values["plan"] = None if run.plan is None else to_json(run.plan)
         values["approvals"] = to_json(run.approvals)
         self.conn.execute(update(RUN).where(RUN.c.id == run.id).values(**values))
 
@@ -416,9 +421,9 @@ class Ledger:
 
     def _run(self, row: Mapping[str, Any]) -> Run:
         steps = self._all(select(STEP).where(STEP.c.run == row["id"]).order_by(STEP.c.undo, STEP.c.n))
-        plan: Plan | None = None if row["plan"] is None else plan_from_json(row["plan"])
+        plan, unread = (None, "") if row["plan"] is None else _plan(row["plan"], row["state"] in ACTIVE)
         approvals = tuple(_make(Approval, one, at=datetime.fromisoformat(one["at"])) for one in row["approvals"])
-        return _make(Run, row, plan=plan, steps=tuple(_make(StepRow, step) for step in steps), approvals=approvals)
+        return _make(Run, row, plan=plan, unread=unread, steps=tuple(_make(StepRow, step) for step in steps), approvals=approvals)
 
     def last_drill(self, service: str, runbook: str) -> Run | None:
         """The newest drill of that runbook on that service that succeeded."""
@@ -598,6 +603,33 @@ class Ledger:
         values = {"value": value, "at": at, "by": by}
         self.conn.execute(upsert(SETTING).values(key=key, **values).on_conflict_do_update(index_elements=["key"], set_=values))
 
+    # The lead
+
+    def lead(self) -> Lead | None:
+        """Who leads the store, as last written."""
+        found = self.setting("lead")
+        return None if found is None else _make(Lead, found)
+
+    def take_lead(self, name: str, by: str, at: datetime) -> Lead:
+        """Lead from now on, under the next number: whoever led before does not any more."""
+        before = self.lead()
+        taken = Lead(1 + (before.number if before else 0), name, by)
+        self.set("lead", to_json(taken), at, by)
+        return taken
+
+    def leads(self, lead: Lead) -> bool:
+        """Whether that is the lead still. Asked at the start of every transaction, so past SQLAlchemy: 5 us instead of 30."""
+        assert self.conn.connection.driver_connection is not None
+        try:
+            found = self.conn.connection.driver_connection.execute(LEADER).fetchone()
+        except sqlite3.DatabaseError as problem:
+            raise DatabaseError(LEADER, None, problem) from problem
+        return found is not None and found[0] == lead.name
+
+    def beat(self) -> None:
+        """Renew the lead."""
+        self.conn.exec_driver_sql(BEAT)
+
     # Small print
 
     def _insert(self, table: Table, values: Mapping[str, Any]) -> int:
@@ -625,6 +657,15 @@ def link(before: str, own: str) -> str:
 
 def _signal_row(signal: Signal) -> dict[str, Any]:
     return {**{name: getattr(signal, name) for name in _SIGNAL_COLUMNS}, "status": signal.status.value}
+
+
+def _plan(body: Json, strict: bool) -> tuple[Plan | None, str]:
+    """The plan as it was written down, and why it cannot be followed; `strict`: it must say neither less nor more than this version would write."""
+    try:
+        plan = plan_from_json(body)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
+        return None, f"{type(problem).__name__}: {problem}"
+    return plan, "it has other fields" if strict and to_json(plan) != body else ""
 
 
 def _finding(row: Mapping[str, Any]) -> Finding:

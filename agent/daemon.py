@@ -22,13 +22,14 @@ from agent import config as configuration
 from agent import metrics, notify, permit, verbs, web
 from agent.changes import see_changes
 from agent.config import Config
-from agent.errors import ConfigError, StoreError
+from agent.errors import CancelledError, ConfigError, LeadLostError, StoreError
 from agent.judge import escalate, let_go
+from agent.lead import leading
 from agent.model import Finding, Locator, error
 from agent.observe import fold, found, observe
 from agent.respond import Responder
 from agent.scheduler import Job, Scheduler
-from agent.store import Ledger, Store, locked
+from agent.store import Ledger, Store
 from agent.workers import Pool
 from agent.world import Watched, World
 
@@ -42,23 +43,63 @@ STALE = 10.0  # seconds without a commit, with work waiting, after which the sto
 LATE = 5.0  # seconds of lag after which the loop is not ready
 
 
-def run(path: Path, *, say: Callable[[str], None] = log.info) -> int:
-    """Run the agent on a configuration until SIGTERM or SIGINT; the exit code. ConfigError and StoreError before anything is started."""
+def run(path: Path, *, standby: timedelta | None = None, say: Callable[[str], None] = log.info) -> int:
+    """Run the agent on a configuration until SIGTERM or SIGINT; the exit code. ConfigError and StoreError before anything is started.
+
+    With `standby` it waits where another process leads the store, as `leading` says, and again when it has lost the lead itself; without, that is a
+    LeadLostError.
+    """
     gc.disable()  # until all is read that will stay: see _settled
     config = configuration.load(path)
     _many_connections()
-    with locked(Path(config.store)):
-        store = Store.open(config.store, set_aside=True).start()
+    asked = threading.Event()  # to end, before there is a daemon that could
+    while True:
+        if standby is not None:
+            _listen_for(asked)
         try:
-            with Daemon(config, store, path) as daemon:
-                say(f"watching {len(daemon.world.watched)} watches of {len(config.services)} services; {daemon.url}")
-                if store.aside:
-                    say(f"the store was damaged: it now lies at {store.aside}, and {config.store} was begun afresh")
-                daemon.serve()
-                say("stopping: no new looks; those under way may finish")
-        finally:
-            store.close()
-    return 0
+            lost = _lead(path, config, standby, say, asked.is_set)
+        except CancelledError as problem:
+            say(str(problem))
+            return 0
+        if not lost:
+            return 0
+        if standby is None:
+            raise LeadLostError(f"{lost}; with 'watchkeeper run --standby' it would wait for the lead now")
+
+
+def _lead(path: Path, config: Config, standby: timedelta | None, say: Callable[[str], None], asked: Callable[[], bool]) -> str:
+    """Lead until that is over; how the lead was lost, if it was."""
+    with leading(Path(config.store), standby, say, asked) as store:
+        config = _as_it_stands(path, config) if store.took else config
+        with Daemon(config, store, path) as daemon:
+            say(f"watching {len(daemon.world.watched)} watches of {len(config.services)} services; {daemon.url}")
+            if store.aside:
+                say(f"the store was damaged: it now lies at {store.aside}, and {config.store} was begun afresh")
+            if store.took:
+                say(store.took)
+            daemon.serve(asked)
+            say(store.lost or "stopping: no new looks; those under way may finish")
+        return store.lost
+
+
+def _listen_for(asked: threading.Event) -> None:
+    """SIGTERM and SIGINT from now on; the configuration is read again anyway by who takes over."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+def _as_it_stands(path: Path, config: Config) -> Config:
+    """The configuration read again after a wait that may have taken weeks; a bad one is refused, and the one that was read before it stays."""
+    try:
+        found = configuration.load(path)
+    except ConfigError as problem:
+        log.error("the configuration is refused, and the one read at the start used: %s (%d problems)", problem.problems[0], len(problem.problems))
+        return config
+    if found.store != config.store:
+        log.error("store: is read at start only; the configuration read then is used")
+        return config
+    return found
 
 
 def _many_connections() -> None:
@@ -109,7 +150,7 @@ class Daemon:
         self.responder.recover()
         host, _, port = self.world.config.listen.rpartition(":")
         tokens = [self.token, *([self.world.config.token.get_secret_value()] if self.world.config.token else [])]
-        self._web = web.serve(web.app(self.world, verbs, tokens, self.unready, self.metrics), host.strip("[]"), int(port))
+        self._web = self._listen(web.app(self.world, verbs, tokens, self.unready, self.metrics), host.strip("[]"), int(port))
         self.url = self._web.url
         _publish(self.store.path, self.url, self.token)
         self._schedule()
@@ -135,15 +176,25 @@ class Daemon:
         with contextlib.suppress(StoreError):
             self.store.write(lambda ledger: ledger.record(self.world.clock(), "agent.stop", "the agent stopped"), within=5.0)
         self._web.stop()
-        _unpublish(self.store.path)
+        _unpublish(self.store.path, self.token)
 
-    def serve(self) -> None:
-        """Wait for SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    def _listen(self, app: Any, host: str, port: int) -> Any:
+        """At the port that is configured; at a free one where a process that was paused, and led before, may still have it."""
+        try:
+            return web.serve(app, host, port)
+        except ConfigError as problem:
+            if not self.store.took:
+                raise
+            log.error("%s; until the next start another port is listened on, which commands find by themselves", problem)
+            return web.serve(app, host, 0)
+
+    def serve(self, asked: Callable[[], bool] = lambda: False) -> None:
+        """Wait for SIGTERM or SIGINT, which `asked` says came before, or until the lead is lost; SIGHUP reads the configuration again."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self._over.set())
             signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
-        while not self._over.wait(0.2):
+        while not (asked() or self.store.lost or self._over.wait(0.2)):
             if self._reload.is_set():
                 self._reload.clear()
                 with _logged("reload"):
@@ -203,7 +254,10 @@ class Daemon:
             if self.store.aside:
                 said = f"the store failed its integrity check; it was set aside as {self.store.aside} and a new one begun: restore a backup"
                 self._told(ledger, "store.corrupt", said)
-            ledger.record(now, "agent.start", f"watching {len(self.world.watched)} watches", body={"pid": os.getpid()})
+            if self.store.took:
+                self._told(ledger, "lead.taken", self.store.took)
+            number = self.store.lead.number if self.store.lead else None
+            ledger.record(now, "agent.start", f"watching {len(self.world.watched)} watches", body={"pid": os.getpid(), "lead": number})
             for name in config.services:
                 served = ledger.served_now(name)
                 if served is not None:
@@ -214,11 +268,12 @@ class Daemon:
     # Looking
 
     def _fire(self, key: str, due_at: datetime) -> None:
-        if key.startswith(TRACK):
-            if key[1:] in self.world.config.services:
-                see_changes(self.world, self.world.service(key[1:]))
-        elif key in self.world.watched:
-            observe(self.world, key, due_at).add_done_callback(_complain)
+        with contextlib.suppress(LeadLostError):  # `serve` sees it too, and ends
+            if key.startswith(TRACK):
+                if key[1:] in self.world.config.services:
+                    see_changes(self.world, self.world.service(key[1:]))
+            elif key in self.world.watched:
+                observe(self.world, key, due_at).add_done_callback(_complain)
 
     def _again(self, key: str) -> None:
         if key in self.world.watched and self.world.watched[key].load is not None:
@@ -273,7 +328,7 @@ class Daemon:
 
     def unready(self) -> list[str]:
         """Why this agent should not be relied on at the moment; empty when it should."""
-        reasons = []
+        reasons = [self.store.lost] if self.store.lost else []
         if self.scheduler.lag() > LATE:
             reasons.append(f"the loop is {self.scheduler.lag():.1f} s late")
         if self.store.afloat:
@@ -320,6 +375,8 @@ def _complain(future: Future[Finding | None]) -> None:
 def _logged(what: str) -> Iterator[None]:
     try:
         yield
+    except LeadLostError as problem:  # `serve` sees it too, and ends
+        log.warning("%s: %s", what, problem)
     except Exception:
         log.exception("%s", what)
 
@@ -339,5 +396,8 @@ def _publish(store: Path, url: str, token: str) -> None:
         json.dump({"url": url, "token": token, "pid": os.getpid()}, out)
 
 
-def _unpublish(store: Path) -> None:
-    _file(store).unlink(missing_ok=True)
+def _unpublish(store: Path, token: str) -> None:
+    """Take back what was published, unless another daemon has published itself since."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        if json.loads(_file(store).read_text())["token"] == token:
+            _file(store).unlink()

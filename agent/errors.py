@@ -18,6 +18,7 @@ WatchkeeperError
   StoreError             the store could not take or give rows
     StoreBusyError         another process holds it
     StoreFullError         no room, or read-only
+    LeadLostError          another process leads the store now; this one writes and does nothing more
     StoreSchemaError       made by a newer Watchkeeper, exit code 4
     StoreCorruptError      the file fails its integrity check, exit code 4
   WorkerError            a worker process died or spoke nonsense
@@ -118,6 +119,10 @@ class StoreBusyError(StoreError):
 
 class StoreFullError(StoreError):
     """No room is left for the store, or it is read-only."""
+
+
+class LeadLostError(StoreError):
+    """Another process leads the store since this one did not renew its lead in time; nothing is read, written or done any more."""
 
 
 class StoreSchemaError(StoreError):

@@ -25,6 +25,7 @@ from agent.errors import (
     UnreachableError,
     WatchkeeperError,
 )
+from agent.lead import taken
 from agent.model import Json, Plan, Run, StepRow, spell, to_json
 from agent.plugins import suggest
 from agent.preview import plan_json
@@ -53,17 +54,16 @@ def doing(config: Config) -> Iterator[Here | There]:
     StoreBusyError when another process that is no daemon keeps the store for longer than a few seconds.
     """
     with ExitStack() as until_done:
-        daemon = _held(config, until_done)
-        yield Here(until_done.enter_context(_world(config))) if daemon is None else There(daemon, config)
+        them = _held(config, until_done)
+        yield Here(until_done.enter_context(_world(config, them))) if isinstance(them, str) else There(them, config)
 
 
-def _held(config: Config, until_done: ExitStack) -> Running | None:
-    """None when the lock is ours now; else the daemon that has it."""
+def _held(config: Config, until_done: ExitStack) -> Running | str:
+    """The name under which the lock is ours now, or the daemon that has it."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            until_done.enter_context(locked(Path(config.store)))
-            return None
+            return until_done.enter_context(locked(Path(config.store)))
         except StoreBusyError:
             daemon = reach.running(config)
             if daemon is not None or time.monotonic() >= until:
@@ -74,8 +74,9 @@ def _held(config: Config, until_done: ExitStack) -> Running | None:
 
 
 @contextmanager
-def _world(config: Config) -> Iterator[World]:
-    store, pool = Store.open(config.store).start(), Pool(config.workers)
+def _world(config: Config, name: str) -> Iterator[World]:
+    store, pool = Store.open(config.store), Pool(config.workers)
+    store.start(taken(store, name))
     world = World(config, store, pool)
     try:
         yield world
@@ -233,9 +234,9 @@ class There:
         return self._ask("POST", f"runs/{run}/cancel", {"by": by})
 
     def follow(self, number: int, step: Follow) -> Json:
-        """Read along in the store while the daemon drives the run, until it has ended."""
+        """Read along in the store while a daemon drives the run, until it has ended; another one may take over from this one meanwhile."""
         seen: dict[tuple[bool, int], str] = {}
-        store = reach.opened(self.config)
+        store, led = reach.opened(self.config), time.monotonic()
         try:
             while True:
                 with store.read() as ledger:
@@ -244,7 +245,8 @@ class There:
                 _tell_steps(run, seen, step)
                 if not run.active:
                     return run_json(run)
-                if reach.running(self.config) is None:
+                led = time.monotonic() if reach.running(self.config) else led
+                if time.monotonic() - led > PATIENCE:
                     raise UnreachableError(f"the daemon ended while run {number} was {run.state}; it goes on when 'watchkeeper run' is started again")
                 time.sleep(PAUSE)
         finally:

@@ -903,6 +903,7 @@ class Run:
     wake_at: datetime | None = None
     ended_at: datetime | None = None
     said: str = ""
+    unread: str = ""  # why the plan, as it was written down, is not one this version can follow
 
     @property
     def active(self) -> bool:
@@ -948,6 +949,16 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
+class Lead:
+    """Who leads the store: a number that only grows, the name of its holding of the lock, its process, and how often it has renewed this."""
+
+    number: int
+    name: str
+    by: str
+    beat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """A stretch of time in which one version had the traffic."""
 
@@ -968,8 +979,10 @@ def referring(value: Json) -> Json:
 
 
 def plan_from_json(body: Mapping[str, Json]) -> Plan:
-    """The Plan whose `to_json` this is."""
+    """The Plan whose `to_json` this is; KeyError, TypeError, ValueError, AttributeError or OverflowError where it is that of none."""
 
+    if unknown := {s["otherwise"] for s in body["steps"]} - {"undo", "stop", "go on"}:
+        raise ValueError(f"a step ends otherwise in {', '.join(sorted(unknown))}")
     steps = tuple(
         Step(
             s["name"],

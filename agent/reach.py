@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.config import Config
-from agent.errors import ConfigError, PlanError, StoreBusyError, StoreError
+from agent.errors import ConfigError, PlanError, StoreError
+from agent.lock import holder
 from agent.model import Json, Run
 from agent.plugins import suggest
 from agent.store import Ledger, Store, locked
@@ -63,7 +64,8 @@ class Running:
 
 
 def running(config: Config) -> Running | None:
-    """The daemon that holds this store, if one does. What a daemon that was killed left behind does not count: nobody holds its lock."""
+    """The daemon that leads this store, if one does. What a daemon left behind that was killed or displaced does not count: its lock is nobody's, or
+    another's."""
     try:
         told = json.loads(Path(f"{config.store}.daemon").read_text())
         found = Running(told["url"], told["token"], int(told["pid"]))
@@ -72,15 +74,8 @@ def running(config: Config) -> Running | None:
         return found
     except (OSError, ValueError, KeyError):
         return None
-    return found if _held(config) else None
-
-
-def _held(config: Config) -> bool:
-    try:
-        with locked(Path(config.store)):
-            return False
-    except StoreBusyError:
-        return True
+    held = holder(Path(config.store))
+    return found if held is not None and held.process == f"process {found.pid}" else None
 
 
 # Names, judged before anybody is asked

@@ -128,6 +128,9 @@ def advance(world: World, number: int) -> bool:
         run = ledger.run(number)
     if run is None or not run.active or (run.wake_at is not None and run.wake_at > world.clock()):
         return False
+    if run.unread:
+        why = f"another version of Watchkeeper wrote its plan ({run.unread}), and this one does not guess what it means: a person must look"
+        return _ended(world, run.id, "stuck", why)
     if run.plan is None:
         return _plan(world, run)
     if run.state == "compensating":

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
 import queue
 import random
 import sqlite3
@@ -26,8 +24,9 @@ from sqlalchemy.pool import StaticPool
 from agent import _proof
 from agent import _rows as rows
 from agent._ledger import Ledger
-from agent.errors import StoreBusyError, StoreCorruptError, StoreError, StoreFullError
-from agent.model import UTC, Signal
+from agent.errors import LeadLostError, StoreBusyError, StoreCorruptError, StoreError, StoreFullError
+from agent.lock import locked
+from agent.model import UTC, Lead, Signal
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -35,6 +34,7 @@ Work = Callable[[Ledger], T]
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "glusterfs", "ceph", "lustre", "afs")
 GATHER = 0.05  # seconds that work which is not urgent waits for company
 BATCH = 500
+BEAT = 1.0  # seconds between two renewals of the lead
 ROOM = 50_000  # pieces of work that may wait before the oldest looks are let go
 
 
@@ -60,6 +60,9 @@ class Store:
         self.path = path
         self.aside: Path | None = None  # where a corrupt file was put
         self.errors = 0  # commits that failed
+        self.lead: Lead | None = None  # under which it is written; None: by whoever holds its lock
+        self.took = ""  # how the lead was taken over from another process
+        self.lost = ""  # how it was lost: then nothing is read or written any more
         self.written_at = time.monotonic()
         self._patience, self._mark = patience, mark
         self._engine = _engine(path)
@@ -69,6 +72,7 @@ class Store:
         self._afloat: _Afloat | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._beat_at = 0.0
 
     # Opening and closing
 
@@ -108,9 +112,26 @@ class Store:
         except DatabaseError as problem:
             raise _translated(problem, self.path) from problem
 
-    def start(self) -> Store:
-        """Start the writer. Whoever writes must hold the lock of the store (`locked`)."""
+    def once(self, work: Work[T]) -> T:
+        """Do the work on disk in a transaction of its own, before there is a writer. StoreBusyError or StoreFullError when that cannot be."""
+        job, began = _Job(work, True, False), time.monotonic()
+        while True:
+            try:
+                _settle(self._transact(self._engine, [job], False, self._signals))
+                done: T = job.future.result()
+                return done
+            except DatabaseError as problem:
+                if not _locked(problem) or time.monotonic() - began > self._patience:
+                    raise _translated(problem, self.path) from problem
+
+    def start(self, lead: Lead | None = None) -> Store:
+        """Start the writer. Whoever writes must hold the lock of the store (`locked`).
+
+        With `lead`, it is renewed every second, and every transaction begins by looking whether it is the newest still: LeadLostError, and `lost`
+        says why, when it is not.
+        """
         if self._thread is None:
+            self.lead = lead
             with self.read() as ledger:
                 self._signals = {signal.watch: signal for signal in ledger.all_signals()}
             self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -158,7 +179,9 @@ class Store:
             with self._engine.connect() as conn:
                 conn.exec_driver_sql("BEGIN")
                 try:
-                    yield Ledger(conn)
+                    ledger = Ledger(conn)
+                    self._must_lead(ledger)
+                    yield ledger
                 finally:
                     with contextlib.suppress(DatabaseError):
                         conn.exec_driver_sql("ROLLBACK")
@@ -203,6 +226,9 @@ class Store:
         going = True
         while going:
             batch, going = self._gather()
+            if self.lead and not self.afloat and time.monotonic() >= self._beat_at:
+                batch.append(_Job(Ledger.beat, urgent=False, durable=False, reads=True))
+                self._beat_at = time.monotonic() + BEAT
             if batch:
                 self._commit(batch)
             elif self._afloat:
@@ -212,7 +238,7 @@ class Store:
 
     def _gather(self) -> tuple[list[_Job], bool]:
         batch: list[_Job] = []
-        until = time.monotonic() + (1.0 if self._afloat else 3600.0)
+        until = time.monotonic() + (BEAT if self._afloat or self.lead else 3600.0)
         while len(batch) < BATCH:
             try:
                 job = self._jobs.get(timeout=max(0.0, until - time.monotonic()))
@@ -251,6 +277,7 @@ class Store:
             conn.exec_driver_sql("BEGIN IMMEDIATE")
             ledger = Ledger(conn, signals, self._link)
             try:
+                self._must_lead(ledger)
                 done = _done(ledger, batch)
                 ledger.flush()
                 if durable:
@@ -267,6 +294,14 @@ class Store:
         self.written_at = time.monotonic()
         return done
 
+    def _must_lead(self, ledger: Ledger) -> None:
+        if self.lead is None or ledger.leads(self.lead):
+            return
+        now = ledger.lead()
+        whose = f"{now.by} leads it under number {now.number}" if now else "nobody leads it"
+        self.lost = f"{self.path}: {whose}; this process, number {self.lead.number}, does nothing more"
+        raise LeadLostError(self.lost)
+
     def _land(self) -> bool:
         """Write on disk what was done in memory meanwhile; False while that is not possible."""
         assert self._afloat is not None
@@ -275,6 +310,10 @@ class Store:
         signals = dict(self._afloat.signals_before)  # what is seen meanwhile stays what memory has
         try:
             self._transact(self._engine, list(self._afloat.jobs), True, signals)
+        except LeadLostError:
+            log.error("%s; %d pieces of work that were done in memory are not written", self.lost, len(self._afloat.jobs))
+            self._afloat = None
+            return True
         except Exception:
             log.exception("%s cannot take yet what was done in memory", self.path)
             self.errors += 1
@@ -467,25 +506,6 @@ def refuse_network_file_system(path: Path, mounts: str | None = None) -> None:
             best, kind = point, system
     if kind in NETWORK_FILE_SYSTEMS:
         raise StoreError(f"{path} lies on {kind} ({best}), where SQLite's WAL loses data; put the store on a local disk (store: /var/lib/...)")
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the store as its one writer; StoreBusyError names the process that has it."""
-    lock = Path(f"{path}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(handle, 64, 0).decode("ascii", "replace").strip() or "another process"
-            raise StoreBusyError(f"{path} is held by {holder}; stop it, or let it do the work") from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
 
 
 __all__ = ["Ledger", "Store", "locked", "refuse_network_file_system"]

@@ -21,6 +21,7 @@ def main() -> None:
         note = f"{kept:.0f} us of CPU against {bare:.1f} us; {load()}"
         figure("fold of a look that is kept, in the writer", kept, "us of CPU", f"{1e6 / kept:.0f} a second at most; {load()}")
         figure("fold of a look that is as before", followed, "us of CPU", f"{1e6 / followed:.0f} a second at most; {load()}")
+        figure("looking at the start of a transaction whether the lead is held still", asked(folder), "us of CPU", load())
         figure("fold of a look that is kept / two bare inserts", kept / bare, "x", note)
         figure(f"the writer at {RATE} looks a second", RATE * followed / 1e4, "% of a core", "none of them kept", at_most=15)
 
@@ -65,6 +66,21 @@ def folds(folder: Path) -> tuple[float, float]:
         pool.close()
         store.close()
     return kept, followed
+
+
+def asked(folder: Path) -> float:
+    """Microseconds of CPU; a transaction holds up to five hundred folds."""
+    from agent.store import Store
+
+    store = Store.open(folder / "led.db")
+    lead = store.once(lambda ledger: ledger.take_lead("benchmark", "process 1", datetime.now(UTC)))
+    with store.read() as ledger:
+        began = time.process_time()
+        for _ in range(10_000):
+            ledger.leads(lead)
+        spent = time.process_time() - began
+    store.close()
+    return spent / 10_000 * 1e6
 
 
 def plain(folder: Path) -> float:

@@ -41,7 +41,8 @@ def evidence(ledger: Ledger) -> dict[str, Json]:
 
 def _looking(ledger: Ledger, since: datetime, now: datetime) -> dict[str, Json]:
     """When the agent started and stopped in the period, and what of it says that something was not seen."""
-    events = [e for kind in ("agent", "config.refused", "store", "clock_jump", "halt", "resume") for e in ledger.events(kind, since=since, limit=200)]
+    kinds = ("agent", "lead", "config.refused", "store", "clock_jump", "halt", "resume")
+    events = [event for kind in kinds for event in ledger.events(kind, since=since, limit=200)]
     return {"events": _told(events)}
 
 

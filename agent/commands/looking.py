@@ -8,12 +8,20 @@ from typing import Any
 
 import click
 
-from agent.door import BY, Call, command, moment, plain
+from agent.door import BY, Call, command, length, moment, plain
 
 
-@command("watchkeeper run --log-level warning")
+@command("watchkeeper run --standby")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
-def run(call: Call, log_level: str) -> None:
+@click.option(
+    "--standby",
+    is_flag=False,
+    flag_value="10s",
+    metavar="[TIME]",
+    callback=length,
+    help="Wait where another agent leads the store: until it ends, or has not renewed its lead for TIME (10s; at least 3s).",
+)
+def run(call: Call, log_level: str, standby: Any) -> None:
     """Run the agent until it is stopped.
 
     SIGTERM and Ctrl-C let what is under way finish; SIGHUP reads the configuration again. Logs go to stderr.
@@ -21,9 +29,12 @@ def run(call: Call, log_level: str) -> None:
     import logging
 
     from agent import daemon, logs
+    from agent.lead import LEAST
 
+    if standby is not None and standby < LEAST:
+        raise click.UsageError("--standby is too short: a lead is renewed every second, and may be renewed late; say 3s or more")
     logs.to_stderr(log_level, call.json)
-    raise SystemExit(daemon.run(call.path, say=logging.getLogger("watchkeeper").info))
+    raise SystemExit(daemon.run(call.path, standby=standby, say=logging.getLogger("watchkeeper").info))
 
 
 @command("watchkeeper check fraud serving.ready")
