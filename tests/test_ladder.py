@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent import Step, ladder, verbs
 from agent.ladder import came_right, judge, would_have
-from agent.model import Finding, Member, Plan, Run, Status, StepRow
+from agent.model import Approval, Finding, Member, Plan, Run, Status, StepRow
 from tests.fraud import Desk, drilled, fraud, spoiled
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -121,7 +121,7 @@ def test_one_good_look_between_bad_ones_is_not_yet_right():
     ("more", "mark"),
     [
         ({"by": "ada"}, "right"),
-        ({"approved_by": "ada"}, "right"),
+        ({"approvals": (Approval("ada", NOW),)}, "right"),
         ({}, "wrong"),
         ({"by": "ada", "state": "compensated"}, "wrong"),
         ({"by": "ada", "drill": True}, "wrong"),
