@@ -21,18 +21,31 @@ GOLDEN = [(oip.REQUEST, {"outputs": [{"name": "y", "datatype": "FP32", "shape": 
 
 
 class Fraud(oip.Speaker):
-    """The model server with its version pointer; `flips` are the switches that took effect."""
+    """The model server with its version pointer; `flips` are the switches that took effect, `moves` those that nobody cleared away."""
 
     def __init__(self, served: str = "1") -> None:
         self.flips: list[str] = []
+        self.moves: list[str] = []
         self.mood: Callable[[str, str], tuple[int, Any] | None] = lambda method, path: None  # what it does instead, now and then
+        self.between: Callable[[str], tuple[int, Any] | None] = lambda when: None  # what it answers instead once it was "asked", or has "done" it
         super().__init__(served)
         self.factors = {"1": 2.0, "2": 2.0}
 
     def close(self) -> None:
         self.stop()
 
+    def stand(self) -> Any:
+        """How it stands, to be put back."""
+        return self.served, list(self.flips), list(self.moves)
+
+    def put(self, stood: Any) -> None:
+        self.served, self.flips[:], self.moves[:] = stood
+
     def _answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        found = self.between("asked") or self._dealt_with(method, path, body)
+        return self.between("done") or found
+
+    def _dealt_with(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         moody = self.mood(method, path)
         if moody is not None or path != "/admin/pointer":
             return moody or super()._answer(method, path, body)
@@ -42,6 +55,7 @@ class Fraud(oip.Speaker):
             return 409, {"version": self.served}
         self.served = body["to"]
         self.flips.append(self.served)
+        self.moves.append(self.served)
         return 200, {"version": self.served}
 
 
