@@ -8,49 +8,51 @@ invariants I1 to I8 forbid, beside what the target itself says was done to it; a
 
 import argparse
 import json
+import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 from benchmarks._running import load, scratch
-from tests.campaign import CASES, FAULTS, KILLS, Case, Outcome, Stage, at_random, each_chance, staged
+from tests.campaign import CASES, FAULTS, KILLS, Outcome, Stage, at_random, each_chance, staged
 
-Way = Callable[[Stage], Iterator[Outcome]]
+RANDOM = "at random"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=500, help="runs that are killed; those at every commit and exchange come first")
     parser.add_argument("--lanes", type=int, default=3, help="how many at a time; most of each is waiting")
-    given, began = parser.parse_args(), time.monotonic()
-    with ThreadPoolExecutor(given.lanes) as pool:
-        killed = everywhere(pool, [(case, partial(each_chance, kind=kind)) for kind in KILLS for case in CASES])
+    given = parser.parse_args()
+    with ProcessPoolExecutor(given.lanes, multiprocessing.get_context("spawn")) as pool:
+        began = time.monotonic()
+        killed = everywhere(pool, KILLS)
         left = max(0, given.runs - sum(one.hit for one in killed))
-        killed += everywhere(pool, [(case, partial(until_hit, runs=-(-left // len(CASES)))) for case in CASES])
+        killed += everywhere(pool, [RANDOM], -(-left // len(CASES)))
         tell("killed", killed, time.monotonic() - began, at_least=given.runs)
         began = time.monotonic()
-        faulty = everywhere(pool, [(case, partial(each_chance, kind=kind)) for kind in FAULTS for case in CASES])
-        tell("n-th fault", faulty, time.monotonic() - began)
+        tell("n-th fault", everywhere(pool, FAULTS), time.monotonic() - began)
 
 
-def everywhere(pool: ThreadPoolExecutor, jobs: list[tuple[Case, Way]]) -> list[Outcome]:
-    return [outcome for found in pool.map(lambda job: played(*job), jobs) for outcome in found]
+def everywhere(pool: ProcessPoolExecutor, kinds: Iterable[str], runs: int = 0) -> list[Outcome]:
+    """Every case in each of these ways; those that wait longest come first."""
+    jobs = [pool.submit(played, place, kind, runs) for place in sorted(range(len(CASES)), key=lambda n: CASES[n].name != "compensation") for kind in kinds]
+    return [outcome for job in jobs for outcome in job.result()]
 
 
-def played(case: Case, way: Way) -> list[Outcome]:
-    """All runs of one case in one way, each told as it ends when something is wrong with it."""
-    with scratch() as folder, staged(case, Path(folder)) as stage:
+def played(place: int, kind: str, runs: int) -> list[Outcome]:
+    """All runs of one case in one way; what is wrong with one is told as it ends."""
+    with scratch() as folder, staged(CASES[place], Path(folder)) as stage:
         found = []
-        for outcome in way(stage):
+        for outcome in until_hit(stage, runs) if kind == RANDOM else each_chance(stage, kind):
             found.append(outcome)
             for said in outcome.wrong:
                 print(f"{outcome.case}, {outcome.way}: {said}", file=sys.stderr, flush=True)
-        print(f"... {case.name}: {len(found)} runs, the last {found[-1].way}" if found else f"... {case.name}", file=sys.stderr, flush=True)
+        print(f"... {CASES[place].name}, {kind}: {len(found)} runs", file=sys.stderr, flush=True)
         return found
 
 
