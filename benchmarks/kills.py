@@ -1,6 +1,6 @@
 """The agent killed with SIGKILL while it acts: at every durable commit, at every exchange with its target, and at random moments; 500 runs.
 
-    python -m benchmarks.kills [--runs 500] [--lanes 3]
+    python -m benchmarks.kills [--runs 500] [--lanes 4]
 
 Then every commit finds a full disk once, and every exchange breaks once. After each run tests/history.py looks its whole record over for what
 invariants I1 to I8 forbid, beside what the target itself says was done to it; any figure above 0 is a defect.
@@ -26,7 +26,7 @@ RANDOM = "at random"
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=500, help="runs that are killed; those at every commit and exchange come first")
-    parser.add_argument("--lanes", type=int, default=3, help="how many at a time; most of each is waiting")
+    parser.add_argument("--lanes", type=int, default=4, help="how many at a time; most of each is waiting")
     given = parser.parse_args()
     with ProcessPoolExecutor(given.lanes, multiprocessing.get_context("spawn")) as pool:
         began = time.monotonic()
@@ -58,7 +58,7 @@ def played(place: int, kind: str, runs: int) -> list[Outcome]:
 
 def until_hit(stage: Stage, runs: int) -> Iterator[Outcome]:
     """Runs killed at random until so many were; one that ends before its moment was not."""
-    return islice((outcome for outcome in at_random(stage, 4 * runs, seed=1) if outcome.hit), runs)
+    return islice((outcome for outcome in at_random(stage, 20 * runs, seed=1) if outcome.hit), runs)
 
 
 def tell(what: str, outcomes: list[Outcome], seconds: float, **promised: float) -> None:
