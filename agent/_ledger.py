@@ -92,7 +92,11 @@ def _put_step() -> Any:
 
 
 def _save_run() -> Any:
-    return update(RUN).where(RUN.c.id == bindparam("number")).values({column.name: bindparam(column.name) for column in RUN.columns if column.name != "id"})
+    return (
+        update(RUN)
+        .where(RUN.c.id == bindparam("number"))
+        .values({column.name: bindparam(column.name) for column in RUN.columns if column.name != "id"})
+    )
 
 
 # Made once: a run saves a step a dozen times, and to build the statement anew would cost as much as to execute it.

@@ -165,6 +165,7 @@ class Mlserver(MLServer):
     """MLServer, whose versions are moved by loading, through the example's hook."""
 
     name = "MLServer"
+    most = 40.0  # requests a second that it is sure to answer on two cores beside the agent and its users
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage, Path(needed("mlserver", "make peers")))
@@ -195,5 +196,3 @@ def needed(program: str, remedy: str) -> str:
     if found is None:
         raise Missing(f"{program} is not installed: {remedy}")
     return found
-
-

@@ -40,7 +40,9 @@ def main() -> None:
 
 def everywhere(pool: ProcessPoolExecutor, kinds: Iterable[str], runs: int = 0) -> list[Outcome]:
     """Every case in each of these ways; those that wait longest come first."""
-    jobs = [pool.submit(played, place, kind, runs) for place in sorted(range(len(CASES)), key=lambda n: CASES[n].name != "compensation") for kind in kinds]
+    jobs = [
+        pool.submit(played, place, kind, runs) for place in sorted(range(len(CASES)), key=lambda n: CASES[n].name != "compensation") for kind in kinds
+    ]
     return [outcome for job in jobs for outcome in job.result()]
 
 

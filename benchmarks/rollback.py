@@ -80,7 +80,8 @@ class Play:
     """One kind of router, from its first process to its last rollback."""
 
     def __init__(self, stage: Stage, kind: str, rate: float) -> None:
-        self.stage, self.front, self.rate = stage, KINDS[kind](stage), rate
+        self.stage, self.front = stage, KINDS[kind](stage)
+        self.rate = min(rate, getattr(self.front, "most", rate))
         self.file, self.deployments = stage.folder / "answers", list[float]()
 
     def begin(self) -> None:
@@ -169,19 +170,19 @@ def played(kind: str, given: argparse.Namespace) -> None:
             return
         play.begin()
         for number in range(given.rollbacks):
-            play.roll(given.requests)
+            play.roll(round(given.requests * play.rate / given.rate))
             print(f"... {play.front.name}: {number + 1} of {given.rollbacks}; {load()}", file=sys.stderr, flush=True)
         play.served = play.front.served()
         stage.end()  # the agent as well: what it has not written down by then does not count
-        tell(play, play.rollbacks(), given)
+        tell(play, play.rollbacks())
 
 
-def tell(play: Play, found: list[Rollback], given: argparse.Namespace) -> None:
+def tell(play: Play, found: list[Rollback]) -> None:
     name, promised = f"rollback, {play.front.name}", isinstance(play.front, KINDS["haproxy"])
     limit = {"at_most": 1} if promised else {}
     none = {"at_most": 0} if promised else {}
     fewest, failed = min(len(one.answers) for one in found), [one.failed for one in found]
-    figure(f"{name}: fewest requests in one of {len(found)}", fewest, "", f"{given.rate:g} a second, 64 keep-alive connections; {load()}")
+    figure(f"{name}: fewest requests in one of {len(found)}", fewest, "", f"{play.rate:g} a second, 64 keep-alive connections; {load()}")
     figure(f"{name}: failed requests in all", sum(failed), "", f"of {sum(len(one.answers) for one in found):,}; most in one {max(failed)}", **none)
     spread(f"{name}: decision to last bad answer", [one.last_answered for one in found], **limit)
     spread(f"{name}: decision to last request answered badly", [one.last_asked for one in found], **limit)

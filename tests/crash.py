@@ -33,7 +33,7 @@ LONGEST = 60.0  # seconds that all runs together may take
 
 
 def drive(path: str, where: str, n: int, by: str = "") -> int:
-    """All active runs to their end, with `by` as the person who approves what waits for one. 1: they do not come to it; FULL: there was no room once."""
+    """All active runs to their end; `by` approves what waits for a person. 1: they do not come to it; FULL: there was no room once."""
     made = config.load(Path(path))
     with locked(Path(made.store)):
         store = Store.open(made.store, mark=_failing(where, n)).start()
@@ -90,8 +90,13 @@ def warm() -> None:
                 status = drive(job["config"], job["where"], job["n"], job["by"])
             finally:
                 os._exit(status)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        _say(pid)
+        _say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _say(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 def _import(path: Path) -> None:

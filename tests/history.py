@@ -275,7 +275,7 @@ def _halted(history: History, at: Event) -> bool:
 
 
 def in_a_stated_state(history: History) -> Iterator[str]:
-    """After a rollback a version that was good then has the traffic; after any run it is where the record says, or the record says that it cannot tell."""
+    """After a rollback a version that was good has the traffic; after any run it is where the record says, or the record cannot tell and says so."""
     for run in history.runs:
         steps = [events for events in _steps(history, run).values() if any(map(tried, events))]
         if run.state == "succeeded" and run.runbook == "rollback" and not run.drill:
@@ -333,7 +333,9 @@ def _answered(history: History, finding: Finding) -> bool:
     members = (m for incident in history.incidents for m in incident.members if m.watch == finding.watch)
     if any(m.since_at <= finding.looked_at and (m.cleared_at is None or m.cleared_at >= finding.looked_at) for m in members):
         return True
-    return any(event.kind == "suppressed" and event.what.startswith(f"{finding.watch} ") and event.at <= finding.looked_at for event in history.events)
+    return any(
+        event.kind == "suppressed" and event.what.startswith(f"{finding.watch} ") and event.at <= finding.looked_at for event in history.events
+    )
 
 
 INVARIANTS: Mapping[str, Callable[[History], Iterator[str]]] = {

@@ -1,4 +1,4 @@
-"""Runs that are killed, cut off and refused at every place there is, one after the other: the same end, each effect once, and a record that proves it.
+"""Runs that are killed, cut off and refused at every place there is, one after the other: the same end, each effect once, a record that proves it.
 
 `make bench ARGS=kills` does the same to all cases in all ways, and 500 times at random.
 """
