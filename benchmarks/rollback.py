@@ -1,6 +1,6 @@
 """Automatic rollbacks under load: a bad version is deployed, found, and taken back; what each of them cost those who asked meanwhile.
 
-    python -m benchmarks.rollback [haproxy nginx pointer mlserver torchserve] [--rollbacks 50] [--rate 500] [--requests 10000]
+    python -m benchmarks.rollback [haproxy nginx pointer mlserver torchserve] [--rollbacks 50] [--rate 400] [--requests 10000]
 
 Real servers, a real router, `watchkeeper run` in mode auto after a drill, and keep-alive users who ask on a timetable and repeat nothing. The
 decision is when the run was wanted, which is the finding's own transaction; all that the agent does after it counts. The last bad answer is told
@@ -207,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kinds", nargs="*", default=list(KINDS), metavar="kind", help=", ".join(KINDS))
     parser.add_argument("--rollbacks", type=int, default=10)
-    parser.add_argument("--rate", type=float, default=500, help="requests a second")
+    parser.add_argument("--rate", type=float, default=400, help="requests a second")
     parser.add_argument("--requests", type=int, default=10_000, help="at least so many from each deployment to the next")
     given = parser.parse_args()
     for kind in given.kinds:

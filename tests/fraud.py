@@ -26,6 +26,7 @@ class Fraud(oip.Speaker):
     def __init__(self, served: str = "1") -> None:
         self.flips: list[str] = []
         self.moves: list[str] = []
+        self.compares = True  # False: it moves its pointer for whoever asks, however often
         self.mood: Callable[[str, str], tuple[int, Any] | None] = lambda method, path: None  # what it does instead, now and then
         self.between: Callable[[str], tuple[int, Any] | None] = lambda when: None  # what it answers instead once it was "asked", or has "done" it
         super().__init__(served)
@@ -51,12 +52,16 @@ class Fraud(oip.Speaker):
             return moody or super()._answer(method, path, body)
         if method == "GET":
             return 200, {"model": "m", "version": self.served, "loaded": list(self.loaded)}
-        if body["expected"] != self.served:
+        if self.compares and body["expected"] != self.served:
             return 409, {"version": self.served}
-        self.served = body["to"]
-        self.flips.append(self.served)
-        self.moves.append(self.served)
+        self.move(body["to"])
         return 200, {"version": self.served}
+
+    def move(self, to: str) -> None:
+        """Send the traffic there, and remember it."""
+        self.served = to
+        self.flips.append(to)
+        self.moves.append(to)
 
 
 CONFIG = """
