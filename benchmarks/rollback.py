@@ -113,6 +113,8 @@ class Play:
         self.deployments.append(time.time())
         self.front.deploy(BAD)
         self.until("the rollback ends", lambda: self.ended() > ended, 120)
+        if (last := self.runs()[0])["state"] != "succeeded":
+            sys.exit(f"{self.front.name}: the rollback {last['state']}: {last['said']}; {load()}")
         self.until("enough was asked", lambda: count(self.file) - asked >= requests, 600)
 
     def ended(self) -> int:
@@ -170,7 +172,7 @@ def played(kind: str, given: argparse.Namespace) -> None:
             return
         play.begin()
         for number in range(given.rollbacks):
-            play.roll(round(given.requests * play.rate / given.rate))
+            play.roll(round(given.requests * play.rate / given.rate + 2 * play.rate))  # more than enough: the last of them are under way
             print(f"... {play.front.name}: {number + 1} of {given.rollbacks}; {load()}", file=sys.stderr, flush=True)
         play.served = play.front.served()
         stage.end()  # the agent as well: what it has not written down by then does not count

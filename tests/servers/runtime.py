@@ -1,4 +1,4 @@
-"""Speaks as much of HAProxy's runtime API as its adapter asks, on a Unix socket, and moves the traffic of a Fraud; tests/haproxy.py has a real one."""
+"""Speaks as much of HAProxy's runtime API as its adapter asks, and moves the traffic of a Fraud; tests/haproxy.py has a real one."""
 
 from __future__ import annotations
 
