@@ -299,7 +299,7 @@ def balanced(folder: Path, **more: Any) -> Iterator[Desk]:
 
 CASES = (
     Case("rollback", fraud, wanted, {"succeeded": ["1"]}),
-    Case("compensation", partial(fraud, patience="1s"), helpless, {"compensated": ["1", "2"]}),
+    Case("compensation", partial(fraud, patience="2s"), helpless, {"compensated": ["1", "2"], "stopped": []}),  # stopped: too slow a machine
     Case("waiting for a person", partial(fraud, mode="approve"), wanted, {"succeeded": ["1"]}, by="ada"),
     Case("waiting for what is under way", balanced, wanted, {"succeeded": ["1"]}),
     Case("asked for by hand", fraud, by_hand, {"succeeded": ["1"]}),
