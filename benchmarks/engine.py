@@ -83,10 +83,13 @@ def main() -> None:
     with scratch() as name, install(Path(name), {"memory": TARGET}, "adapter"), install(Path(name), {"plans": PLANS}, "runbook"):
         (Path(name) / "watchkeeper.yaml").write_text(CONFIG)
         for runbook, words in (("plans.effects", "five effects"), ("plans.looks", "one effect, four looks")):
+            cpu = time.process_time()
             measured, commits = plans(Path(name), runbook, runs)
+            cpu = 1000 * (time.process_time() - cpu) / runs
             bare = committed(Path(name), commits, runs)
             figure(f"engine, {words}: median", statistics.median(measured), f"{commits} durable commits; {load()}", **PROMISED)
             figure(f"engine, {words}: p99", quantile(measured, 0.99), f"{runs} runs", **PROMISED)
+            figure(f"engine, {words}: CPU", cpu, "a run, whatever else the machine does")
             figure(f"{commits} bare durable commits: median", statistics.median(bare), f"p99 {quantile(bare, 0.99):.1f} ms, in the same minute")
 
 
