@@ -11,7 +11,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Table, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
@@ -89,7 +89,23 @@ def _put_rollups() -> Any:
     )
 
 
-PUT_SIGNALS, PUT_ROLLUPS = _put_signals(), _put_rollups()
+def _put_step() -> Any:
+    statement, keys = upsert(STEP), ("run", "n", "undo")
+    return statement.on_conflict_do_update(
+        index_elements=keys, set_={column.name: statement.excluded[column.name] for column in STEP.columns if column.name not in keys}
+    )
+
+
+def _save_run() -> Any:
+    return (
+        update(RUN)
+        .where(RUN.c.id == bindparam("number"))
+        .values({column.name: bindparam(column.name) for column in RUN.columns if column.name != "id"})
+    )
+
+
+# Made once: a run saves a step a dozen times, and to build the statement anew would cost as much as to execute it.
+PUT_SIGNALS, PUT_ROLLUPS, PUT_STEP, SAVE_RUN = _put_signals(), _put_rollups(), _put_step(), _save_run()
 
 
 def _make(kind: type[T], row: Mapping[Any, Any], **more: Any) -> T:
@@ -409,15 +425,15 @@ class Ledger:
     def save_run(self, run: Run) -> None:
         """Write the run's own fields back; its steps are saved one by one. A plan that could not be read stays as it was written."""
         values = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("id", "steps", "plan", "unread")}
-        if not run.unread:
-            values["plan"] = None if run.plan is None else to_json(run.plan)
         values["approvals"] = to_json(run.approvals)
-        self.conn.execute(update(RUN).where(RUN.c.id == run.id).values(**values))
+        if run.unread:
+            self.conn.execute(update(RUN).where(RUN.c.id == run.id).values(**values))
+        else:
+            self.conn.execute(SAVE_RUN, {**values, "plan": None if run.plan is None else to_json(run.plan), "number": run.id})
 
     def save_step(self, run: int, step: StepRow) -> None:
         values = {f.name: to_json(getattr(step, f.name)) if f.name in ("args", "before", "output") else getattr(step, f.name) for f in fields(step)}
-        statement = upsert(STEP).values(run=run, **values)
-        self.conn.execute(statement.on_conflict_do_update(index_elements=["run", "n", "undo"], set_=values))
+        self.conn.execute(PUT_STEP, {"run": run, **values})
 
     def _run(self, row: Mapping[str, Any]) -> Run:
         steps = self._all(select(STEP).where(STEP.c.run == row["id"]).order_by(STEP.c.undo, STEP.c.n))

@@ -242,15 +242,15 @@ def _good_answers(world: World, service: str, at: Locator) -> bool:
         return "at" in server.can and bool(server.at(good[0]).ready())
 
 
-def confirmed(world: World, w: Watched, window: Window, verdict: Verdict) -> Verdict:
-    """An exact check's fail is looked at again at once, within 5 s; it stands only when every look failed."""
+def confirmed(world: World, w: Watched, window: Window, verdict: Verdict, version: str | None = None) -> Verdict:
+    """An exact check's fail is looked at again at once, within 5 s, of the same `version`; it stands only when every look failed."""
     if not w.rules.exact:
         return verdict
     until, looks = time.monotonic() + CONFIRMED_WITHIN, max(w.watch.confirm.looks, 1)
     for number in range(2, looks + 1):
         time.sleep(RELOOK)  # a pause between two looks at a real server, not a wait for anything
         left = timedelta(seconds=max(0.05, until - time.monotonic()))
-        second = look(world, w, window, within=min(w.watch.within, left))
+        second = look(world, w, window, version=version, within=min(w.watch.within, left))
         if second.status is not Status.FAIL:
             return warn(f"flickered: look 1 said '{verdict.reason}', look {number} said {second.status}: {second.reason}", second.reading)
         verdict = second

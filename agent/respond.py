@@ -195,7 +195,7 @@ def carry(
         try:
             before = action.before(args)
         except WatchkeeperError as problem:
-            return _keep(world, run, replace(row, state="failed", said=f"could not see what stands now: {problem}", args=args)), None
+            return _unseen(world, run, replace(row, args=args, said=f"could not see what stands now: {problem}"), within, passing(problem))
         if (expected or {}).get(row.action, before) != before:
             return _keep(world, run, replace(row, state="failed", said=CHANGED, args=args)), None
         row = _keep(world, run, replace(row, state="intended", args=args, before=before, intended_at=world.clock()), durable=action.writes)
@@ -217,6 +217,16 @@ def carry(
             return _keep(world, run, replace(row, state="failed", said=why, ended_at=now), durable=True), None
         row = _keep(world, run, replace(row, tries=row.tries + 1), durable=True)
         _do(world, run, action, row, t, things)
+
+
+def _unseen(world: World, run: Run, row: StepRow, within: timedelta, passes: bool) -> tuple[StepRow, timedelta | None]:
+    """Nothing is begun on a world that cannot be seen: it is looked at again as long as that may pass and the step has time."""
+    now = world.clock()
+    since = row.intended_at or now
+    if not passes or now - since >= within:
+        return _keep(world, run, replace(row, state="failed", intended_at=None)), None
+    world.store.write(lambda ledger: ledger.save_step(run.id, replace(row, intended_at=since)))
+    return row, AGAIN
 
 
 def _try(world: World, run: Run, row: StepRow, within: timedelta, things: Sequence[str]) -> Try:
@@ -248,7 +258,8 @@ def _keep(world: World, run: Run, row: StepRow, durable: bool = False) -> StepRo
         ledger.save_step(run.id, row)
         state = f"trying, {row.tries}" if row.state == "intended" and row.tries else row.state
         what = f"{row.name}: {state}" + (f": {row.said}" if row.said and row.state != "intended" else "")
-        body = {"args": row.args, "before": row.before, "output": row.output, "tries": row.tries}
+        names = ("n", "undo", "action", "state", "tries", "args", "before", "output")
+        body = {name: getattr(row, name) for name in names}
         ledger.record(world.clock(), "step", what, service=run.service, incident=run.incident, run=run.id, body=body)
 
     world.store.write(keep, durable=durable)
@@ -313,11 +324,13 @@ def _permit(world: World, run: Run, plan: Plan) -> bool:
         now = ledger.run(run.id)
         if now is None or now.state != run.state:  # a person called it off meanwhile
             return None
-        held = _hold(world, ledger, run, _things(plan, run))
+        things = _things(plan, run)
+        held = _hold(world, ledger, run, things)
         if isinstance(held, str):
             return held
         _amend(ledger, run, state="running", said="", wake_at=None)
-        ledger.record(world.clock(), "run.began", verdict.why, service=run.service, incident=run.incident, run=run.id)
+        body = {"things": things, "token": held}
+        ledger.record(world.clock(), "run.began", verdict.why, service=run.service, incident=run.incident, run=run.id, body=body)
         incident = ledger.incident(run.incident) if run.incident else None
         if incident and not incident.over:
             ledger.save_incident(replace(incident, state="mitigating", changed_at=world.clock()))

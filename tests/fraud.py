@@ -21,28 +21,47 @@ GOLDEN = [(oip.REQUEST, {"outputs": [{"name": "y", "datatype": "FP32", "shape": 
 
 
 class Fraud(oip.Speaker):
-    """The model server with its version pointer; `flips` are the switches that took effect."""
+    """The model server with its version pointer; `flips` are the switches that took effect, `moves` those that nobody cleared away."""
 
     def __init__(self, served: str = "1") -> None:
         self.flips: list[str] = []
+        self.moves: list[str] = []
+        self.compares = True  # False: it moves its pointer for whoever asks, however often
         self.mood: Callable[[str, str], tuple[int, Any] | None] = lambda method, path: None  # what it does instead, now and then
+        self.between: Callable[[str], tuple[int, Any] | None] = lambda when: None  # what it answers instead once it was "asked", or has "done" it
         super().__init__(served)
         self.factors = {"1": 2.0, "2": 2.0}
 
     def close(self) -> None:
         self.stop()
 
+    def stand(self) -> Any:
+        """How it stands, to be put back."""
+        return self.served, list(self.flips), list(self.moves)
+
+    def put(self, stood: Any) -> None:
+        self.served, self.flips[:], self.moves[:] = stood
+
     def _answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        found = self.between("asked") or self._dealt_with(method, path, body)
+        return self.between("done") or found
+
+    def _dealt_with(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         moody = self.mood(method, path)
         if moody is not None or path != "/admin/pointer":
             return moody or super()._answer(method, path, body)
         if method == "GET":
             return 200, {"model": "m", "version": self.served, "loaded": list(self.loaded)}
-        if body["expected"] != self.served:
+        if self.compares and body["expected"] != self.served:
             return 409, {"version": self.served}
-        self.served = body["to"]
-        self.flips.append(self.served)
+        self.move(body["to"])
         return 200, {"version": self.served}
+
+    def move(self, to: str) -> None:
+        """Send the traffic there, and remember it."""
+        self.served = to
+        self.flips.append(to)
+        self.moves.append(to)
 
 
 CONFIG = """

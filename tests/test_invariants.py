@@ -19,6 +19,7 @@ from agent.model import Run, Verdict, error, fail, nodata, ok
 from agent.observe import fold, found
 from agent.respond import Responder
 from agent.store import Store
+from tests import history
 from tests.fraud import Desk, drilled, fraud
 
 OVER = ("resolved", "reviewed")
@@ -38,8 +39,10 @@ class Watch(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "until"):
+            recorded = history.read(self.desk.world.store, effects=tuple(self.desk.server.moves), patience=dict.fromkeys(WATCHES, 1))
             self.until.close()
             shutil.rmtree(self.folder)
+            assert history.violations(recorded) == []
 
     @rule(watch=st.sampled_from(WATCHES), kind=st.sampled_from(sorted(VERDICTS)), seconds=st.sampled_from([1, 30, 700]))
     def look(self, watch: str, kind: str, seconds: int) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent import config, verbs
-from agent._proof import broken
 from agent.errors import PlanError
 from agent.model import Ref, Run
-from agent.store import Store
 from agent.targets.folder import record
 from tests.fraud import GOLDEN, Desk, drilled, fraud, spoiled
 
@@ -314,54 +309,3 @@ def test_a_router_that_may_only_be_looked_at_is_refused_while_planning(tmp_path)
         desk.world.use(config.load(path))
         with pytest.raises(PlanError, match=r"router\.auth\.act"):
             verbs.start(desk.world, "rollback", "fraud", {}, "ada", dry_run=True)
-
-
-# Killed at every durable commit
-
-
-def _template(desk: Desk) -> None:
-    drilled(desk)
-    spoiled(desk)
-    assert desk.look().status == "fail"
-
-
-def _drive(config: Path, where: str, n: int) -> int:
-    command = [sys.executable, "-m", "tests.crash", str(config), where, str(n)]
-    return subprocess.run(command, timeout=90, capture_output=True).returncode
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("where", ["before", "after"])
-@pytest.mark.parametrize("taken_back", [False, True], ids=["rollback", "taken back"])
-def test_killed_at_every_durable_commit_no_effect_is_lost_or_repeated(tmp_path, where, taken_back):
-    with fraud(tmp_path, patience="3s" if taken_back else "10s") as desk:
-        _template(desk)
-        desk.world.store.close()
-        store = desk.world.store.path
-        template = {path.name: path.read_bytes() for path in store.parent.glob(f"{store.name}*") if not path.name.endswith(".lock")}
-
-        def moody(method, path):
-            bad = taken_back and desk.server.flips[-1:] == ["1"] and path == "/v2/models/m/infer"
-            return (500, {"error": "not under load"}) if bad else None
-
-        desk.server.mood = moody
-        for n in range(1, 60):
-            for path in store.parent.glob(f"{store.name}*"):
-                path.unlink()
-            for name, body in template.items():
-                (store.parent / name).write_bytes(body)
-            desk.server.served, desk.server.flips[:] = "2", []
-            code = _drive(tmp_path / "watchkeeper.yaml", where, n)
-            if code == -9:
-                assert _drive(tmp_path / "watchkeeper.yaml", "never", 0) == 0
-            else:
-                assert code == 0
-            with Store.open(store).read() as ledger:
-                run = ledger.runs()[0]
-                assert list(broken(ledger)) == []
-            expected = ("compensated", ["1", "2"]) if taken_back else ("succeeded", ["1"])
-            assert (run.state, desk.server.flips) == expected, f"killed {where} durable commit {n}: {run.said}"
-            if code == 0:
-                break
-        assert n >= 8, "a rollback makes more durable commits than this"
-        shutil.rmtree(tmp_path / "models")

@@ -72,6 +72,48 @@ def test_a_router_that_blinks_while_planning_is_waited_for(tmp_path):
         assert desk.respond().state == "succeeded"
 
 
+def test_a_router_that_blinks_between_the_permission_and_the_flip_is_waited_for(tmp_path):
+    """What stands is read once more right before the first effect; that it cannot be read just then is no reason to give up."""
+    with fraud(tmp_path) as desk:
+        bad(desk)
+        while newest(desk).state != "running":
+            assert respond.advance(desk.world, newest(desk).id)
+        desk.server.mood = lambda method, path: (503, {}) if path == "/admin/pointer" else None
+        run = tick(desk, 3, 1.0)
+        assert run.active and desk.server.flips == []
+        desk.server.mood = lambda method, path: None
+        desk.later(2)
+        assert desk.respond().state == "succeeded" and desk.server.flips == ["1"]
+
+
+def test_a_router_that_stays_away_at_the_flip_stops_the_run_when_its_step_has_no_time_left(tmp_path):
+    with fraud(tmp_path) as desk:
+        bad(desk)
+        while newest(desk).state != "running":
+            assert respond.advance(desk.world, newest(desk).id)
+        desk.server.mood = lambda method, path: (503, {}) if path == "/admin/pointer" else None
+        run = tick(desk, 12, 2.0)
+        assert run.state == "stopped" and "could not see what stands now" in run.said and desk.server.flips == [] and leases(desk) == []
+
+
+@pytest.mark.parametrize("step", ["counterfactual", "preflight"])
+def test_one_answer_that_is_lost_in_a_look_at_the_good_version_does_not_decline_the_rollback(tmp_path, step):
+    with fraud(tmp_path) as desk:
+        bad(desk)
+        lost = []
+
+        def mood(method, path):
+            here = next((one.name for one in newest(desk).steps if one.state != "done"), "")
+            if here == step and "/versions/1/" in path and not lost:
+                lost.append(path)
+                return 500, {"error": "not now"}
+            return None
+
+        desk.server.mood = mood
+        run = desk.respond()
+        assert lost and (run.state, desk.server.flips) == ("succeeded", ["1"]), run.said
+
+
 def test_a_router_that_stays_away_refuses_the_plan_in_the_end(tmp_path):
     with fraud(tmp_path) as desk:
         bad(desk)

@@ -11,8 +11,8 @@ from typing import ClassVar
 from agent.changes import see_served
 from agent.config import ServiceConfig
 from agent.errors import WatchkeeperError
-from agent.look import look
-from agent.model import Done, Failed, Json, Look, Status, Try, Unknown, Verdict
+from agent.look import confirmed, look
+from agent.model import Done, Failed, Json, Look, Status, Try, Unknown, Verdict, Window, error
 from agent.world import Watched, World
 
 TOLD = 200  # characters of what is wrong with one of several versions: all of them should fit where one is told
@@ -42,7 +42,16 @@ class Looking:
         now = self.world.clock()
         found = [self.world.find(name) for name in names]
         left = max(t.deadline - now, timedelta(milliseconds=200))
-        return [(w, look(self.world, w, w.window(now), version=version, within=min(w.watch.within, left))) for w in found]
+        return [(w, _sure(self.world, w, w.window(now), version, min(w.watch.within, left))) for w in found]
+
+
+def _sure(world: World, w: Watched, window: Window, version: str | None, within: timedelta) -> Verdict:
+    """One look; a fail of one version, which would end the run, must be borne out by the looks that confirm, or nothing was told."""
+    verdict = look(world, w, window, version=version, within=within)
+    if version is None or verdict.status is not Status.FAIL:
+        return verdict
+    again = confirmed(world, w, window, verdict, version)
+    return again if again.status is Status.FAIL else error(again.reason)
 
 
 class Better(Looking):

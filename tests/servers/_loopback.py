@@ -12,6 +12,7 @@ from typing import Any
 
 Answers = Callable[[str, str, Any], tuple[int, Any]]
 CUT = "cut"  # among events: the connection ends here
+GONE = 0, None  # in place of an answer: the connection ends without one
 
 FAULTS = {  # what goes over the wire instead of an answer
     "broken": (500, "application/json", b'{"error": "out of memory"}'),
@@ -47,6 +48,9 @@ class Loopback:
                 if server.fault == "hang":
                     server.released.wait(30)
                 status, kind, body = FAULTS.get(server.fault) or _json(*_answered(answers, self.command, self.path, content, server.read))
+                if status == GONE[0]:
+                    self.close_connection = True
+                    return
                 if not isinstance(body, bytes):
                     self._streamed(body)
                     return
