@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any, get_args
 
 from agent.model import ACTIVE, Event, Finding, Incident, Json, Run, RunState
-from agent.planning import FOR_PEOPLE
 from agent.respond import PATIENCE, TRIES
 from agent.store import Store
 
@@ -174,7 +173,8 @@ def _due(history: History, run: Run) -> Any:
     if any(event.kind == "halt" and event.at >= run.wanted_at for event in history.events):
         return run.wanted_at + timedelta(days=36500)  # halted is halted, until a person says otherwise
     if not any(history.of(run, "run.began")):
-        return run.wanted_at + PATIENCE + FOR_PEOPLE + within + SLACK
+        people = run.plan.good_until - run.plan.made_at if run.plan else timedelta(hours=1)
+        return run.wanted_at + PATIENCE + people + within + SLACK
     return max(since) + 2 * within + UNSURE * sum(step.undo for step in run.steps) + SLACK
 
 
