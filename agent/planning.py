@@ -11,6 +11,7 @@ from typing import Any
 from agent import actions, plugins
 from agent.config import Asking, ServiceConfig
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
+from agent.incidents import RELEASE
 from agent.model import Action, Json, Plan, Ref, Run, Status, Step
 from agent.rebuild import rebuild
 from agent.store import Ledger
@@ -27,8 +28,11 @@ def make_plan(world: World, run: Run) -> Plan:
     with world.store.read() as ledger:
         failed = _failed_already(ledger, run)
         goods = [version for version, _, _ in ledger.goods(run.service) if version not in failed]
+        served = ledger.served_now(run.service)
         evidence = [f"finding {f.id}" for f in ledger.findings(watch=run.trigger, limit=1)] if run.trigger else []
-    words: dict[str, Any] = {"service": run.service, "good": goods, "looks": _looks(world, run.service), "trigger": run.trigger, "now": now}
+    goods.sort(key=lambda version: served is None or version != served.version)  # while traffic is split, back to what had it before
+    words: dict[str, Any] = {"service": run.service, "good": goods, "looks": _looks(world, run.service), "trigger": run.trigger, "now": now, "drill": run.drill}
+    words["judges"] = [w.key for w in world.of_service(run.service) if w.cause in RELEASE and w.load is None]
     function = plugin.load()
     with ExitStack() as until, deadline(PLANNING):
         for need in plugin.needs:
@@ -53,8 +57,11 @@ def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:
 
 
 def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Json]:
-    """What stands now where the steps would write: what a plan was made on, and what expires it when it changes."""
-    found = [(step, actions.find(world, world.service(service), step.action)) for step in steps]
+    """What stands now where the steps would write: what a plan was made on, and what expires it when it changes.
+
+    Not where it would go on without: that is neither waited for nor leased, and not taken back.
+    """
+    found = [(step, actions.find(world, world.service(service), step.action)) for step in steps if step.otherwise != "go on"]
     return {step.action: action.before(step.args) for step, action in found if action.writes}
 
 
@@ -88,6 +95,9 @@ def _fits(steps: Sequence[Step], known: Mapping[str, Action]) -> None:
                 raise PlanError(f"step '{step.name}': {step.action} takes no '{name}'{plugins.suggest(name, sorted(takes))}")
             for ref in _refs(value):
                 _earlier(step, name, ref, before)
+        fits = getattr(known[step.action], "fits", None)
+        if fits is not None and not any(_refs(step.args)):
+            fits(step.args)
         before[step.name] = known[step.action]
 
 

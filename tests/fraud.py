@@ -21,10 +21,11 @@ GOLDEN = [(oip.REQUEST, {"outputs": [{"name": "y", "datatype": "FP32", "shape": 
 
 
 class Fraud(oip.Speaker):
-    """The model server with its version pointer; `flips` are the switches that took effect."""
+    """The model server with its version pointer, which may be the shares of several; `flips` are the switches that took effect."""
 
     def __init__(self, served: str = "1") -> None:
-        self.flips: list[str] = []
+        self.flips: list[Any] = []
+        self.shares: dict[str, float] | None = None  # while traffic is split; `served` is what answers the agent meanwhile
         self.mood: Callable[[str, str], tuple[int, Any] | None] = lambda method, path: None  # what it does instead, now and then
         super().__init__(served)
         self.factors = {"1": 2.0, "2": 2.0}
@@ -37,12 +38,13 @@ class Fraud(oip.Speaker):
         if moody is not None or path != "/admin/pointer":
             return moody or super()._answer(method, path, body)
         if method == "GET":
-            return 200, {"model": "m", "version": self.served, "loaded": list(self.loaded)}
-        if body["expected"] != self.served:
-            return 409, {"version": self.served}
-        self.served = body["to"]
-        self.flips.append(self.served)
-        return 200, {"version": self.served}
+            return 200, {"model": "m", "version": self.shares or self.served, "loaded": list(self.loaded)}
+        if body["expected"] != (self.shares or self.served):
+            return 409, {"version": self.shares or self.served}
+        self.shares = body["to"] if isinstance(body["to"], dict) else None
+        self.served = self.served if self.shares else body["to"]
+        self.flips.append(body["to"])
+        return 200, {"version": body["to"]}
 
 
 CONFIG = """
