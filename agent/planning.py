@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent import actions, plugins
@@ -26,13 +26,8 @@ def make_plan(world: World, run: Run) -> Plan:
     service, plugin = world.service(run.service), plugins.find("runbook", run.runbook)
     now = world.clock()
     with world.store.read() as ledger:
-        failed = _failed_already(ledger, run)
-        goods = [version for version, _, _ in ledger.goods(run.service) if version not in failed]
-        served = ledger.served_now(run.service)
         evidence = [f"finding {f.id}" for f in ledger.findings(watch=run.trigger, limit=1)] if run.trigger else []
-    goods.sort(key=lambda version: served is None or version != served.version)  # while traffic is split, back to what had it before
-    words: dict[str, Any] = {"service": run.service, "good": goods, "looks": _looks(world, run.service), "trigger": run.trigger, "now": now, "drill": run.drill}
-    words["judges"] = [w.key for w in world.of_service(run.service) if w.cause in RELEASE and w.load is None]
+        words = _words(world, ledger, run, now)
     function = plugin.load()
     with ExitStack() as until, deadline(PLANNING):
         for need in plugin.needs:
@@ -45,6 +40,26 @@ def make_plan(world: World, run: Run) -> Plan:
     _fits(steps, known)
     until_at = now + service.asking.get(run.runbook, Asking()).within
     return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, until_at)
+
+
+def _words(world: World, ledger: Ledger, run: Run, now: datetime) -> dict[str, Any]:
+    """What the platform tells a runbook that asks for it by name."""
+    return {
+        "service": run.service,
+        "good": _good(ledger, run),
+        "looks": _looks(world, run.service),
+        "judges": [w.key for w in world.of_service(run.service) if w.cause in RELEASE and w.load is None],
+        "trigger": run.trigger,
+        "drill": run.drill,
+        "now": now,
+    }
+
+
+def _good(ledger: Ledger, run: Run) -> list[str]:
+    """The versions to go back to, the best first: what serves, while others have a part of its traffic, and then what served last."""
+    failed, served = _failed_already(ledger, run), ledger.served_now(run.service)
+    found = [version for version, _, _ in ledger.goods(run.service) if version not in failed]
+    return sorted(found, key=lambda version: served is None or version != served.version)
 
 
 def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:

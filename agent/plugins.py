@@ -18,7 +18,10 @@ KINDS: tuple[Kind, ...] = ("check", "runbook", "adapter")
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 ROLES = ("server", "live", "labels", "reference", "online", "offline", "parents", "inputs", "registry", "router", "trainer", "metrics", "code")
-PLATFORM = ("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "trigger", "good", "looks", "service", "run_length", "load", "drill", "judges")
+PLATFORM = (
+    *("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "service", "run_length", "load"),  # told to checks
+    *("trigger", "good", "looks", "judges", "drill"),  # and to runbooks
+)
 
 
 # The marks. They set one attribute and return what they were given: a plugin stays a plain function that tests just call.

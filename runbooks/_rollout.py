@@ -37,7 +37,8 @@ def asked_by_name(service: str, server: Server, version: str) -> None:
 
 def preflight(version: str, looks: Sequence[str], patience: timedelta) -> Step:
     """It is loaded and well before anything is sent to it."""
-    return Step("preflight", "check.passes", {"watches": list(looks), "versions": [version]}, patience, "stop", f"version {version} must be loaded and well")
+    asked = {"watches": list(looks), "versions": [version]}
+    return Step("preflight", "check.passes", asked, patience, "stop", f"version {version} must be loaded and well")
 
 
 def drained(router: Router, versions: Sequence[str], patience: timedelta) -> Iterator[Step]:

@@ -38,12 +38,12 @@ def canary(
 ) -> tuple[Step, ...]:
     """Gives `to` (else the version registered last) each share of `steps` in turn, and holds there until the check `judge` has decided.
 
-    Harm shown takes all traffic back to the old version in one move; so does a hold that has not decided within `longest`. A share grows only when it
-    is shown that, with the next one, no more than `margins` of all requests are harmed: so a hold allows margin / next share of the new version's own
-    requests, and the last one, before all, the margin itself. A good version loses the traffic wrongly with a chance of at most `alpha` over the whole
-    canary, a worse one gets all of it with a chance of at most that part which one hold has. `compare` is given to the check besides (`status`,
-    `latency`, `client` ...), `every` is how often it looks, `patience` how long each other step may take. A drill gives the first share, looks, and
-    takes it back: it waits for no evidence.
+    Harm shown takes all traffic back to the old version in one move; so does a hold that has not decided within `longest`. A share grows only when
+    it is shown that, with the next one, no more than `margins` of all requests are harmed: so a hold allows margin / next share of the new version's
+    own requests, and the last one, before all, the margin itself. A good version loses the traffic wrongly with a chance of at most `alpha` over the
+    whole canary; a worse one gets all of it with a chance of at most that part of it which one hold has. `compare` is given to the check besides
+    (`status`, `latency`, `client` ...), `every` is how often it looks, `patience` how long each other step may take. A drill gives the first share,
+    looks, and takes it back: it waits for no evidence.
     """
     old = served_alone(service, router)
     new = newer(service, old, to, registry)

@@ -28,8 +28,8 @@ def rollback(
     """Asks the failing check of the last known good version (the counterfactual), looks it over, flips, and looks at what is served.
 
     `to` names the version instead of the newest good ones, of which at most `tries` are asked in turn until one is better and well; `patience` is
-    how long each step may take. A registry that keeps which version serves is told, but for a drill. Refused while planning when there is no good version, when the router cannot switch, or when the server cannot be
-    asked about one loaded version.
+    how long each step may take. A registry that keeps which version is in force is told at the end, except by a drill. Refused while planning when
+    there is no good version, when the router cannot switch, or when the server cannot be asked about one loaded version.
     """
     shares = {version: share for version, share in router.served().items() if share}
     alone = next(iter(shares)) if len(shares) == 1 else None

@@ -29,6 +29,31 @@ SPLIT = """
         def _version(self):
             return self._state()["version"]
 """
+KEPT = """
+    from agent import Swap, adapter
+    from agent.errors import UnreachableError
+    from agent.targets.folder import Folder
+
+    @adapter(role="registry", schemes=("kept",))
+    class Kept(Folder):
+        \"\"\"A folder that also keeps which version is in force; not while there is a file `away`.\"\"\"
+
+        can = Folder.can | {"record"}
+
+        @property
+        def record(self):
+            return Swap(self._force, self._keep)
+
+        def _force(self):
+            if (self.root / "away").exists():
+                raise UnreachableError("the registry is away")
+            file = self.root / "force"
+            return file.read_text() if file.exists() else None
+
+        def _keep(self, to, expected):
+            if self._force() == expected:
+                (self.root / "force").write_text(to)
+"""
 JUDGE = """
     import json
     from dataclasses import dataclass
@@ -54,10 +79,10 @@ JUDGE = """
 @contextmanager
 def splitting(folder: Path, **given: Any) -> Iterator[Desk]:
     """The fraud service behind a router that splits; version 3 is registered last, is loaded, and answers as it should."""
-    with install(folder, {"split": SPLIT}, kind="adapter"), install(folder, {"judged": JUDGE}), fraud(folder, **given) as desk:
+    with install(folder, {"split": SPLIT, "kept": KEPT}, kind="adapter"), install(folder, {"judged": JUDGE}), fraud(folder, **given) as desk:
         record(folder / "models", "3", {"weights.bin": folder / "weights.bin"}, golden=GOLDEN)
         desk.server.loaded, desk.server.factors["3"] = ("1", "2", "3"), 2.0
         path = folder / "watchkeeper.yaml"
-        path.write_text(path.read_text().replace("router: pointer+", "router: split+"))
+        path.write_text(path.read_text().replace("router: pointer+", "router: split+").replace("folder:models", "kept:models"))
         desk.world.use(config.load(path))
         yield desk

@@ -30,11 +30,13 @@ def canary(folder: Path, say: str = "good", **by_margin: str) -> Iterator[Desk]:
 
 
 def said(folder: Path, word: str, **by_margin: str) -> None:
-    (folder / "said.json").write_text(json.dumps({"else": word, **{margin.removeprefix("at_").replace("_", "."): one for margin, one in by_margin.items()}}))
+    told = {margin.removeprefix("at_").replace("_", "."): one for margin, one in by_margin.items()}
+    (folder / "said.json").write_text(json.dumps({"else": word, **told}))
 
 
 def begun(desk: Desk, **given: Any) -> Run:
-    made = verbs.start(desk.world, "canary", "fraud", {"judge": "judged.compare", "compare": {"file": str(desk.folder / "said.json")}, **given}, "ada")
+    given = {"judge": "judged.compare", "compare": {"file": str(desk.folder / "said.json")}, **given}
+    made = verbs.start(desk.world, "canary", "fraud", given, "ada")
     assert isinstance(made, Run)
     return made
 
@@ -58,9 +60,9 @@ def test_a_version_that_is_no_worse_gets_more_and_more_and_at_last_all(tmp_path)
         begun(desk)
         run = desk.respond()
         assert run.state == "succeeded" and "version 3 is served" in run.said, run.said
-        assert desk.server.flips == [*SHARES, "3"]
+        assert desk.server.flips == [*SHARES, "3"] and (tmp_path / "models" / "force").read_text() == "3"
         assert [step.name for step in run.plan.steps] == [
-            "preflight", "give-5", "hold-5", "give-25", "hold-25", "give-50", "hold-50", "promote", "look",
+            "preflight", "give-5", "hold-5", "give-25", "hold-25", "give-50", "hold-50", "promote", "look", "record",
         ]  # fmt: skip
 
 
@@ -159,12 +161,10 @@ def test_a_person_who_took_it_all_back_in_the_middle_ends_it(tmp_path):
 
 def test_a_share_that_the_router_refuses_is_taken_back_from_the_one_before(tmp_path):
     with canary(tmp_path) as desk:
-        desk.server.mood = lambda method, path: (503, {}) if method == "POST" and path == "/admin/pointer" and len(desk.server.flips) == 1 and refuses() else None
-        left = iter([True] * 3)
-
-        def refuses() -> bool:
-            return next(left, False)
-
+        refusals = iter([(503, {})] * 3)
+        desk.server.mood = lambda method, path: (
+            next(refusals, None) if (method, desk.server.flips) == ("POST", SHARES[:1]) and "pointer" in path else None
+        )
         begun(desk)
         run = desk.respond()
         assert run.state == "compensated" and "give-25: tried 3 times" in run.said

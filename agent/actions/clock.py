@@ -26,7 +26,7 @@ class Wait(Looking):
 
 
 class Stays(Looking):
-    """`check.stays {watches, length}`: for that long from the beginning of the step none of these watches is bad, and at its end each has been seen ok.
+    """`check.stays {watches, length}`: for that long from the beginning of the step none of these watches is bad, and each is seen ok by its end.
 
     It looks at nothing itself: the watches do, as they always do, and are bad after as many fails as they always are.
     """
