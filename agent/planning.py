@@ -44,22 +44,16 @@ def make_plan(world: World, run: Run) -> Plan:
 
 def _words(world: World, ledger: Ledger, run: Run, now: datetime) -> dict[str, Any]:
     """What the platform tells a runbook that asks for it by name."""
+    failed = _failed_already(ledger, run)
     return {
         "service": run.service,
-        "good": _good(ledger, run),
+        "good": [version for version, _, _ in ledger.goods(run.service) if version not in failed],
         "looks": _looks(world, run.service),
         "judges": [w.key for w in world.of_service(run.service) if w.cause in RELEASE and w.load is None],
         "trigger": run.trigger,
         "drill": run.drill,
         "now": now,
     }
-
-
-def _good(ledger: Ledger, run: Run) -> list[str]:
-    """The versions to go back to, the best first: what serves, while others have a part of its traffic, and then what served last."""
-    failed, served = _failed_already(ledger, run), ledger.served_now(run.service)
-    found = [version for version, _, _ in ledger.goods(run.service) if version not in failed]
-    return sorted(found, key=lambda version: served is None or version != served.version)
 
 
 def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:
@@ -138,8 +132,8 @@ def _refs(value: Json) -> Iterator[Ref]:
 
 
 def _looks(world: World, service: str) -> list[str]:
-    """The watches that can look one loaded version over: exact, asking the server."""
-    return [w.key for w in world.of_service(service) if w.rules.exact and "server" in w.words and not w.heavy]
+    """The watches that can look one loaded version over: exact, asking the server, and not about another version anyway."""
+    return [w.key for w in world.of_service(service) if w.rules.exact and "server" in w.words and "good" not in w.words and not w.heavy]
 
 
 def passing(problem: WatchkeeperError) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -149,6 +150,30 @@ def parity(
     rtol, atol = golden.rtol if rtol is None else rtol, golden.atol if atol is None else atol
     found = [_ask(asked, row.request, judged, partial(gaps, row.expected, rtol=rtol, atol=atol)) for row in golden.rows[: rows or None]]
     return _told(judged, found, "golden rows", "recorded")
+
+
+@check(pillar="deployment", asks="Could a good version have the traffic back this second?", cause="", exact=True, severity="ticket")
+def way_back(
+    server: Server,
+    registry: Registry,
+    good: Sequence[str],
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    rows: int | None = None,
+) -> Verdict:
+    """Asks the version that a rollback would go to, whether it is loaded and ready, and for its golden rows, as `serving.parity` does.
+
+    Warns when no version but the one served is known to be good: there is no way back then. A server that cannot be asked about one loaded version
+    is a CannotError.
+    """
+    if not good:
+        return warn("no version but the one served is known to be good, so a rollback would be refused", Reading(0, 1, unit="versions"))
+    back = good[0]
+    if not server.at(back).ready():
+        return fail(f"version {back}, the way back, is not ready: load it beside the one served, or a rollback has nowhere to go", Reading(0, 1))
+    seen = parity(server, registry, rtol=rtol, atol=atol, rows=rows, version=back)
+    return replace(seen, reason=f"the way back: {seen.reason}")
 
 
 def _ask(server: Server, request: Json, version: str, differ: Callable[[Json], Iterable[Gap]]) -> list[Gap] | str:

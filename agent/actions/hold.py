@@ -21,6 +21,7 @@ from agent.store import Ledger
 from agent.world import Known, Watched
 
 EVERY = timedelta(seconds=10)
+PATIENCE = timedelta(seconds=10)  # one look may take as long as that, however often there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Hold(Looking):
             service=self.service.name,
             check=str(args["check"]),
             every=every,
-            within=every,
+            within=max(every, PATIENCE),
             window=every,
             parameters=args.get("with") or {},
             bind={},
