@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent import config
+import pytest
+
+from agent import config, plugins
 from agent.targets.folder import record
 from tests.fraud import GOLDEN, Desk, fraud
 from tests.plugin_box import install
@@ -77,9 +80,17 @@ JUDGE = """
 
 
 @contextmanager
+def plugged(folder: Path, modules: Mapping[str, str], kind: plugins.Kind = "check") -> Iterator[None]:
+    """Those plugins, in this process and in what it starts."""
+    with install(folder, modules, kind) as package, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(folder / f"site-{package}"), prepend=os.pathsep)
+        yield
+
+
+@contextmanager
 def splitting(folder: Path, **given: Any) -> Iterator[Desk]:
     """The fraud service behind a router that splits; version 3 is registered last, is loaded, and answers as it should."""
-    with install(folder, {"split": SPLIT, "kept": KEPT}, kind="adapter"), install(folder, {"judged": JUDGE}), fraud(folder, **given) as desk:
+    with plugged(folder, {"split": SPLIT, "kept": KEPT}, "adapter"), plugged(folder, {"judged": JUDGE}), fraud(folder, **given) as desk:
         record(folder / "models", "3", {"weights.bin": folder / "weights.bin"}, golden=GOLDEN)
         desk.server.loaded, desk.server.factors["3"] = ("1", "2", "3"), 2.0
         path = folder / "watchkeeper.yaml"

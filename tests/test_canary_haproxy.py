@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-
 
 import pytest
 
@@ -22,7 +20,7 @@ from agent.workers import Pool
 from agent.world import World
 from tests import haproxy
 from tests.conftest import need
-from tests.plugin_box import install
+from tests.rollout import plugged
 from tests.servers import plain
 from tests.test_haproxy import asked
 
@@ -49,7 +47,9 @@ JUDGE = """
         rows: int
 
     @check(pillar="deployment", asks="Is the new version answered as well as the old one?")
-    def errors(live: Table, window: Window, memory: Seen | None, *, baseline: str, candidate: str, alpha: float, margins: dict[str, float]) -> Verdict:
+    def errors(
+        live: Table, window: Window, memory: Seen | None, *, baseline: str, candidate: str, alpha: float, margins: dict[str, float]
+    ) -> Verdict:
         \"\"\"Counts the rows of either version, and those of the new one that were wrong.\"\"\"
         told = live.between(window.start, window.end).tally([Ask("version", keys=(baseline, candidate)), Ask("wrong", keys=(candidate,))])
         rows = (memory.rows if memory else 0) + told["version"].by_key[candidate]
@@ -87,8 +87,7 @@ def standing(folder: Path) -> Iterator[tuple[World, Responder, Users, haproxy.Bo
     with ExitStack() as until:
         until.callback(server.stop)
         box = until.enter_context(haproxy.standing(need("haproxy"), folder))
-        package = until.enter_context(install(folder, {"judged": JUDGE}))
-        until.enter_context(pytest.MonkeyPatch.context()).setenv("PYTHONPATH", str(folder / f"site-{package}"), prepend=os.pathsep)
+        until.enter_context(plugged(folder, {"judged": JUDGE}))
         haproxy.say(box.folder / "admin.sock", "set server fraud/v2 weight 0")
         (folder / "weights.bin").write_bytes(b"weights")
         for version, factor in (("1", 2.0), ("2", 3.0)):
