@@ -204,7 +204,10 @@ def carry(
         try:
             before = action.before(args)
         except WatchkeeperError as problem:
-            return _keep(world, run, replace(row, state="failed", said=f"could not see what stands now: {problem}", args=args)), None
+            said = f"could not see what stands now: {problem}"
+            if passing(problem) and world.clock() - _free_at(run, row) < within:
+                return replace(row, said=said), AGAIN
+            return _keep(world, run, replace(row, state="failed", said=said, args=args)), None
         if (expected or {}).get(row.action, before) != before:
             return _keep(world, run, replace(row, state="failed", said=CHANGED, args=args)), None
         row = _keep(world, run, replace(row, state="intended", args=args, before=before, intended_at=world.clock()), durable=action.writes)
@@ -226,6 +229,11 @@ def carry(
             return _keep(world, run, replace(row, state="failed", said=why, ended_at=now), durable=True), None
         row = _keep(world, run, replace(row, tries=row.tries + 1), durable=True)
         _do(world, run, action, row, t, things)
+
+
+def _free_at(run: Run, row: StepRow) -> datetime:
+    """Since when a step that has not begun could: the end of the one before it."""
+    return max((one.ended_at for one in run.steps if one.n < row.n and one.ended_at is not None and not one.undo), default=run.wanted_at)
 
 
 def _try(world: World, run: Run, row: StepRow, within: timedelta, things: Sequence[str]) -> Try:
@@ -538,8 +546,16 @@ def _settled(ledger: Ledger, run: Run, now: datetime) -> None:
     if incident and not incident.over:
         ledger.save_incident(replace(incident, state="mitigated", changed_at=now))
     for row in run.steps if run.runbook == "rollback" else ():
-        if isinstance(left := row.output.get("from"), str):
-            ledger.spoil(run.service, left, f"rolled back from in run {run.id}", now)
+        for version in _left_behind(row):
+            ledger.spoil(run.service, version, f"rolled back from in run {run.id}", now)
+
+
+def _left_behind(row: StepRow) -> list[str]:
+    """The versions from which a step took the traffic."""
+    if row.action != "router.point" or row.state != "done":
+        return []
+    had = row.output.get("from")
+    return [version for version in (had if isinstance(had, Mapping) else [had]) if isinstance(version, str) and version != row.output.get("to")]
 
 
 def _hand_back(ledger: Ledger, run: Run, now: datetime) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent import verbs
-from agent.errors import PlanError
+from agent.errors import PlanError, PluginError
 from tests.fraud import Desk
 from tests.rollout import splitting
 
@@ -70,6 +70,8 @@ def test_the_watches_can_be_named(tmp_path):
         assert plan.steps[3].args["watches"] == ["fraud/serving.ready"]
         with pytest.raises(PlanError, match="no watch of fraud would notice"):
             verbs.start(desk.world, "bluegreen", "fraud", {"watches": []}, "ada", dry_run=True)
+        with pytest.raises(PluginError, match=r"no watch 'fraud/serving.redy'; did you mean 'fraud/serving.ready'\?"):
+            verbs.start(desk.world, "bluegreen", "fraud", {"watches": ["serving.redy"]}, "ada", dry_run=True)
 
 
 def test_a_drill_switches_and_goes_back(tmp_path):
@@ -86,8 +88,12 @@ def test_a_rollback_tells_the_registry_which_version_is_in_force(tmp_path):
     with splitting(tmp_path) as desk:
         desk.server.served = "3"
         verbs.start(desk.world, "rollback", "fraud", {"to": "1"}, "ada")
+        (tmp_path / "models" / "force").write_text("2")
+        verbs.good(desk.world, "fraud", "2", "ada")
         run = desk.respond()
         assert run.state == "succeeded" and (tmp_path / "models" / "force").read_text() == "1"
+        with desk.world.store.read() as ledger:
+            assert [version for version, _, _ in ledger.goods("fraud")] == ["2"], "what the registry named was not what was rolled back from"
         assert sorted(run.plan.seen) == ["router.point"], "it waits for no registry, and takes nobody's lease on one"
 
 

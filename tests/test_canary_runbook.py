@@ -136,6 +136,8 @@ def test_a_rollback_in_the_middle_supersedes_it_and_the_traffic_ends_at_the_last
         assert latest(desk, run.id).state == "superseded" and not any(row.undo for row in latest(desk, run.id).steps)
         ticked(desk, 3)
         assert desk.server.flips == [*SHARES[:2], "1"] and desk.server.shares is None
+        with desk.world.store.read() as ledger:
+            assert [version for version, _, _ in ledger.goods("fraud")] == ["1"], "what had a part of the traffic was rolled back from"
 
 
 def test_what_a_person_moved_in_the_middle_is_left_where_they_put_it(tmp_path):
@@ -169,6 +171,16 @@ def test_a_share_that_the_router_refuses_is_taken_back_from_the_one_before(tmp_p
         run = desk.respond()
         assert run.state == "compensated" and "give-25: tried 3 times" in run.said
         assert desk.server.flips == [SHARES[0], "1"]
+
+
+def test_a_router_that_does_not_answer_for_a_moment_takes_nothing_back(tmp_path):
+    with canary(tmp_path) as desk:
+        refusals = iter([(503, {})] * 4)
+        desk.server.mood = lambda method, path: (
+            next(refusals, None) if (method, desk.server.flips) == ("GET", SHARES[:1]) and "pointer" in path else None
+        )
+        begun(desk)
+        assert desk.respond().state == "succeeded" and next(refusals, None) is None
 
 
 # What is served while traffic is split

@@ -7,14 +7,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from agent import config, verbs
 from agent.model import Run
 from tests.fraud import Desk
 from tests.rollout import splitting
-
-pytest.importorskip("checks.canary")
 
 
 def logged(folder: Path, desk: Desk, seconds: float, errors: dict[str, float], chance: random.Random) -> None:

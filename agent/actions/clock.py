@@ -35,6 +35,11 @@ class Stays(Looking):
     takes: ClassVar[frozenset[str]] = frozenset({"watches", "length"})
     gives: ClassVar[frozenset[str]] = frozenset()
 
+    def fits(self, args: Mapping[str, Json]) -> None:
+        """PluginError when one of them is no watch."""
+        for name in args["watches"]:
+            self.world.find(name)
+
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         length, now = length_of(args["length"]), self.world.clock()
         signals = {name: self.world.store.signal(self.world.find(name).key) for name in args["watches"]}
