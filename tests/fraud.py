@@ -35,6 +35,9 @@ class Fraud(oip.Speaker):
 
     def _answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         moody = self.mood(method, path)
+        if moody is None and path == "/admin/unload":
+            self.loaded = tuple(version for version in self.loaded if version != body["version"])
+            return 200, {"loaded": self.loaded}
         if moody is not None or path != "/admin/pointer":
             return moody or super()._answer(method, path, body)
         if method == "GET":

@@ -23,7 +23,7 @@ SPLIT = """
     class Split(Pointer):
         \"\"\"A pointer that may be the shares of several versions.\"\"\"
 
-        can = frozenset({"switch", "weights", "load"})
+        can = frozenset({"switch", "weights", "load", "unload"})
 
         def served(self):
             aim = self._version()

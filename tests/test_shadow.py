@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import betaln
 
@@ -46,6 +46,7 @@ def log_ratio(hits, n, share):
     return betaln(hits + 1, n - hits + 1) - hits * np.log(share) - (n - hits) * np.log1p(-share)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 3000), st.integers(0, 3000), st.floats(0.001, 0.999), st.floats(0.001, 0.5))
 def test_a_share_is_refuted_where_scipys_integral_says_so(hits, miss, share, alpha):
     found = log_ratio(hits, hits + miss, share) + np.log(alpha)
