@@ -134,7 +134,7 @@ def test_a_good_version_is_promoted_and_users_meet_it_as_often_as_it_was_given(t
         assert run.state == "succeeded", run.said
         assert [one["2"] for one in met if one["2"]] == pytest.approx([25, 50], abs=3), "by weight, but for where the round stood when it was changed"
         assert users.ask(40) == {"2": 40}
-        assert [row.state for row in run.steps] == ["done"] * len(run.steps) and run.steps[-1].name == "drain"
+        assert {row.name for row in run.steps} >= {"promote", "look", "drain"} and {row.state for row in run.steps} == {"done"}
 
 
 def test_a_bad_version_loses_the_traffic_at_its_first_share(tmp_path):
