@@ -53,8 +53,10 @@ def canary(
     if not steps or not all(later - earlier >= FINEST for earlier, later in pairwise((0.0, *steps, 1.0))):
         raise PlanError(f"steps: {list(steps)} should rise from {FINEST:g} on to less than 1, by at least {FINEST:g} each, such as [0.05, 0.25, 0.5]")
     allowed = {**MARGINS, **(margins or {})}
-    if not all(0 < margin < 1 for margin in allowed.values()):
-        raise PlanError(f"margins: {allowed} are shares of all requests, between 0 and 1")
+    if not all(0 < share < 1 for share in (alpha, *allowed.values())):
+        raise PlanError(f"alpha {alpha:g} and margins {allowed} are shares, between 0 and 1")
+    if twice := sorted({"baseline", "candidate", "alpha", "margins"} & set(compare or {})):
+        raise PlanError(f"compare.{twice[0]} is what the canary itself gives to {judge}; leave it out, or give {twice[0]} as its own parameter")
     judged = _Judged(judge, {**(compare or {}), "baseline": old, "candidate": new, "alpha": alpha / len(steps)}, allowed, every, longest)
     if drill:
         again = Step("look", "check.passes", {"watches": list(looks), "versions": [new]}, patience, "undo", "it is well with its first share")

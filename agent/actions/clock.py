@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 from agent.actions.looks import Looking
+from agent.errors import PlanError
 from agent.model import Done, Failed, Json, Look, Pending, Status, Try, duration, spell
 
 EVERY = timedelta(seconds=1)  # how often what the watches have seen is looked at
@@ -18,6 +19,10 @@ class Wait(Looking):
     __slots__ = ()
     takes: ClassVar[frozenset[str]] = frozenset({"length"})
     gives: ClassVar[frozenset[str]] = frozenset()
+
+    def fits(self, args: Mapping[str, Json]) -> None:
+        """PlanError when the length is none."""
+        length_of(args.get("length"))
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         length = length_of(args["length"])
@@ -36,7 +41,10 @@ class Stays(Looking):
     gives: ClassVar[frozenset[str]] = frozenset()
 
     def fits(self, args: Mapping[str, Json]) -> None:
-        """PluginError when one of them is no watch."""
+        """PluginError when one of them is no watch; PlanError when there is none, or the length is none."""
+        length_of(args.get("length"))
+        if not args.get("watches"):
+            raise PlanError("check.stays needs `watches`: where nobody looks, nothing stays well")
         for name in args["watches"]:
             self.world.find(name)
 
@@ -54,7 +62,11 @@ class Stays(Looking):
 
 
 def length_of(value: Json) -> timedelta:
-    """A length as a plan says it: a text with a unit, or seconds."""
-    if isinstance(value, timedelta):
-        return value
-    return duration(value) if isinstance(value, str) else timedelta(seconds=float(value))
+    """A length as a plan says it: a text with a unit, or seconds; PlanError for what is none."""
+    try:
+        found = value if isinstance(value, timedelta) else duration(value) if isinstance(value, str) else timedelta(seconds=float(value))
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise PlanError(f"{value!r:.80} is no length of time ({problem}); write 250ms, 10s, 5m or 1h30m") from problem
+    if found <= timedelta():
+        raise PlanError(f"{value!r:.80} is no length of time to wait: it is not above 0")
+    return found

@@ -38,7 +38,7 @@ class Hold(Looking):
 
     def fits(self, args: Mapping[str, Json]) -> None:
         """PlanError when there is no such check, it is given what it does not take, or it needs what this service has not."""
-        check = find("check", str(args["check"]))
+        check, _ = find("check", str(args.get("check"))), _every(args)
         wrong = [f"with.{'.'.join(map(str, where))}: {what}" if where else what for where, what in problems(check, to_json(args.get("with") or {}))]
         if wrong:
             raise PlanError("; ".join(wrong))
