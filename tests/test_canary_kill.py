@@ -24,7 +24,7 @@ def driven(folder: Path, where: str, n: int) -> int:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("word", "where", "points"), [("good", "after", (3, 7, 11)), ("bad", "before", (6, 9))])
+@pytest.mark.parametrize(("word", "where", "points"), [("good", "after", (4, 11)), ("bad", "before", (7,))])
 def test_killed_anywhere_it_ends_as_it_would_have_and_no_effect_is_repeated(tmp_path, word, where, points):
     """The points lie all over its durable commits; each kill leaves another step half done."""
     with splitting(tmp_path) as desk:
