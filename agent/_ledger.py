@@ -512,7 +512,8 @@ class Ledger:
             self.record(at, "good.spoiled", f"version {version} is not good any more: {why}", service=service, body={"version": version})
 
     def goods(self, service: str) -> list[tuple[str, str, datetime]]:
-        """(version, who or what found it good, when) of every good version, the one served or declared last first."""
+        """(version, who or what found it good, when) of every good version: what serves now, then the one served or declared last."""
+        now = self.served_now(service)
         last = select(SERVED.c.version, func.max(SERVED.c.since_at).label("last")).where(SERVED.c.service == service).group_by(SERVED.c.version)
         part = last.subquery()
         query = (
@@ -520,7 +521,8 @@ class Ledger:
             .join(part, part.c.version == GOOD.c.version, isouter=True)
             .where(GOOD.c.service == service)
         )
-        found = sorted(self._all(query), key=lambda row: row["last"] or row["at"], reverse=True)
+        serves = now.version if now else None
+        found = sorted(self._all(query), key=lambda row: (row["version"] == serves, row["last"] or row["at"]), reverse=True)
         return [(row["version"], row["by"], row["at"]) for row in found]
 
     # Letters, silences, settings

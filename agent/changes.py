@@ -30,10 +30,17 @@ def changes_before(ledger: Ledger, service: str, now: datetime, within: timedelt
 
 
 def see_served(world: World, service: ServiceConfig) -> str | None:
-    """Ask which version has the traffic and write down a change; None when nobody can say."""
+    """Ask which version has the traffic and write down a change; None when nobody can say.
+
+    Of several it is the one that had it before, as long as it has any: what gets a part of the traffic has not replaced anything yet.
+    """
     weights = served_by(world, service)
-    version = max(weights, key=lambda name: weights[name]) if weights else None
-    if version is None or version == world.served.get(service.name):
+    if not weights:
+        return None
+    was = world.served.get(service.name)
+    version = was if was is not None and was in weights else max(weights, key=lambda name: weights[name])
+    world.split[service.name] = len(weights) > 1
+    if version == was:
         return version
     now = world.clock()
 

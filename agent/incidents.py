@@ -14,6 +14,7 @@ KEPT = 20  # statuses a signal remembers
 STEADY = 5  # good looks in a row that end a flapping watch's incident
 BLIND = 3  # looks in a row that could not see
 RELEASE = ("answers", "errors", "latency")  # causes that a version change can have brought
+RELEASES = ("change.version", "change.weights")  # such changes: of all the traffic, or of a part of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def began_at_change(onset: datetime, last_ok: datetime | None, changes: Sequence
     Without any good look before, a change in the 15 minutes before the onset counts.
     """
     since = last_ok if last_ok is not None else onset - timedelta(minutes=15)
-    return next((c for c in changes if c.kind == "change.version" and since - timedelta(seconds=2) <= c.at <= onset + timedelta(seconds=2)), None)
+    return next((c for c in changes if c.kind in RELEASES and since - timedelta(seconds=2) <= c.at <= onset + timedelta(seconds=2)), None)
 
 
 def before_it(onset: datetime, changes: Sequence[Event], sources: Collection[str]) -> str:

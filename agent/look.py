@@ -81,6 +81,9 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
         job["run_length"] = w.watch.run_length
     if w.load is not None:
         job["load"] = w.load
+    if "good" in w.words:
+        with world.store.read() as ledger:
+            job["good"] = [name for name, _, _ in ledger.goods(w.service.name) if name != world.alone(w.service.name)]
     if "party" in w.words:
         job["party"] = world.config.party(w.service.name)
     if w.words & {"memory", "history"} or w.baseline:
@@ -235,7 +238,7 @@ def _sighted(world: World, at: Locator) -> str:
 
 def _good_answers(world: World, service: str, at: Locator) -> bool:
     with world.store.read() as ledger:
-        good = [version for version, _, _ in ledger.goods(service) if version != world.served.get(service)]
+        good = [version for version, _, _ in ledger.goods(service) if version != world.alone(service)]
     if not good:
         return False
     with world.connections(at) as server:

@@ -464,7 +464,10 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One action of a plan. `action` is "role.verb"; `otherwise` says what a failure of it means for the run."""
+    """One action of a plan. `action` is "role.verb"; `otherwise` says what a failure of it means for the run.
+
+    What a run goes on without it does not depend on either: where such a step would write is not waited for, not leased, and not taken back.
+    """
 
     name: str
     action: str
@@ -555,7 +558,8 @@ Look: TypeAlias = Done | Pending | Absent | Failed | Unknown
 class Action(Protocol):
     """A verb of a target. Only `look` can say done; the reply of `do` is never believed.
 
-    An action may also state `takes`, the args it knows, and `gives`, the fields of its output: then a plan that names others is refused.
+    An action may also state `takes`, the args it knows, and `gives`, the fields of its output: then a plan that names others is refused. So is one
+    for whose args its method `fits`, where it has one, raises a PlanError.
     """
 
     @property

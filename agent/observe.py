@@ -22,12 +22,13 @@ from agent.world import Watched, World
 def observe(world: World, key: str, due_at: datetime, tell: Tell | None = None) -> Future[Finding | None]:
     """Look at one watch as of `due_at` and hand the verdict to the writer; the Future gives the finding that now stands."""
     w = world.find(key)
-    window, began, version = w.window(due_at), time.perf_counter(), world.served.get(w.service.name)
+    window, began, version = w.window(due_at), time.perf_counter(), world.alone(w.service.name)
     verdict = look(world, w, window, tell=tell)
     if verdict.status is Status.FAIL:
         verdict = confirmed(world, w, window, verdict)
     if verdict.status is Status.FAIL:
-        version = see_served(world, w.service) or version  # so that a change stands in the record before the incident does
+        see_served(world, w.service)  # so that a change stands in the record before the incident does
+        version = world.alone(w.service.name)
         for needed in w.watch.needed:
             world.again(needed)
     now, seconds = world.clock(), time.perf_counter() - began

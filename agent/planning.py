@@ -5,12 +5,13 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent import actions, plugins
 from agent.config import Asking, ServiceConfig
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
+from agent.incidents import RELEASE
 from agent.model import Action, Json, Plan, Ref, Run, Status, Step, to_json
 from agent.rebuild import rebuild
 from agent.store import Ledger
@@ -25,10 +26,8 @@ def make_plan(world: World, run: Run) -> Plan:
     service, plugin = world.service(run.service), plugins.find("runbook", run.runbook)
     now = world.clock()
     with world.store.read() as ledger:
-        failed = _failed_already(ledger, run)
-        goods = [version for version, _, _ in ledger.goods(run.service) if version not in failed]
         evidence = [f"finding {f.id}" for f in ledger.findings(watch=run.trigger, limit=1)] if run.trigger else []
-    words: dict[str, Any] = {"service": run.service, "good": goods, "looks": _looks(world, run.service), "trigger": run.trigger, "now": now}
+        words = _words(world, ledger, run, now)
     function = plugin.load()
     with ExitStack() as until, deadline(PLANNING):
         for need in plugin.needs:
@@ -45,6 +44,20 @@ def make_plan(world: World, run: Run) -> Plan:
     return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen, steps, now, until_at, undo)
 
 
+def _words(world: World, ledger: Ledger, run: Run, now: datetime) -> dict[str, Any]:
+    """What the platform tells a runbook that asks for it by name."""
+    failed = _failed_already(ledger, run)
+    return {
+        "service": run.service,
+        "good": [version for version, _, _ in ledger.goods(run.service) if version not in failed],
+        "looks": _looks(world, run.service),
+        "judges": [w.key for w in world.of_service(run.service) if w.cause in RELEASE and w.load is None],
+        "trigger": run.trigger,
+        "drill": run.drill,
+        "now": now,
+    }
+
+
 def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:
     """The versions that the watch which asked for this saw fail since its incident opened: no way back leads to them."""
     incident = ledger.incident(run.incident) if run.incident else None
@@ -55,8 +68,11 @@ def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:
 
 
 def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Json]:
-    """What stands now where the steps would write: what a plan was made on, and what expires it when it changes."""
-    found = [(step, actions.find(world, world.service(service), step.action)) for step in steps]
+    """What stands now where the steps would write: what a plan was made on, and what expires it when it changes.
+
+    Not where it would go on without: that is neither waited for nor leased, and not taken back.
+    """
+    found = [(step, actions.find(world, world.service(service), step.action)) for step in steps if step.otherwise != "go on"]
     return {step.action: action.before(step.args) for step, action in found if action.writes}
 
 
@@ -103,6 +119,9 @@ def _fits(steps: Sequence[Step], known: Mapping[str, Action]) -> None:
                 raise PlanError(f"step '{step.name}': {step.action} takes no '{name}'{plugins.suggest(name, sorted(takes))}")
             for ref in _refs(value):
                 _earlier(step, name, ref, before)
+        fits = getattr(known[step.action], "fits", None)
+        if fits is not None and not any(_refs(step.args)):
+            fits(step.args)
         before[step.name] = known[step.action]
 
 
@@ -128,8 +147,8 @@ def _refs(value: Json) -> Iterator[Ref]:
 
 
 def _looks(world: World, service: str) -> list[str]:
-    """The watches that can look one loaded version over: exact, asking the server."""
-    return [w.key for w in world.of_service(service) if w.rules.exact and "server" in w.words and not w.heavy]
+    """The watches that can look one loaded version over: exact, asking the server, and not about another version anyway."""
+    return [w.key for w in world.of_service(service) if w.rules.exact and "server" in w.words and "good" not in w.words and not w.heavy]
 
 
 def passing(problem: WatchkeeperError) -> bool:

@@ -20,7 +20,10 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 TABLES = ("live", "labels", "reference", "offline", "parents", "inputs", "old", "new", "guard")
 MODELS = ("champion", "candidate")
 ROLES = ("server", "online", "registry", "router", "trainer", "metrics", "code", *TABLES, *MODELS)
-PLATFORM = ("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "trigger", "good", "looks", "service", "run_length", "load")
+PLATFORM = (
+    *("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "service", "run_length", "load"),  # told to checks
+    *("trigger", "good", "looks", "judges", "drill"),  # and to runbooks
+)
 
 
 # The marks. They set one attribute and return what they were given: a plugin stays a plain function that tests just call.

@@ -153,11 +153,23 @@ def _next_step(world: World, run: Run, plan: Plan) -> bool:
         return _permit(world, run, plan)
     if action.writes and not run.approved_by and permit.halted(world):
         return _step_back(world, run, row)
+    if row.state == "planned" and action.writes and (why := _undone_by_others(world, run, action, row)):
+        _keep(world, run, replace(row, state="failed", said=why))
+        return True
     expected = {} if run.wrote else plan.seen
     moved, again = carry(world, run, action, row, _resolved(step.args, run.steps), step.within, _things(plan, run), expected)
     if again is not None:
         return _wait(world, run, moved.said, again)
     return True
+
+
+def _undone_by_others(world: World, run: Run, action: Action, row: StepRow) -> str:
+    """Why what this run did last by the same verb does not stand any more: who changed it meant something. Empty while it stands."""
+    last = next((one for one in reversed(run.steps) if one.action == row.action and one.n < row.n and one.tries and one.state == "done"), None)
+    if last is None:
+        return ""
+    seen = _look(action, last, _try(world, run, last, AGAIN, ()))
+    return f"what {last.name} did does not stand any more: {seen.said}" if isinstance(seen, (Absent, Failed)) else ""
 
 
 def _step_back(world: World, run: Run, row: StepRow) -> bool:
@@ -450,8 +462,7 @@ def _take_back(world: World, run: Run, plan: Plan) -> bool:
 
 def _begin_undo(world: World, run: Run, action: Action, row: StepRow) -> bool:
     """Take back only what this run left: if the world shows anything else, leave it alone and say so."""
-    t = Try(f"run-{run.id}/{row.n}/check", 0, world.clock() + AGAIN, row.before, 0, world.clock(), run.id, row.name)
-    seen = _look(action, row, t)
+    seen, row = _left(world, run, action, row)
     if isinstance(seen, Done):
         try:
             back = action.undo(row.args, row.before, row.output)
@@ -468,6 +479,17 @@ def _begin_undo(world: World, run: Run, action: Action, row: StepRow) -> bool:
         moved = replace(row, state="undoing", args=back, before=before, tries=0, intended_at=world.clock())
     _keep(world, run, moved, durable=True)
     return True
+
+
+def _left(world: World, run: Run, action: Action, row: StepRow) -> tuple[Look, StepRow]:
+    """What stands of all that was done by this verb, and the row of its undo for that: a last try may have come to nothing."""
+    tried = [one for one in run.steps if one.action == row.action and one.tries and not one.undo]
+    seen: Look = Absent()
+    for one in reversed(tried):
+        seen = _look(action, one, _try(world, run, one, AGAIN, ()))
+        if not isinstance(seen, Absent):
+            return seen, replace(row, args=one.args, output=one.output)
+    return seen, row
 
 
 def _undo_later(world: World, run: Run, row: StepRow, said: str) -> bool:
@@ -490,7 +512,7 @@ def _finish(world: World, run: Run, plan: Plan) -> bool:
 
 
 def _last_written(plan: Plan) -> int:
-    """The place of the last step that changes something: what is told of a run is what was seen after it."""
+    """The place of the last step that changes something and must succeed: what is told of a run is what was seen after it."""
     return max((n for n, step in enumerate(plan.steps) if step.action in plan.seen), default=-1)
 
 
@@ -532,8 +554,16 @@ def _settled(ledger: Ledger, run: Run, now: datetime) -> None:
     if incident and not incident.over:
         ledger.save_incident(replace(incident, state="mitigated", changed_at=now))
     for row in run.steps if run.runbook == "rollback" else ():
-        if isinstance(left := row.output.get("from"), str):
-            ledger.spoil(run.service, left, f"rolled back from in run {run.id}", now)
+        for version in _left_behind(row):
+            ledger.spoil(run.service, version, f"rolled back from in run {run.id}", now)
+
+
+def _left_behind(row: StepRow) -> list[str]:
+    """The versions from which a step took the traffic."""
+    if row.action != "router.point" or row.state != "done":
+        return []
+    had = row.output.get("from")
+    return [version for version in (had if isinstance(had, Mapping) else [had]) if isinstance(version, str) and version != row.output.get("to")]
 
 
 def _hand_back(ledger: Ledger, run: Run, now: datetime) -> None:

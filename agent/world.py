@@ -101,6 +101,7 @@ class World:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     replays: bool = False  # the clock is set to times past: tables are read as they stood then
     served: dict[str, str] = field(default_factory=dict)  # service -> version last seen
+    split: dict[str, bool] = field(default_factory=dict)  # service -> whether others had a part of its traffic then
     watched: dict[str, Watched] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,6 +121,10 @@ class World:
         if key not in self.watched:
             raise PluginError(f"no watch '{key}'{plugins.suggest(key, self.watched)}")
         return self.watched[key]
+
+    def alone(self, service: str) -> str | None:
+        """The version that what is seen of a service now can be blamed on; None while several have a part of its traffic."""
+        return None if self.split.get(service) else self.served.get(service)
 
     def of_service(self, service: str) -> Iterator[Watched]:
         return (w for w in self.watched.values() if w.service.name == service)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from agent import (
-    NOT_NOW,
     Columns,
     Json,
     Reading,
@@ -21,9 +21,7 @@ from agent import (
     check,
     error,
     fail,
-    fill,
     golden_rows,
-    logged,
     nodata,
     ok,
     refused,
@@ -34,12 +32,8 @@ from agent import (
 )
 from agent.errors import AnswerError, ServerError
 from checks import _onnx
-from checks._answers import Gap, differences, finite, gaps, listed, parts, size, well_formed
-
-RECORD = (
-    "record them where the model is trained, before any serving code: "
-    "`from agent.targets.folder import record; record('models/NAME', 'VERSION', {'model.onnx': path}, golden=[(request, expected), ...])`"
-)
+from checks._answers import Gap, differences, gaps, listed, parts, size, well_formed
+from checks._recent import RECORD, answered, recent
 
 UNTOLD = (
     "nobody says which version is served: the server's metadata, repository index and answers name none or several, and no router does; "
@@ -151,6 +145,30 @@ def parity(
     return _told(judged, found, "golden rows", "recorded")
 
 
+@check(pillar="deployment", asks="Could a good version have the traffic back this second?", cause="", exact=True, severity="ticket")
+def way_back(
+    server: Server,
+    registry: Registry,
+    good: Sequence[str],
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    rows: int | None = None,
+) -> Verdict:
+    """Asks the version that a rollback would go to, whether it is loaded and ready, and for its golden rows, as `serving.parity` does.
+
+    Warns when no version but the one served is known to be good: there is no way back then. A server that cannot be asked about one loaded version
+    is a CannotError.
+    """
+    if not good:
+        return warn("no version but the one served is known to be good, so a rollback would be refused", Reading(0, 1, unit="versions"))
+    back = good[0]
+    if not server.at(back).ready():
+        return fail(f"version {back}, the way back, is not ready: load it beside the one served, or a rollback has nowhere to go", Reading(0, 1))
+    seen = parity(server, registry, rtol=rtol, atol=atol, rows=rows, version=back)
+    return replace(seen, reason=f"the way back: {seen.reason}")
+
+
 def _ask(server: Server, request: Json, version: str, differ: Callable[[Json], Iterable[Gap]]) -> list[Gap] | str:
     """The gaps of one row; the version that answered, when it is another one."""
     try:
@@ -217,7 +235,7 @@ def replay(
     registered = registry.version(judged)
     if registered is None or file not in registered.files or not hasattr(registry, "file"):
         return nodata(f"the registry has no file '{file}' of version {judged}; pass it to record(), name another with `file`, or use serving.parity")
-    asked = _recent(server, live, registry, rows, request)
+    asked = recent(server, live, registry, rows, request)
     if isinstance(asked, Verdict):
         return asked
     try:
@@ -237,19 +255,6 @@ def replay(
     return _told(judged, found, f"live inputs{aside}", f"its {file} does")
 
 
-def _recent(server: Server, live: Columns, registry: Registry | None, rows: int, request: Json) -> list[Json] | Verdict:
-    """The newest logged inputs as requests; where there are none, nodata and why."""
-    template = request if request is not None else next((row.request for row in golden_rows(server, registry)), None)
-    if template is None:
-        return nodata(f"no request to put the inputs in: set `with: {{request: ...}}` with {{inputs}} where they go, or {RECORD}")
-    filled = [fill(template, inputs) for inputs in logged(live, rows) if inputs is not None]
-    asked = [one for one in filled if one is not None]
-    if asked:
-        return asked
-    why = "the request has no place for them: write {inputs} in `with: {request: ...}`" if filled else "no live inputs were logged"
-    return nodata(f"nothing to replay: {why}")
-
-
 @check(pillar="monitoring", asks="Does the server take the inputs it gets, and answer with numbers?", cause="answers", exact=True)
 def answers(
     server: Server,
@@ -267,10 +272,10 @@ def answers(
     logged, into `request` where it says "{inputs}", else in place of the data of a golden request. Asked of the last known good, the
     same question tells a bad version (it does better) from bad inputs (it does not).
     """
-    asked = _recent(server, live if window is None else live.between(window.start, window.end), registry, rows, request)
+    asked = recent(server, live if window is None else live.between(window.start, window.end), registry, rows, request)
     if isinstance(asked, Verdict):
         return asked
-    faults = [fault for one in asked if (fault := _fault(server, one))]
+    faults = [said for one in asked if isinstance(said := answered(server, one), str)]
     reading = Reading(len(faults) / len(asked), limit, n=len(asked))
     said = f"{len(faults)} of the {len(asked)} newest live inputs, asked again, are answered wrongly"
     if reading.observed is not None and reading.observed > limit:
@@ -278,13 +283,3 @@ def answers(
     return ok(
         f"{said}, within {limit:.3g}" if faults else f"the {len(asked)} newest live inputs, asked again, are all answered with numbers", reading
     )
-
-
-def _fault(server: Server, request: Json) -> str | None:
-    try:
-        answer = server.infer(request)
-    except AnswerError as problem:
-        if problem.status in NOT_NOW:
-            raise
-        return str(problem)
-    return None if finite(answer.body) else "a number in the answer is NaN, infinite or null"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from agent import Ref, Router, Server, Step, runbook
+from agent import Ref, Registry, Router, Server, Step, runbook
 from agent.errors import PlanError
+from runbooks._rollout import asked_by_name, drained, recorded
 
 
 @runbook(asks="Does the last known good version do better, and if so, can it have the traffic back now?", cures=("answers", "errors", "latency"))
@@ -16,7 +17,9 @@ def rollback(
     server: Server,
     good: Sequence[str],
     looks: Sequence[str],
+    drill: bool = False,
     trigger: str | None = None,
+    registry: Registry | None = None,
     *,
     to: str | None = None,
     tries: int = 3,
@@ -25,8 +28,8 @@ def rollback(
     """Asks the failing check of the last known good version (the counterfactual), looks it over, flips, and looks at what is served.
 
     `to` names the version instead of the newest good ones, of which at most `tries` are asked in turn until one is better and well; `patience` is
-    how long each step may take. Refused while planning when there is no good version, when the router cannot switch, or when the server cannot be
-    asked about one loaded version.
+    how long each step may take. A registry that keeps which version is in force is told at the end, except by a drill. Refused while planning when
+    there is no good version, when the router cannot switch, or when the server cannot be asked about one loaded version.
     """
     shares = {version: share for version, share in router.served().items() if share}
     alone = next(iter(shares)) if len(shares) == 1 else None
@@ -40,8 +43,7 @@ def rollback(
         raise PlanError(f"version {to} of {service} already has the traffic")
     if "switch" not in router.can:
         raise PlanError(f"the router of {service} cannot switch versions; bind one that can (docs/targets.md)")
-    if "at" not in server.can:
-        raise PlanError(f"the server of {service} cannot be asked about one loaded version, so {backs[0]} cannot be tried first; see docs/targets.md")
+    asked_by_name(service, server, backs[0])
     back: str | Ref = backs[0] if len(backs) == 1 else Ref("preflight", "version")
     asked: list[str] | Ref = Ref("counterfactual", "versions") if trigger and len(backs) > 1 else backs
     left = [version for version in shares if version not in backs]
@@ -57,7 +59,8 @@ def rollback(
             "undo",
             "only what is served proves it",
         ),
-        *(_drained(left, patience) if left and "drain" in router.can else ()),
+        *drained(router, left, patience),
+        *(() if drill else recorded(registry, back, patience)),
     )
 
 
@@ -69,8 +72,3 @@ def _only_if_better(trigger: str, backs: Sequence[str], looks: Sequence[str], pa
 
 def _well(backs: Sequence[str]) -> str:
     return f"version {' or else '.join(backs)} must be loaded and well"
-
-
-def _drained(versions: Sequence[str], patience: timedelta) -> tuple[Step, ...]:
-    why = f"what was asked of {' and '.join(versions)} before is still answered there; unload nothing until then"
-    return (Step("drain", "router.drained", {"versions": list(versions)}, patience, "go on", why),)

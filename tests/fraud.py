@@ -21,11 +21,13 @@ GOLDEN = [(oip.REQUEST, {"outputs": [{"name": "y", "datatype": "FP32", "shape": 
 
 
 class Fraud(oip.Speaker):
-    """The model server with its version pointer; `flips` are the switches that took effect, `moves` those that nobody cleared away."""
+    """The model server with its version pointer, which may be the shares of several; `flips` are the switches that took effect, `moves` those that
+    nobody cleared away."""
 
     def __init__(self, served: str = "1") -> None:
-        self.flips: list[str] = []
-        self.moves: list[str] = []
+        self.flips: list[Any] = []
+        self.moves: list[Any] = []
+        self.shares: dict[str, float] | None = None  # while traffic is split; `served` is what answers the agent meanwhile
         self.compares = True  # False: it moves its pointer for whoever asks, however often
         self.mood: Callable[[str, str], tuple[int, Any] | None] = lambda method, path: None  # what it does instead, now and then
         self.between: Callable[[str], tuple[int, Any] | None] = lambda when: None  # what it answers instead once it was "asked", or has "done" it
@@ -37,10 +39,10 @@ class Fraud(oip.Speaker):
 
     def stand(self) -> Any:
         """How it stands, to be put back."""
-        return self.served, list(self.flips), list(self.moves)
+        return self.served, self.shares, list(self.flips), list(self.moves)
 
     def put(self, stood: Any) -> None:
-        self.served, self.flips[:], self.moves[:] = stood
+        self.served, self.shares, self.flips[:], self.moves[:] = stood
 
     def _answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         found = self.between("asked") or self._dealt_with(method, path, body)
@@ -48,18 +50,22 @@ class Fraud(oip.Speaker):
 
     def _dealt_with(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         moody = self.mood(method, path)
+        if moody is None and path == "/admin/unload":
+            self.loaded = tuple(version for version in self.loaded if version != body["version"])
+            return 200, {"loaded": self.loaded}
         if moody is not None or path != "/admin/pointer":
             return moody or super()._answer(method, path, body)
         if method == "GET":
-            return 200, {"model": "m", "version": self.served, "loaded": list(self.loaded)}
-        if self.compares and body["expected"] != self.served:
-            return 409, {"version": self.served}
+            return 200, {"model": "m", "version": self.shares or self.served, "loaded": list(self.loaded)}
+        if self.compares and body["expected"] != (self.shares or self.served):
+            return 409, {"version": self.shares or self.served}
         self.move(body["to"])
-        return 200, {"version": self.served}
+        return 200, {"version": body["to"]}
 
-    def move(self, to: str) -> None:
+    def move(self, to: Any) -> None:
         """Send the traffic there, and remember it."""
-        self.served = to
+        self.shares = to if isinstance(to, dict) else None
+        self.served = self.served if self.shares else to
         self.flips.append(to)
         self.moves.append(to)
 

@@ -104,3 +104,42 @@ def test_a_router_that_does_not_answer_is_no_change_of_version(tmp_path):
         desk.server.served = "2"
         desk.see()
         assert desk.events("change.version") == [] and desk.world.served["fraud"] == "1"
+
+
+# The way back is asked all the time
+
+
+def way_back(desk: Desk):
+    from agent import config
+
+    path = desk.folder / "watchkeeper.yaml"
+    path.write_text(
+        path.read_text().replace("      - {check: serving.ready,", "      - {check: serving.way_back, every: 5m}\n      - {check: serving.ready,")
+    )
+    desk.world.use(config.load(path))
+    desk.see()
+    return lambda: desk.look("serving.way_back")
+
+
+def test_the_way_back_is_looked_at_as_a_rollback_would_find_it(tmp_path):
+    with fraud(tmp_path) as desk:
+        look = way_back(desk)
+        assert look().status == "warn"
+        verbs.good(desk.world, "fraud", "1", "ada")
+        assert look().status == "warn", "what serves is no way back from itself"
+        verbs.good(desk.world, "fraud", "2", "ada")
+        assert look().status == "ok"
+        desk.server.loaded = ("1",)
+        found = look()
+        assert found.status == "fail" and "version 2, the way back, is not ready" in found.reason
+        with desk.world.store.read() as ledger:
+            (incident,) = ledger.open_incidents("fraud")
+            assert incident.severity == "ticket" and ledger.runs() == [], "nothing is rolled back because the way back is closed"
+
+
+def test_no_rollback_looks_its_version_over_by_asking_another(tmp_path):
+    with fraud(tmp_path) as desk:
+        way_back(desk)
+        verbs.good(desk.world, "fraud", "2", "ada")
+        plan = verbs.start(desk.world, "rollback", "fraud", {}, "ada", dry_run=True)
+        assert plan.steps[0].args["watches"] == ["fraud/serving.ready", "fraud/serving.parity"]

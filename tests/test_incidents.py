@@ -116,6 +116,7 @@ def change(kind: str, seconds: float, what: str = "version 2 serves") -> Event:
 def test_a_release_is_blamed_only_when_it_lies_between_the_last_good_look_and_the_onset():
     last_ok, onset = T0, T0 + timedelta(seconds=10)
     assert incidents.began_at_change(onset, last_ok, [change("change.version", 5)]) is not None
+    assert incidents.began_at_change(onset, last_ok, [change("change.weights", 5)]) is not None, "a part of the traffic is a release for some"
     assert incidents.began_at_change(onset, last_ok, [change("change.version", -60)]) is None
     assert incidents.began_at_change(onset, last_ok, [change("change.config", 5)]) is None
     assert incidents.began_at_change(onset, None, [change("change.version", -600)]) is not None

@@ -76,7 +76,9 @@ class Watch(RuleBasedStateMachine):
             self.flips += flipped
             run = self._runs()[0]
             if run.state == "succeeded" and flipped and not run.drill:  # I7
-                assert run.plan is not None and self.desk.server.served == run.plan.steps[-2].args["to"]
+                assert run.plan is not None and [self.desk.server.served] == [
+                    step.args["to"] for step in run.plan.steps if step.action == "router.point"
+                ]
             if halted and flipped:
                 assert self._runs()[0].approved_by, "it acted by itself although it was halted"
 

@@ -176,5 +176,7 @@ def test_it_says_what_it_cures_and_what_it_needs():
         "server": False,
         "good": False,
         "looks": False,
+        "drill": True,
         "trigger": True,
+        "registry": True,
     }

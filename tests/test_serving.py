@@ -62,6 +62,7 @@ def test_every_serving_check_says_what_it_asks_and_what_its_fail_points_at():
     ours = {name: plugin for name, plugin in listing("check").items() if name.startswith("serving.")}
     promised = {name: (plugin.promises["cause"], plugin.promises.get("exact", False)) for name, plugin in ours.items()}
     assert promised == {
+        "serving.way_back": ("", True),
         "serving.ready": ("errors", True),
         "serving.signature": ("answers", True),
         "serving.latency": ("latency", False),
@@ -630,3 +631,28 @@ def test_a_replay_is_performed_as_it_is_configured(speaker, tmp_path):
     at = Locator("fraud", "live", f"sqlite:{tmp_path / 'log.db'}?table=predictions", dict(live.declared))
     locators = {"server": Locator("fraud", "server", speaker.url), "registry": Locator("fraud", "registry", f"folder:{tmp_path / 'r'}"), "live": at}
     told(perform({"check": "serving.replay", "locators": locators, "parameters": {"rows": 5}}), Status.OK, "all 1 live inputs")
+
+
+# The way back
+
+
+@pytest.mark.parametrize(
+    ("good", "status", "said"),
+    [
+        ([], Status.WARN, "a rollback would be refused"),
+        (["1"], Status.OK, "the way back: version 1 answers all"),
+        (["2", "1"], Status.FAIL, "version 2, the way back, is not ready"),
+    ],
+)
+def test_the_way_back_is_the_version_that_a_rollback_would_ask_first(server, registry, good, status, said):
+    told(serving.way_back(server, registry, good), status, said)
+
+
+def test_a_way_back_that_answers_wrongly_is_none(speaker, server, registry):
+    speaker.factors["1"] = 9.0
+    told(serving.way_back(server, registry, ["1"]), Status.FAIL, "the way back: version 1 answers")
+
+
+def test_a_way_back_without_golden_rows_is_not_known(speaker, server, registry):
+    speaker.loaded = ("1", "7")
+    told(serving.way_back(server, registry, ["7"]), Status.NODATA, "the way back: version 7")

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from agent import verbs
-from agent.errors import PlanError
+from agent.errors import PlanError, PluginError
 from agent.model import Ref
 from tests.fraud import fraud
 from tests.plugin_box import install
@@ -63,11 +63,11 @@ def test_waiting_is_a_row_that_wakes_and_holds_no_thread(tmp_path):
         assert desk.respond().state == "succeeded" and desk.server.flips == ["2"]
 
 
-@pytest.mark.parametrize("length", ["soon", "-3s", None, [1]])
-def test_a_wait_of_no_length_ends_the_run_before_it_changes_anything(tmp_path, length):
+@pytest.mark.parametrize("length", ["soon", "-3s", None, [1], 0, -1, "0s", 1e300])
+def test_a_wait_of_no_length_is_refused_before_it_changes_anything(tmp_path, length):
     with planned(tmp_path, step("clock.wait", {"length": length}), FLIP) as desk:
         run = carried(desk)
-        assert run.state in ("stopped", "stuck", "refused") and desk.server.flips == [], run.said
+        assert run.state == "refused" and "no length of time" in run.said and desk.server.flips == [], run.said
 
 
 def test_a_step_that_asks_goes_on_when_the_right_person_has_said_yes(tmp_path):
@@ -291,11 +291,15 @@ def test_an_agent_that_starts_again_believes_the_finding_that_stands(tmp_path):
         ),
         ([step("clock.wayt", {"length": "1s"})], "no action 'clock.wayt'; did you mean 'clock.wait'?"),
         ([step("trainer.start", {})], "needs a trainer, and fraud has none"),
+        ([step("clock.wait", {})], "None is no length of time"),
+        ([step("check.hold", {})], "no check 'None'"),
+        ([step("check.stays", {"length": "1s"})], "needs `watches`"),
+        ([step("check.stays", {"length": "1s", "watches": ["fraud/redy"]})], "no watch 'fraud/redy'"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused_before_anybody_sees_it(tmp_path, steps, said):
     with planned(tmp_path, *steps) as desk:
-        with pytest.raises(PlanError, match=said.replace("(", r"\(").replace("?", r"\?")):
+        with pytest.raises((PlanError, PluginError), match=said.replace("(", r"\(").replace("?", r"\?")):
             verbs.start(desk.world, "plan", "fraud", {}, "ada", dry_run=True)
         assert carried(desk).state == "refused" and desk.server.flips == []
 

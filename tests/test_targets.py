@@ -457,8 +457,13 @@ def test_the_pointer_loads_and_unloads_versions():
     router = connect(where(speaker, "router"))
     router.load("7")
     assert router.loaded() == ("1", "7")
-    router.unload("1")
-    assert router.loaded() == ("7",)
+    assert router.unload.before({"version": "7"}) == {"served": {"1": 1.0}, "loaded": ["1", "7"]}
+    assert isinstance(router.unload.look({"version": "7"}, attempt(None)), Absent)
+    router.unload.do({"version": "7"}, attempt(None))
+    assert router.unload.look({"version": "7"}, attempt(None)) == Done({"loaded": ["1"]}, "version 7 is not loaded any more; 1 still is")
+    with pytest.raises(CannotError, match="has traffic"):
+        router.unload.do({"version": "1"}, attempt(None))
+    assert router.loaded() == ("1",) and router.unload.undo({"version": "7"}, None, None) is None
     speaker.stop()
 
 

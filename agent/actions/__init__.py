@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from agent.actions.child import Child
-from agent.actions.clock import Wait
+from agent.actions.clock import Stays, Wait
 from agent.actions.hold import Hold
 from agent.actions.lent import lent
 from agent.actions.looks import Better, Good, Passes, Serves
@@ -25,6 +25,7 @@ PLATFORM: Mapping[str, Callable[[World, ServiceConfig], Action]] = {
     "check.ok": Good,
     "check.passes": Passes,
     "check.serves": Serves,
+    "check.stays": Stays,
     "clock.wait": Wait,
     "notify.send": Send,
     "person.approve": Approve,

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 
+from agent.actions.clock import length_of
 from agent.actions.looks import Looking
+from agent.changes import see_served
 from agent.config import Confirm, WatchConfig
+from agent.config.parameters import problems
+from agent.errors import PlanError
 from agent.look import look
-from agent.model import Done, Failed, Finding, Json, Look, Pending, Status, Try, Verdict, Window, duration
+from agent.model import Done, Failed, Finding, Json, Look, Pending, Status, Try, Verdict, Window, to_json
 from agent.observe import found, keep_apart
+from agent.plugins import ROLES, find
 from agent.store import Ledger
 from agent.world import Known, Watched
 
 EVERY = timedelta(seconds=10)
+PATIENCE = timedelta(seconds=10)  # one look may take as long as that, however often there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,18 @@ class Hold(Looking):
 
     takes: ClassVar[frozenset[str]] = frozenset({"check", "with", "every"})
     gives: ClassVar[frozenset[str]] = frozenset({"finding", "reason"})
+
+    def fits(self, args: Mapping[str, Json]) -> None:
+        """PlanError when there is no such check, it is given what it does not take, or it needs what this service has not."""
+        check, _ = find("check", str(args.get("check"))), _every(args)
+        wrong = [f"with.{'.'.join(map(str, where))}: {what}" if where else what for where, what in problems(check, to_json(args.get("with") or {}))]
+        if wrong:
+            raise PlanError("; ".join(wrong))
+        for need in check.needs:
+            if need.name in ROLES and not need.optional and need.name not in self.service.targets:
+                raise PlanError(
+                    f"{check.name} needs a {need.name}, and {self.service.name} has none; add services.{self.service.name}.targets.{need.name}"
+                )
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         w, every = self._watched(args, t), _every(args)
@@ -49,7 +67,7 @@ class Hold(Looking):
             service=self.service.name,
             check=str(args["check"]),
             every=every,
-            within=every,
+            within=max(every, PATIENCE),
             window=every,
             parameters=args.get("with") or {},
             bind={},
@@ -64,7 +82,8 @@ class Hold(Looking):
 
     def _fold(self, w: Watched, window: Window) -> Finding:
         verdict: Verdict = look(self.world, w, window)
-        made = found(w, window, self.world.clock(), verdict, self.world.served.get(self.service.name), 0.0)
+        see_served(self.world, self.service)
+        made = found(w, window, self.world.clock(), verdict, self.world.alone(self.service.name), 0.0)
 
         def keep(ledger: Ledger) -> Finding:
             return keep_apart(ledger, made, verdict)
@@ -73,8 +92,7 @@ class Hold(Looking):
 
 
 def _every(args: Mapping[str, Json]) -> timedelta:
-    given = args.get("every", EVERY)
-    return duration(given) if isinstance(given, str) else given if isinstance(given, timedelta) else timedelta(seconds=float(given))
+    return length_of(args.get("every", EVERY))
 
 
 def _meant(finding: Finding, every: timedelta) -> Look:

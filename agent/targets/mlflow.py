@@ -39,7 +39,8 @@ class MLflow:
         if "'" in self._name:
             raise ConfigError(f"{self._where}: {at.url}: a model's name with a quote in it cannot be searched for")
         self._alias, self._golden = str(given.get("alias", "champion")), str(given.get("golden", ""))
-        self.can = frozenset({"versions", "record", *(("golden",) if self._golden else ())})
+        acts = at.look is None or at.act is not None
+        self.can = frozenset({"versions", *(("record",) if acts else ()), *(("golden",) if self._golden else ())})
 
     def versions(self) -> Sequence[ModelVersion]:
         """All versions that are ready, oldest first; their lineage is what the registry itself holds, without their runs."""
