@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from agent import actions, plugins
 from agent.config import Asking, ServiceConfig
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
-from agent.model import Action, Json, Plan, Ref, Run, Status, Step
+from agent.fitting import misfits
+from agent.model import Json, Plan, Run, Status, Step
 from agent.rebuild import rebuild
 from agent.store import Ledger
 from agent.wire import deadline
@@ -22,7 +23,7 @@ PLANNING = timedelta(seconds=10)
 
 def make_plan(world: World, run: Run) -> Plan:
     """What the runbook would do now, checked against the actions there are; nothing is changed. PlanError says why not."""
-    service, plugin = world.service(run.service), plugins.find("runbook", run.runbook)
+    service, plugin = world.service(run.service), world.config.runbook(run.runbook)
     now = world.clock()
     with world.store.read() as ledger:
         failed = _failed_already(ledger, run)
@@ -38,7 +39,8 @@ def make_plan(world: World, run: Run) -> Plan:
                 raise PlanError(f"{run.runbook} needs a {need.name}, and {run.service} has none; add services.{run.service}.targets.{need.name}")
         steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(plugin, function, service, run)))
     known = {step.action: actions.find(world, service, step.action) for step in steps}
-    _fits(steps, known)
+    if misfit := next(misfits(steps, known), None):
+        raise PlanError(misfit.text)
     until_at = now + service.asking.get(run.runbook, Asking()).within
     return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, until_at)
 
@@ -74,42 +76,6 @@ def _parameters(plugin: plugins.Plugin, function: Any, service: ServiceConfig, r
         return {name: rebuild(hints[name], value) for name, value in given.items()}
     except (TypeError, ValueError) as problem:
         raise PlanError(f"{run.runbook}: {problem}") from problem
-
-
-def _fits(steps: Sequence[Step], known: Mapping[str, Action]) -> None:
-    """Each step has a name of its own, its action knows its args, and what it takes from another is a field that an earlier one gives."""
-    before: dict[str, Action] = {}
-    for step in steps:
-        if step.name in before:
-            raise PlanError(f"two steps are called '{step.name}'")
-        takes = getattr(known[step.action], "takes", None)
-        for name, value in step.args.items():
-            if takes is not None and name not in takes:
-                raise PlanError(f"step '{step.name}': {step.action} takes no '{name}'{plugins.suggest(name, sorted(takes))}")
-            for ref in _refs(value):
-                _earlier(step, name, ref, before)
-        before[step.name] = known[step.action]
-
-
-def _earlier(step: Step, name: str, ref: Ref, before: Mapping[str, Action]) -> None:
-    if ref.step not in before:
-        raise PlanError(f"step '{step.name}' takes {name} from '{ref.step}', which is not an earlier step")
-    gives = getattr(before[ref.step], "gives", None)
-    if gives is not None and ref.field not in gives:
-        raise PlanError(
-            f"step '{step.name}' takes {name} from '{ref.step}.{ref.field}', which it does not give{plugins.suggest(ref.field, sorted(gives))}"
-        )
-
-
-def _refs(value: Json) -> Iterator[Ref]:
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _refs(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _refs(item)
 
 
 def _looks(world: World, service: str) -> list[str]:

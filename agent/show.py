@@ -220,7 +220,7 @@ def plan(told: Mapping[str, Json]) -> str:
             2,
             wraps=2,
         ),
-        *(f"  seen: {plain(role)} stands at {plain(value)}" for role, value in told["seen"].items()),
+        *(f"  seen: {plain(role)} stands at {plain(value)}" for role, value in told["seen"].items() if value is not None),
         f"  digest {told['digest']}",
     ]
     return printed(*things)

@@ -22,6 +22,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 FLOORS = (
     ("errors", "model", "plugins", "asking", "", "stats", "alone", "reply", "dial", "credential", "proxy", "wire", "targets"),
     (
+        "fitting",
         "config",
         "_rows",
         "migrations",

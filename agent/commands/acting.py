@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from agent.door import BY, Call, command, main, plain
+from agent.plugins import Plugin
 
 
 @main.group()
@@ -21,7 +22,7 @@ def runbook_list(call: Call) -> None:
     """The runbooks there are, and what each of them cures."""
     from agent import listing, show
 
-    call.say(listing.listed(("runbook",)), show.plugins)
+    call.say(listing.listed(("runbook",), call.config_if_any()), show.plugins)
 
 
 @command("watchkeeper runbook run rollback fraud --dry-run", "run", runbook)
@@ -37,7 +38,7 @@ def runbook_run(call: Call, name: str, service: str, dry_run: bool, params: Sequ
 
     config = call.config()
     reach.service_named(config, service)
-    given = _parameters(name, params)
+    given = _parameters(config.runbook(name), params)
     with doing(config) as them:
         if dry_run:
             call.say(them.plan(name, service, given, by), show.plan)
@@ -45,11 +46,9 @@ def runbook_run(call: Call, name: str, service: str, dry_run: bool, params: Sequ
         _follow(call, them, them.start(name, service, given, by))
 
 
-def _parameters(runbook_name: str, given: Sequence[str]) -> dict[str, Any]:
+def _parameters(book: Plugin, given: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE: text where the runbook takes text, so that a version called 1 stays one; else JSON, such as 0.5 or true."""
-    from agent import plugins
-
-    kinds = {known.name: known.annotation for known in plugins.find("runbook", runbook_name).parameters}
+    kinds = {known.name: known.annotation for known in book.parameters}
     made: dict[str, Any] = {}
     for pair in given:
         key, equals, value = pair.partition("=")
