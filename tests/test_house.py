@@ -38,6 +38,7 @@ FLOORS = (
         "listing",
         "knock",
         "starter",
+        "scaffold",
         "logs",
     ),
     ("incidents", "world", "changes", "judge", "look", "observe", "permit", "actions", "planning", "respond", "watch", "standing", "audit", "verbs"),

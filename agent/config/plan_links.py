@@ -91,7 +91,8 @@ class Plans:
 
     def fit(self, book: Json, path: Path) -> None:
         """The steps fit together, and each is something that can be done here."""
-        defaults = {name: typed(value)[1] for name, value in mapping(book, "parameters").items()}
+        given = {name: typed(value)[1] for name, value in mapping(book, "parameters").items()}
+        defaults = {name: default for name, default in given.items() if default is not None}
         places = [n for n, step in enumerate(items(book, "steps")) if len(actions(step)) == 1]
         found = made(book, defaults) if isinstance(book, dict) else ()
         for step, n in zip(found, places, strict=True):
@@ -104,7 +105,9 @@ class Plans:
         for misfit in misfits(found, known):
             n = places[misfit.n]
             (word,) = actions(items(book, "steps")[n])
-            self.source.complain((*path, n, *self.at(items(book, "steps")[n], word, misfit)), misfit.text, at_key="takes no" in misfit.text)
+            unknown = "takes no" in misfit.text
+            if not (unknown and word in SHORT):  # told by its shape
+                self.source.complain((*path, n, *self.at(items(book, "steps")[n], word, misfit)), misfit.text, at_key=unknown)
 
     def at(self, step: Mapping[str, Json], word: str, misfit: Misfit) -> Path:
         if not misfit.arg:
@@ -131,7 +134,7 @@ class Plans:
 
     def given(self, plugin: Plugin, values: Mapping[str, Json], path: Path) -> None:
         """Parameters of another plugin, as far as they are not references."""
-        lent = {name for name, value in values.items() if next(refs(value), None) is not None}
+        lent = {name for name, value in values.items() if any(refs(value)) or any(_named(value, "parameter"))}
         try:
             for where, text in parameters.problems(plugin, {name: value for name, value in values.items() if name not in lent}):
                 if where or not any(f"with.{name}" in text for name in lent):

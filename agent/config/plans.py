@@ -189,7 +189,7 @@ def _simple(value: Json) -> Json:
 def _put(value: Json, values: Mapping[str, Any]) -> Json:
     """A value with the parameters in their places; a duration travels as seconds."""
     if steps.referring(value) == "parameter":
-        found = values.get(value["parameter"])
+        found = values.get(value["parameter"], value)
         return found.total_seconds() if isinstance(found, timedelta) else found
     if isinstance(value, Mapping):
         return {key: _put(item, values) for key, item in value.items()}

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from agent.config.problems import phrase, spell_path
+from agent.config.problems import phrase, shown, spell_path
 from agent.config.shape import Shape
 from agent.config.words import ChannelName, CheckName, Flag, HeaderName, Length, RunbookName, Shorthand, SomeLength, Whole, text_as
 from agent.model import Json, to_json
@@ -59,14 +59,25 @@ def aim(value: Json) -> Json:
 
 
 def _aimed(*verbs: str) -> Shorthand:
+    def expand(value: Json) -> Json:
+        if isinstance(value, dict) and not value.keys() & {*verbs, "url"}:
+            raise ValueError(f"needs a URL under {' or '.join(verbs)}")
+        return aim(value)
+
     short = {"type": "object", "properties": {word: {"type": "string"} for word in verbs}, "title": " or ".join(f"{word}: URL" for word in verbs)}
-    return Shorthand(aim, short)
+    return Shorthand(expand, short)
+
+
+def _web(value: str) -> str:
+    if not value.startswith(("http://", "https://", "${")):
+        raise ValueError(f"must be a URL that begins with http:// or https://, not {shown(value)}")
+    return value
 
 
 class Request(Shape):
     """Where, and what is said. `path` are further segments of the URL, quoted; the URL and the headers may hold `${...}`, filled in when sent."""
 
-    url: Annotated[str, Field(pattern=r"^(https?://|\$\{).+")]
+    url: Annotated[str, AfterValidator(_web)]
     path: list[Plain] = Field([])
     query: dict[str, Plain] = Field({})
     headers: dict[HeaderName, str] = Field({})
