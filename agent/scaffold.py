@@ -16,7 +16,7 @@ YAML = """\
 runbooks:
   {name}:
     asks: Is it as it was before?           # the question that it answers
-    # cures: [errors]                       # then it is wanted by itself for that cause, in the mode of the service: observe, suggest, approve or auto
+    # cures: [errors]                       # then it is wanted by itself for that cause, and does what the mode of the service lets it
     parameters:                             # what whoever starts it may give: --param pause=5s
       pause: {{type: duration, default: 1s}}
       # version: {{type: text}}               # without a default it must be given
@@ -53,8 +53,8 @@ from agent import Ref, Step, runbook
 def {name}(service: str, *, pause: timedelta = timedelta(seconds=1)) -> tuple[Step, ...]:
     """Says hello, waits, and says it again.
 
-    `pause` is how long it waits. Positional names say what is needed: `router: Router` would be the service's router, `good: Sequence[str]` the versions
-    known to be good. What follows the `*` can be given: --param pause=5s, or under services.SERVICE.runbooks.{name}.with.
+    `pause` is how long it waits. Positional names say what is needed: `router: Router` would be the service's router, `good: Sequence[str]` the
+    versions known to be good. What follows the `*` can be given: --param pause=5s, or under services.SERVICE.runbooks.{name}.with.
     """
     soon = timedelta(seconds=30)
     return (
@@ -90,7 +90,7 @@ def plan(name: str, out: Path, config: str) -> list[Path]:
 
 
 def package(name: str, out: Path) -> list[Path]:
-    """Write the module, into a package that is there (a folder with `__init__.py`) or with a small package around it; ConfigError when one is there."""
+    """Write the module, into a package that is there (a folder with `__init__.py`) or with a small one around it; ConfigError when one is there."""
     name = _judged(name, r"[a-z_][a-z0-9_]*", "small letters, digits and _, as a function is called")
     text = PYTHON.format(name=name)
     if (out / "__init__.py").exists():

@@ -1,4 +1,4 @@
-"""Steps of a team's own: requests to a real server, real commands, real databases; what is looked at, what is believed, and what is never repeated."""
+"""Steps of a team's own: requests to a real server, real commands, real databases; what is looked at, what is believed, what is never repeated."""
 
 from __future__ import annotations
 
@@ -87,11 +87,7 @@ def test_a_request_is_sent_once_and_what_came_back_can_be_used_by_the_next_step(
     with desk_with(tmp_path, text) as (desk, jobs):
         run = carried(desk)
         assert run.state == "succeeded" and run.steps[0].output == {"status": 200, "id": 7}, run.said
-        assert (
-            jobs.asked[0] == ("POST", "/jobs", {"model": "fraud"})
-            and jobs.asked[1] == ("PUT", "/jobs/7/a%2Fb?by=200", {"state": "on"})
-            and len(jobs.asked) == 2
-        )
+        assert jobs.asked == [("POST", "/jobs", {"model": "fraud"}), ("PUT", "/jobs/7/a%2Fb?by=200", {"state": "on"})]
 
 
 @pytest.mark.parametrize(("status", "state", "said"), [(409, "compensated", "answered 409"), (500, "stuck", "may or may not have happened")])
@@ -370,15 +366,19 @@ def test_a_statement_that_never_ends_is_stopped_and_rolled_back(tmp_path):
 
 def test_a_table_that_may_only_be_looked_at_takes_no_statement(tmp_path):
     _table(tmp_path / "rows.db")
-    with database(tmp_path, "- sql: {on: live, do: DELETE FROM rows}", auth=", auth: {look: {bearer: x}}") as desk:
-        with pytest.raises(PlanError, match=r"live\.auth\.act"):
-            verbs.start(desk.world, "own", "fraud", {}, "ada", dry_run=True)
+    one = database(tmp_path, "- sql: {on: live, do: DELETE FROM rows}", auth=", auth: {look: {bearer: x}}")
+    with one as desk, pytest.raises(PlanError, match=r"live\.auth\.act"):
+        verbs.start(desk.world, "own", "fraud", {}, "ada", dry_run=True)
 
 
 def test_postgres_carries_a_statement_out_as_sqlite_does(tmp_path, postgres):
     url = postgres.load("steps", {"id": "integer", "state": "text"}, [(1, "new"), (2, "new"), (3, "old")])
     text = """
-- sql: {on: live, do: "UPDATE steps SET state = :to || '%' WHERE state = :was AND id::text <> ':no' RETURNING id, now()", with: {to: it's, was: new}, rows: 2}
+- sql:
+    on: live
+    do: "UPDATE steps SET state = :to || '%' WHERE state = :was AND id::text <> ':no' RETURNING id, now()"
+    with: {to: it's, was: new}
+    rows: 2
 - sql: {on: live, do: "DELETE FROM steps; DELETE FROM steps"}
 """
     with database(tmp_path, text, url) as desk:
@@ -387,9 +387,8 @@ def test_postgres_carries_a_statement_out_as_sqlite_does(tmp_path, postgres):
         assert run.state == "stuck" and "multiple commands" in run.said, "the first statement has no undo"
     (tmp_path / "more").mkdir()
     look = "SELECT NOT EXISTS (SELECT 1 FROM steps WHERE state <> :was)"
-    with database(
-        tmp_path / "more", f"- sql: {{on: live, do: 'DELETE FROM steps WHERE state <> :was', with: {{was: old}}, look: '{look}'}}", url
-    ) as desk:
+    text = f"- sql: {{on: live, do: 'DELETE FROM steps WHERE state <> :was', with: {{was: old}}, look: '{look}'}}"
+    with database(tmp_path / "more", text, url) as desk:
         assert carried(desk).state == "succeeded" and carried(desk).steps[0].tries == 0
     with postgres.connected() as con:
         assert con.execute("SELECT state FROM steps").fetchall() == [("old",)]

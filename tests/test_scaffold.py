@@ -60,14 +60,11 @@ def test_all_that_is_commented_out_in_the_plan_is_valid_too(tmp_path, monkeypatc
     with fraud(tmp_path):
         said("-c", tmp_path / "watchkeeper.yaml", "runbook", "new", "reload")
         text = (tmp_path / "reload.yaml").read_text()
-        head, _, body = text.partition("runbooks:\n")
-        (tmp_path / "reload.yaml").write_text(
-            "runbooks:\n" + body.replace("# - ", "- ").replace("      #  ", "       ").replace("# cures", "cures").replace("# version", "version")
-        )
-        text = (tmp_path / "watchkeeper.yaml").read_text()
-        (tmp_path / "watchkeeper.yaml").write_text(
-            text.replace("registry: folder:models", "registry: folder:models\n      live: 'sqlite:x.db?table=t'")
-        )
+        for comment, live in (("# - ", "- "), ("      #  ", "       "), ("# cures", "cures"), ("# version", "version")):
+            text = text.replace(comment, live)
+        (tmp_path / "reload.yaml").write_text("runbooks:\n" + text.partition("runbooks:\n")[2])
+        path = tmp_path / "watchkeeper.yaml"
+        path.write_text(path.read_text().replace("registry: folder:models", "registry: folder:models\n      live: 'sqlite:x.db?table=t'"))
         made = config.load(tmp_path)
         steps = yaml.safe_load((tmp_path / "reload.yaml").read_text())["runbooks"]["reload"]["steps"]
         assert len(steps) == 9 and made.runbook("reload").promises["cures"] == ("errors",)

@@ -138,6 +138,12 @@ def words_as_run(value: Json) -> Json:
     return value
 
 
+def _words(value: Json) -> Json:
+    if isinstance(value, str):
+        raise ValueError("write the command as a list of words, such as [./reload.sh, now]; no shell is asked")
+    return words_as_run(value)
+
+
 _RUN: Mapping[str, Json] = {
     "anyOf": [{"type": "array", "items": {"type": ["string", "integer"]}}, {"type": "object", "properties": {"run": True, "ensure": True}}]
 }
@@ -204,7 +210,7 @@ class RunStep(Shape):
 
 
 Http = Annotated[HttpStep, _aimed(*VERBS)]
-Command = Annotated[CommandStep, Shorthand(words_as_run, _RUN)]
+Command = Annotated[CommandStep, Shorthand(_words, _RUN)]
 Wait = Annotated[Length, Lending()]
 Look = Annotated[Looked, text_as("watch")]
 Notify = Annotated[NotifyStep, text_as("text")]
