@@ -10,6 +10,8 @@ from typing import Any
 
 from agent import actions, plugins
 from agent.config import Asking, ServiceConfig
+from agent.config import parameters as judged
+from agent.config.problems import spell_path
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
 from agent.fitting import misfits
 from agent.model import Json, Plan, Run, Status, Step
@@ -71,6 +73,8 @@ def _parameters(plugin: plugins.Plugin, function: Any, service: ServiceConfig, r
         raise PlanError(
             f"{run.runbook} needs a {missing[0]}; give it with --param {missing[0]}=..., or services.{service.name}.runbooks.{run.runbook}.with"
         )
+    for where, text in judged.problems(plugin, given):
+        raise PlanError(f"{run.runbook}: {spell_path(where)}: {text}")
     hints = typing.get_type_hints(function)
     try:
         return {name: rebuild(hints[name], value) for name, value in given.items()}

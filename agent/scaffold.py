@@ -33,7 +33,7 @@ runbooks:
       #     headers: {{Authorization: "Bearer ${{RELOAD_TOKEN}}"}}   # filled in when it is sent: the plan shows it as it is written here
       #     look: {{get: https://serving.example.com/model, expect: {{state: ready}}}}   # only this says that it is done
       #     undo: {{delete: https://serving.example.com/reload}}
-      # - sql: {{on: live, do: "UPDATE flags SET on_hold = 1 WHERE model = :model", with: {{model: fraud}}, rows: 1}}
+      # - sql: {{target: live, do: "UPDATE flags SET on_hold = 1 WHERE model = :model", with: {{model: fraud}}, rows: 1}}
       # - approve: is it good?              # a named person says yes, or everything is taken back
       # - router.point: {{to: {{parameter: version}}}}   # any verb of a target
       # - notify: it is done

@@ -519,8 +519,8 @@ BAD = [  # name, text, lines
         + "      - {http: {put: 'http://h/', headers: {A: {from: a.b}}, pth: [a], look: {post: 'http://h/'}}}\n"
         + "      - {command: ls | wc}\n"
         + "      - {command: {run: []}}\n"
-        + "      - {sql: {on: server, do: 'UPDATE a SET b = :c'}}\n"
-        + "      - {sql: {on: serve, do: COMMIT, look: DELETE FROM x}}\n",
+        + "      - {sql: {target: server, do: 'UPDATE a SET b = :c'}}\n"
+        + "      - {sql: {target: serve, do: COMMIT, look: DELETE FROM x}}\n",
         [
             "$:6:16 runbooks.own.steps[0].http: must be a URL that begins with http:// or https://, not 'ftp://h/'",
             "$:7:48 runbooks.own.steps[1].http.headers.A: must be text, not a mapping",
@@ -530,7 +530,7 @@ BAD = [  # name, text, lines
             "$:9:19 runbooks.own.steps[3].command: needs at least 1, and has 0",
             "$:10:15 runbooks.own.steps[4].sql: `do` asks for :c, which `with` does not give",
             "$:11:15 runbooks.own.steps[5].sql: `do` cannot begin with COMMIT; it is one statement, in a transaction of its own",
-            "$:11:20 runbooks.own.steps[5].sql.on: no service has a target 'serve'; did you mean 'server'?",
+            "$:11:20 runbooks.own.steps[5].sql.target: no service has a target 'serve'; did you mean 'server'?",
         ],
     ),
     (

@@ -17,7 +17,7 @@ from agent.config import steps
 from agent.errors import PlanError
 from agent.store import Store
 from tests.fraud import fraud
-from tests.servers._loopback import Loopback
+from tests.servers._loopback import FAULTS, Loopback
 from tests.test_steps import latest, planned
 
 SECRET = "s3cr3t-0f-the-t3st"
@@ -311,7 +311,7 @@ def test_a_statement_is_carried_out_with_its_values_bound_and_taken_back(tmp_pat
     path = _table(tmp_path / "rows.db")
     text = f"""
 - sql:
-    on: live
+    target: live
     do: "{SETS}"
     with: {{to: "'; DROP TABLE rows; --", was: new}}
     rows: 2
@@ -334,10 +334,10 @@ def test_a_statement_is_carried_out_with_its_values_bound_and_taken_back(tmp_pat
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("{on: live, do: 'DELETE FROM rows', rows: 1}", "it would change 3 rows, not 1"),
-        ("{on: live, do: 'DELETE FROM rows; DELETE FROM rows'}", "one statement at a time"),
-        ("{on: live, do: 'DELETE FROM others'}", "no such table: others"),
-        ("{on: live, do: 'INSERT INTO rows SELECT a.id, 1 FROM rows a, rows b WHERE 1/(a.id - a.id) IS NULL AND nope(1)'}", "no such function"),
+        ("{target: live, do: 'DELETE FROM rows', rows: 1}", "it would change 3 rows, not 1"),
+        ("{target: live, do: 'DELETE FROM rows; DELETE FROM rows'}", "one statement at a time"),
+        ("{target: live, do: 'DELETE FROM others'}", "no such table: others"),
+        ("{target: live, do: 'INSERT INTO rows SELECT a.id, 1 FROM rows a, rows b WHERE 1/(a.id - a.id) IS NULL AND nope(1)'}", "no such function"),
     ],
 )
 def test_what_a_database_refuses_is_rolled_back(tmp_path, sql, said):
@@ -350,7 +350,7 @@ def test_what_a_database_refuses_is_rolled_back(tmp_path, sql, said):
 def test_a_look_of_a_statement_says_whether_it_is_done(tmp_path):
     path = _table(tmp_path / "rows.db")
     look = "SELECT NOT EXISTS (SELECT 1 FROM rows WHERE state = :was)"
-    with database(tmp_path, f"- sql: {{on: live, do: 'DELETE FROM rows WHERE state = :was', with: {{was: new}}, look: '{look}'}}") as desk:
+    with database(tmp_path, f"- sql: {{target: live, do: 'DELETE FROM rows WHERE state = :was', with: {{was: new}}, look: '{look}'}}") as desk:
         assert carried(desk).state == "succeeded" and _states(path) == ["old"]
         run = carried(desk)
         assert run.state == "succeeded" and run.steps[0].tries == 0, "there is nothing to do"
@@ -359,14 +359,14 @@ def test_a_look_of_a_statement_says_whether_it_is_done(tmp_path):
 def test_a_statement_that_never_ends_is_stopped_and_rolled_back(tmp_path):
     path = _table(tmp_path / "rows.db")
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) DELETE FROM rows WHERE id IN (SELECT i FROM n WHERE i < 0)"
-    with database(tmp_path, f"- {{sql: {{on: live, do: '{endless}'}}, within: 300ms}}") as desk:
+    with database(tmp_path, f"- {{sql: {{target: live, do: '{endless}'}}, within: 300ms}}") as desk:
         run = carried(desk)
         assert run.state == "compensated" and "interrupted" in run.said and _states(path) == ["new", "new", "old"]
 
 
 def test_a_table_that_may_only_be_looked_at_takes_no_statement(tmp_path):
     _table(tmp_path / "rows.db")
-    one = database(tmp_path, "- sql: {on: live, do: DELETE FROM rows}", auth=", auth: {look: {bearer: x}}")
+    one = database(tmp_path, "- sql: {target: live, do: DELETE FROM rows}", auth=", auth: {look: {bearer: x}}")
     with one as desk, pytest.raises(PlanError, match=r"live\.auth\.act"):
         verbs.start(desk.world, "own", "fraud", {}, "ada", dry_run=True)
 
@@ -375,11 +375,11 @@ def test_postgres_carries_a_statement_out_as_sqlite_does(tmp_path, postgres):
     url = postgres.load("steps", {"id": "integer", "state": "text"}, [(1, "new"), (2, "new"), (3, "old")])
     text = """
 - sql:
-    on: live
+    target: live
     do: "UPDATE steps SET state = :to || '%' WHERE state = :was AND id::text <> ':no' RETURNING id, now()"
     with: {to: it's, was: new}
     rows: 2
-- sql: {on: live, do: "DELETE FROM steps; DELETE FROM steps"}
+- sql: {target: live, do: "DELETE FROM steps; DELETE FROM steps"}
 """
     with database(tmp_path, text, url) as desk:
         run = carried(desk)
@@ -387,7 +387,7 @@ def test_postgres_carries_a_statement_out_as_sqlite_does(tmp_path, postgres):
         assert run.state == "stuck" and "multiple commands" in run.said, "the first statement has no undo"
     (tmp_path / "more").mkdir()
     look = "SELECT NOT EXISTS (SELECT 1 FROM steps WHERE state <> :was)"
-    text = f"- sql: {{on: live, do: 'DELETE FROM steps WHERE state <> :was', with: {{was: old}}, look: '{look}'}}"
+    text = f"- sql: {{target: live, do: 'DELETE FROM steps WHERE state <> :was', with: {{was: old}}, look: '{look}'}}"
     with database(tmp_path / "more", text, url) as desk:
         assert carried(desk).state == "succeeded" and carried(desk).steps[0].tries == 0
     with postgres.connected() as con:
@@ -403,9 +403,9 @@ def test_postgres_carries_a_statement_out_as_sqlite_does(tmp_path, postgres):
         ('Step("a", "http.post", {"url": "ftp://h", "method": "POST"}, timedelta(seconds=1))', "url: must be a URL that begins with http"),
         ('Step("a", "http.put", {"url": "http://h", "metod": "PUT"}, timedelta(seconds=1))', "http.put takes no 'metod'; did you mean 'method'?"),
         ('Step("a", "command.run", {"argv": "ls | wc"}, timedelta(seconds=1))', "argv: must be a list"),
-        ('Step("a", "sql.run", {"on": "live", "do": "VACUUM"}, timedelta(seconds=1))', "cannot begin with VACUUM"),
-        ('Step("a", "sql.run", {"on": "live", "do": "DELETE FROM x"}, timedelta(seconds=1))', "a statement needs a live, and fraud has none"),
-        ('Step("a", "sql.run", {"on": "router", "do": "DELETE FROM x"}, timedelta(seconds=1))', "takes no statements"),
+        ('Step("a", "sql.run", {"target": "live", "do": "VACUUM"}, timedelta(seconds=1))', "cannot begin with VACUUM"),
+        ('Step("a", "sql.run", {"target": "live", "do": "DELETE FROM x"}, timedelta(seconds=1))', "a statement needs a live, and fraud has none"),
+        ('Step("a", "sql.run", {"target": "router", "do": "DELETE FROM x"}, timedelta(seconds=1))', "takes no statements"),
     ],
 )
 def test_args_that_no_world_could_make_right_are_refused_while_planning(tmp_path, step, said):
@@ -419,3 +419,54 @@ def test_the_configuration_and_the_actions_say_the_same_of_what_they_take_and_gi
         for name, verb in steps.PLATFORM.items():
             action = actions.find(desk.world, service, name)
             assert (action.takes, action.gives) == (verb.takes, verb.gives), name
+
+
+# What comes from elsewhere
+
+
+HOSTILE = {
+    "half a character": '"\\ud800"',
+    "a null": '"a\\u0000b"',
+    "a break of the line": '"a\\r\\nX-Evil: 1"',
+    "a mapping": '{"from": "said.printed", "parameter": "x"}',
+    "a list": "[[1], [2]]",
+    "a huge number": "1" + "0" * 400,
+    "nothing": "null",
+    "too much": '"' + "x" * 60_000 + '"',
+    "up": '".."',
+}
+
+
+@pytest.mark.parametrize("given", HOSTILE.values(), ids=HOSTILE)
+def test_whatever_an_earlier_step_gave_the_run_comes_to_an_end_that_is_no_defect(tmp_path, given):
+    (tmp_path / "given.json").write_text(f'{{"x": {given}}}')
+    _table(tmp_path / "rows.db")
+    text = """
+- {command: {run: [cat, given.json], keep: {x: x}}, name: said}
+- {http: {put: "{jobs}/a", path: [{from: said.x}], query: {q: {from: said.x}}, json: {x: {from: said.x}}}, otherwise: go on}
+- {http: {post: "{jobs}/b", body: {from: said.x}}, otherwise: go on}
+- {command: [echo, {from: said.x}], otherwise: go on}
+- {sql: {target: live, do: "UPDATE rows SET state = :x", with: {x: {from: said.x}}}, otherwise: go on}
+"""
+    with database(tmp_path, text.replace("{jobs}", "http://127.0.0.1:9")) as desk:
+        run = carried(desk)
+        assert run.state in ("succeeded", "stuck") and "defect" not in run.said, run.said
+        assert len(_states(tmp_path / "rows.db")) == 3
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_an_answer_without_what_should_be_kept_of_it_is_not_sent_again(tmp_path, fault):
+    with desk_with(tmp_path, '- http: {post: "{jobs}/jobs", keep: {id: job.id}}') as (desk, jobs):
+        jobs.fault = fault
+        run = carried(desk)
+        assert run.state == ("compensated" if fault == "redirect" else "stuck") and len(jobs.requests) == 1, run.said
+
+
+def test_more_than_the_record_should_hold_is_not_kept(tmp_path):
+    text = """- command: {run: [sh, -c, 'printf "{\\"x\\": \\"%070000d\\"}" 1'], keep: {x: x}}"""
+    with desk_with(tmp_path, text.replace("70000", "65000")) as (desk, _):
+        assert len(carried(desk).steps[0].output["x"]) == 65_000
+    (tmp_path / "more").mkdir()
+    with desk_with(tmp_path / "more", text) as (desk, _):
+        run = carried(desk)
+        assert run.state == "stuck" and "no JSON" in run.said, "what a command prints is cut at 64 KiB"

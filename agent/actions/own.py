@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from agent.config import ServiceConfig
 from agent.config.filled import Filling
 from agent.config.shape import Shape
 from agent.config.steps import Verb, wrong
-from agent.errors import ConfigError, PlanError, WatchkeeperError
+from agent.errors import AnswerError, ConfigError, PlanError, WatchkeeperError
 from agent.model import Absent, Done, Failed, Json, Look, Try, Unknown
 from agent.store import Ledger
 from agent.targets._shapes import pick
@@ -22,6 +23,7 @@ from agent.world import World
 
 KIND = "step.outcome"
 MOST = 10_000  # outcomes of one run that are read
+KEPT = 2**16  # bytes as JSON that a step may keep of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class Own:
             found = call()
         except ConfigError as problem:
             found = Outcome(unfit, str(problem), {})
-        except WatchkeeperError as problem:
+        except (WatchkeeperError, ValueError, TypeError) as problem:  # what an earlier step gave may be anything
             found = Outcome(None, str(problem), {})
         return Outcome(found.done, fill.hidden(found.said), _hidden(found.output, fill))
 
@@ -164,5 +166,8 @@ def _hidden(value: Json, fill: Filling) -> Json:
 
 
 def kept(names: Mapping[str, str], body: Json, where: str) -> dict[str, Json]:
-    """The fields of an answer that a step keeps, by name; AnswerError where it has not one of them."""
-    return {name: pick(body, field, where) for name, field in names.items()}
+    """The fields of an answer that a step keeps, by name; AnswerError where it has not one of them, or they are too much for the record."""
+    found = {name: pick(body, field, where) for name, field in names.items()}
+    if (size := len(json.dumps(found))) > KEPT:
+        raise AnswerError(f"{where}: what should be kept of the answer is {size:,} bytes as JSON, and may be {KEPT:,}")
+    return found

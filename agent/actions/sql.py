@@ -10,13 +10,13 @@ from agent.actions.own import Outcome, Own, kept
 from agent.config.filled import Filling
 from agent.config.shape import Shape
 from agent.config.steps import SQL, SqlStep, Verb
-from agent.errors import AnswerError, PlanError
+from agent.errors import ConfigError, PlanError
 from agent.model import Json
 from agent.targets._statements import names
 
 
 class Statement(Own):
-    """`sql.run {on, do, with, rows, keep, look, undo}`: `on` is the role of a table in SQLite or PostgreSQL; never run twice.
+    """`sql.run {target, do, with, rows, keep, look, undo}`: `target` is the role of a table in SQLite or PostgreSQL; never run twice.
 
     What the database refuses, and what changes another number of rows than `rows`, is rolled back. `keep`: columns of the first row that comes back.
     """
@@ -46,10 +46,10 @@ class Statement(Own):
         return Outcome(done, f"the look gives {value!r:.80}", fields)
 
     def back(self, args: Mapping[str, Json]) -> Mapping[str, Json]:
-        return {"on": args["on"], "do": args["undo"], **({"with": args["with"]} if "with" in args else {})}
+        return {"target": args["target"], "do": args["undo"], **({"with": args["with"]} if "with" in args else {})}
 
     def _target(self, args: Mapping[str, Json]) -> Any:
-        at = bound(self.service, str(args.get("on")), "a statement")
+        at = bound(self.service, str(args.get("target")), "a statement")
         may_change(self.service, at)
         with self.world.connections(at) as table:
             if not hasattr(table, "carried"):
@@ -66,5 +66,5 @@ def _values(args: Mapping[str, Json], key: str) -> dict[str, Json]:
     values = {name: given[name] for name in names(str(args[key]))}
     for name, value in values.items():
         if isinstance(value, (Mapping, list)):
-            raise AnswerError(f"the value of :{name} is {value!r:.80}, which no column holds")
+            raise ConfigError(f"the value of :{name} is {value!r:.80}, which no column holds")
     return values

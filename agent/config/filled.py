@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from agent.config.problems import shown
+from agent.errors import ConfigError
 
 SECRET_LIMIT = 1 << 16  # bytes in one ${file:...}
 HIDES = 2  # what is no longer than this hides nothing, and stands by chance in other words
@@ -58,13 +60,16 @@ class Filling:
         self.secrets: dict[str, str] = {}  # what was filled in -> as it is written
 
     def __call__(self, text: str) -> str:
-        """The text filled in; ValueError says what cannot be."""
-        return REFERENCE.sub(self._meant, text)
+        """The text filled in; ConfigError says what cannot be."""
+        try:
+            return REFERENCE.sub(self._meant, text)
+        except ValueError as problem:
+            raise ConfigError(str(problem)) from problem
 
     def _meant(self, match: re.Match[str]) -> str:
         found = meant(match, self.folder)
         if len(found) > HIDES:
-            self.secrets[found] = match[0]
+            self.secrets |= dict.fromkeys((found, quote(found, safe=""), quote(found)), match[0])
         return found
 
     def hidden(self, text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.config import parameters, steps
 from agent.config.file import STEP_KEYS
-from agent.config.links import items, mapping, options_of
+from agent.config.links import items, mapping, name_of, options_of
 from agent.config.plans import FILLED, SHORT, TYPES, actions, made, typed
 from agent.config.problems import Given, Path, near, shown
 from agent.config.source import Source
@@ -115,25 +115,32 @@ class Plans:
         return (word, misfit.arg)
 
     def platform(self, step: Step, path: Path) -> None:
-        """What a short form names that only the whole configuration knows: a watch, a check and its parameters, a runbook and its."""
-        services = mapping(self.source.value, "services")
-        if step.action == "check.ok" and isinstance(name := step.args.get("watch"), str):
-            watches = {w.get("name", w.get("check")) for one in services.values() for w in items(one, "watches") if isinstance(w, dict)}
-            if name.rpartition("/")[2] not in watches:
-                self.source.complain(
-                    (*path, "watch"), f"no service has a watch {shown(name)}{near(name, [w for w in watches if isinstance(w, str)])}"
-                )
-        if step.action == "sql.run" and not any(str(step.args.get("on")) in mapping(one, "targets") for one in services.values()):
-            roles = {role for one in services.values() for role in mapping(one, "targets")}
-            self.source.complain((*path, "on"), f"no service has a target {shown(step.args.get('on'))}{near(str(step.args.get('on')), roles)}")
-        named, key, given = {"check.hold": (self.known.checks, "check", "with"), "run.child": (self.known.runbooks, "runbook", "parameters")}.get(
-            step.action, ({}, "", "")
-        )
-        if (plugin := named.get(str(step.args.get(key)))) is not None:
-            self.given(plugin, mapping(step.args, given), (*path, "with"))
+        """What a short form names that only the whole configuration knows: a watch, a target, a check or a runbook and its parameters."""
+        match step.action:
+            case "check.ok":
+                self.watch(step.args.get("watch"), (*path, "watch"))
+            case "sql.run":
+                self.role(step.args.get("target"), (*path, "target"))
+            case "check.hold":
+                self.given(self.known.checks.get(str(step.args.get("check"))), mapping(step.args, "with"), (*path, "with"))
+            case "run.child":
+                self.given(self.known.runbooks.get(str(step.args.get("runbook"))), mapping(step.args, "parameters"), (*path, "with"))
 
-    def given(self, plugin: Plugin, values: Mapping[str, Json], path: Path) -> None:
-        """Parameters of another plugin, as far as they are not references."""
+    def watch(self, name: Json, path: Path) -> None:
+        services = mapping(self.source.value, "services").values()
+        watches = {found for one in services for watch in items(one, "watches") if (found := name_of(watch))}
+        if isinstance(name, str) and name.rpartition("/")[2] not in watches:
+            self.source.complain(path, f"no service has a watch {shown(name)}{near(name, watches)}")
+
+    def role(self, name: Json, path: Path) -> None:
+        roles = {role for one in mapping(self.source.value, "services").values() for role in mapping(one, "targets")}
+        if isinstance(name, str) and name not in roles:
+            self.source.complain(path, f"no service has a target {shown(name)}{near(name, roles)}")
+
+    def given(self, plugin: Plugin | None, values: Mapping[str, Json], path: Path) -> None:
+        """Parameters of another plugin, as far as they are not references; of one there is not, nothing is said."""
+        if plugin is None:
+            return
         lent = {name for name, value in values.items() if any(refs(value)) or any(_named(value, "parameter"))}
         try:
             for where, text in parameters.problems(plugin, {name: value for name, value in values.items() if name not in lent}):

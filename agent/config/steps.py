@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from agent.config.problems import phrase, shown, spell_path
 from agent.config.shape import Shape
-from agent.config.words import ChannelName, CheckName, Flag, HeaderName, Length, RunbookName, Shorthand, SomeLength, Whole, text_as
+from agent.config.words import ChannelName, CheckName, Flag, HeaderName, RunbookName, Shorthand, SomeLength, Whole, text_as
 from agent.model import Json, to_json
 from agent.targets._statements import MAY, names
 
@@ -58,14 +58,25 @@ def aim(value: Json) -> Json:
     return {**({} if words[0] == "get" else {"method": words[0].upper()}), "url": value[words[0]], **rest}
 
 
-def _aimed(*verbs: str) -> Shorthand:
+def _short(shape: type[Shape], long: Sequence[str], words: Sequence[str]) -> Mapping[str, Json]:
+    """The schema of a short form: one of the words instead of the long keys, and beside it what the shape knows."""
+    known = [held.alias or name for name, held in shape.model_fields.items() if name not in long]
+    return {
+        "type": "object",
+        "properties": {**dict.fromkeys(words, True), **dict.fromkeys(known, True)},
+        "additionalProperties": False,
+        "oneOf": [{"required": [word]} for word in words],
+        "title": " or ".join(words),
+    }
+
+
+def _aimed(shape: type[Shape], *verbs: str) -> Shorthand:
     def expand(value: Json) -> Json:
         if isinstance(value, dict) and not value.keys() & {*verbs, "url"}:
             raise ValueError(f"needs a URL under {' or '.join(verbs)}")
         return aim(value)
 
-    short = {"type": "object", "properties": {word: {"type": "string"} for word in verbs}, "title": " or ".join(f"{word}: URL" for word in verbs)}
-    return Shorthand(expand, short)
+    return Shorthand(expand, _short(shape, ("method", "url"), verbs))
 
 
 def _web(value: str) -> str:
@@ -108,8 +119,8 @@ class HttpStep(Sending):
     """`keep`: name -> dotted field of the JSON that comes back (of `look`'s answer where there is one)."""
 
     keep: dict[str, str] = Field({})
-    look: Annotated[Asked, _aimed("get")] | None = None
-    undo: Annotated[Sending, _aimed(*VERBS)] | None = None
+    look: Annotated[Asked, _aimed(Asked, "get")] | None = None
+    undo: Annotated[Sending, _aimed(Sending, *VERBS)] | None = None
     gone: bool = False
 
 
@@ -145,7 +156,7 @@ def _words(value: Json) -> Json:
 
 
 _RUN: Mapping[str, Json] = {
-    "anyOf": [{"type": "array", "items": {"type": ["string", "integer"]}}, {"type": "object", "properties": {"run": True, "ensure": True}}]
+    "anyOf": [{"type": "array", "items": {"type": ["string", "integer", "object"]}}, _short(CommandStep, ("argv",), ("run", "ensure"))]
 }
 
 
@@ -158,7 +169,7 @@ class SqlStep(Shape):
     `rows`: how many it must change, or else nothing is. `look`: a query whose first value says whether it is done.
     """
 
-    on: str
+    target: str
     do: str
     values: dict[str, Annotated[Json, Lending()]] = Field({}, alias="with")
     rows: Annotated[Whole, Field(ge=0)] | None = None
@@ -209,9 +220,9 @@ class RunStep(Shape):
     parameters: dict[str, Json] = Field({}, alias="with")
 
 
-Http = Annotated[HttpStep, _aimed(*VERBS)]
+Http = Annotated[HttpStep, _aimed(HttpStep, *VERBS)]
 Command = Annotated[CommandStep, Shorthand(_words, _RUN)]
-Wait = Annotated[Length, Lending()]
+Wait = Annotated[SomeLength, Lending()]
 Look = Annotated[Looked, text_as("watch")]
 Notify = Annotated[NotifyStep, text_as("text")]
 Approve = Annotated[ApproveStep, text_as("ask")]
@@ -233,7 +244,7 @@ def _verb(takes: str, gives: str = "", within: timedelta = timedelta(seconds=30)
 
 HTTP = _verb("method url path query headers json body expect keep look undo gone", "status")
 COMMAND = _verb("argv env inherit keep look undo gone", "printed")
-SQL = _verb("on do with rows keep look undo gone", "rows")
+SQL = _verb("target do with rows keep look undo gone", "rows")
 PLATFORM: Mapping[str, Verb] = {  # what has a short form in a step; tests/test_own.py holds that the actions say the same of themselves
     "http.post": HTTP,
     "http.put": HTTP,
