@@ -519,6 +519,8 @@ BAD = [  # name, text, lines
         + "      - {http: {put: 'http://h/', headers: {A: {from: a.b}}, pth: [a], look: {post: 'http://h/'}}}\n"
         + "      - {command: ls | wc}\n"
         + "      - {command: {run: []}}\n"
+        + "      - {command: [sleep, 0.5, true], name: c}\n"
+        + "      - {http: {post: 'http://h/', expect: many, look: {get: 'http://h/', expect: [x]}}, name: d}\n"
         + "      - {sql: {target: server, do: 'UPDATE a SET b = :c'}}\n"
         + "      - {sql: {target: serve, do: COMMIT, look: DELETE FROM x}}\n",
         [
@@ -528,9 +530,13 @@ BAD = [  # name, text, lines
             "$:7:78 runbooks.own.steps[1].http.look: needs a URL under get",
             "$:8:19 runbooks.own.steps[2].command: write the command as a list of words, such as [./reload.sh, now]; no shell is asked",
             "$:9:19 runbooks.own.steps[3].command: needs at least 1, and has 0",
-            "$:10:15 runbooks.own.steps[4].sql: `do` asks for :c, which `with` does not give",
-            "$:11:15 runbooks.own.steps[5].sql: `do` cannot begin with COMMIT; it is one statement, in a transaction of its own",
-            "$:11:20 runbooks.own.steps[5].sql.target: no service has a target 'serve'; did you mean 'server'?",
+            "$:10:27 runbooks.own.steps[4].command[1]: must be text or a whole number (true, null, 0.5 and the like need quotes), not the number 0.5",
+            "$:10:32 runbooks.own.steps[4].command[2]: must be text or a whole number (true, null, 0.5 and the like need quotes), not true",
+            "$:11:44 runbooks.own.steps[5].http.expect: must be a status such as 200, or a list of them, not the text 'many'",
+            "$:11:83 runbooks.own.steps[5].http.look.expect: must be a status such as 200, or a list of them, or fields and their values, not a list",
+            "$:12:15 runbooks.own.steps[6].sql: `do` asks for :c, which `with` does not give",
+            "$:13:15 runbooks.own.steps[7].sql: `do` cannot begin with COMMIT; it is one statement, in a transaction of its own",
+            "$:13:24 runbooks.own.steps[7].sql.target: no service has a target 'serve'; did you mean 'server'?",
         ],
     ),
     (

@@ -235,23 +235,27 @@ def test_a_command_has_no_shell_and_sees_only_what_it_is_given(tmp_path, monkeyp
         assert run.steps[1].output["printed"] == "a; rm -rf $HOME *"
 
 
-@pytest.mark.parametrize(
-    ("step", "state", "times"),
-    [
-        ("{command: [sh, -c, 'echo x >> did; exit 1']}", "stuck", 1),
-        ("{command: [sh, -c, 'echo x >> did; exit 75']}", "compensated", 1),
-        ("{command: {ensure: [sh, -c, 'echo x >> did; exit 1'], undo: [rm, did]}}", "compensated", 0),
-        ("{command: {run: [sh, -c, 'echo x >> did; exit 1'], look: [test, -e, did]}}", "succeeded", 1),
-        ("{command: {run: [sh, -c, 'exit 1'], look: [test, -e, did]}}", "stuck", 0),
-        ("{command: [sh, -c, 'echo x >> did; sleep 60'], within: 500ms}", "stuck", 1),
-        ("{command: [./not-there]}", "compensated", 0),
-    ],
-)
-def test_how_a_command_ends_says_no_more_than_it_can(tmp_path, step, state, times):
-    with desk_with(tmp_path, f"- {step}") as (desk, _):
-        run = carried(desk)
-        did = tmp_path / "did"
-        assert (run.state, len(did.read_text().split()) if did.exists() else 0) == (state, times), run.said
+ENDS = {
+    "[sh, -c, 'echo x >> did; exit 1']": ("stuck", 1),
+    "[sh, -c, 'echo x >> did; exit 75']": ("compensated", 1),
+    "{ensure: [sh, -c, 'echo x >> did; exit 1'], undo: [rm, did]}": ("compensated", 0),
+    "{run: [sh, -c, 'echo x >> did; exit 1'], look: [test, -e, did]}": ("succeeded", 1),
+    "{run: [sh, -c, 'exit 1'], look: [test, -e, did]}": ("stuck", 0),
+    "[sh, -c, 'echo x >> did; sleep 60']": ("stuck", 1),
+    "[./not-there]": ("compensated", 0),
+}
+
+
+def test_how_a_command_ends_says_no_more_than_it_can(tmp_path):
+    with desk_with(tmp_path, "- {command: [echo], within: 500ms}") as (desk, _):
+        path, did = tmp_path / "watchkeeper.yaml", tmp_path / "did"
+        before = path.read_text()
+        for step, ended in ENDS.items():
+            did.unlink(missing_ok=True)
+            path.write_text(before.replace("command: [echo]", f"command: {step}"))
+            desk.world.use(config.load(path))
+            run = carried(desk)
+            assert (run.state, len(did.read_text().split()) if did.exists() else 0) == ended, f"{step}: {run.said}"
 
 
 CRASHING = "echo x >> {did}; [ -e {did}.crashed ] || {{ touch {did}.crashed; kill -9 $PPID; }}"
@@ -437,29 +441,28 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("given", HOSTILE.values(), ids=HOSTILE)
-def test_whatever_an_earlier_step_gave_the_run_comes_to_an_end_that_is_no_defect(tmp_path, given):
-    (tmp_path / "given.json").write_text(f'{{"x": {given}}}')
+def test_whatever_an_earlier_step_gave_the_run_comes_to_an_end_that_is_no_defect(tmp_path):
     _table(tmp_path / "rows.db")
     text = """
 - {command: {run: [cat, given.json], keep: {x: x}}, name: said}
-- {http: {put: "{jobs}/a", path: [{from: said.x}], query: {q: {from: said.x}}, json: {x: {from: said.x}}}, otherwise: go on}
-- {http: {post: "{jobs}/b", body: {from: said.x}}, otherwise: go on}
+- {http: {put: "http://127.0.0.1:9/a", path: [{from: said.x}], query: {q: {from: said.x}}, json: {x: {from: said.x}}}, otherwise: go on}
+- {http: {post: "http://127.0.0.1:9/b", body: {from: said.x}}, otherwise: go on}
 - {command: [echo, {from: said.x}], otherwise: go on}
 - {sql: {target: live, do: "UPDATE rows SET state = :x", with: {x: {from: said.x}}}, otherwise: go on}
 """
-    with database(tmp_path, text.replace("{jobs}", "http://127.0.0.1:9")) as desk:
-        run = carried(desk)
-        assert run.state in ("succeeded", "stuck") and "defect" not in run.said, run.said
+    with database(tmp_path, text) as desk:
+        for what, given in HOSTILE.items():
+            (tmp_path / "given.json").write_text(f'{{"x": {given}}}')
+            run = carried(desk)
+            assert run.state in ("succeeded", "stuck") and "defect" not in run.said, f"{what}: {run.said}"
         assert len(_states(tmp_path / "rows.db")) == 3
 
 
-@pytest.mark.parametrize("fault", sorted(FAULTS))
-def test_an_answer_without_what_should_be_kept_of_it_is_not_sent_again(tmp_path, fault):
+def test_an_answer_without_what_should_be_kept_of_it_is_not_sent_again(tmp_path):
     with desk_with(tmp_path, '- http: {post: "{jobs}/jobs", keep: {id: job.id}}') as (desk, jobs):
-        jobs.fault = fault
-        run = carried(desk)
-        assert run.state == ("compensated" if fault == "redirect" else "stuck") and len(jobs.requests) == 1, run.said
+        for n, jobs.fault in enumerate(sorted(FAULTS), 1):
+            run = carried(desk)
+            assert run.state == ("compensated" if jobs.fault == "redirect" else "stuck") and len(jobs.requests) == n, f"{jobs.fault}: {run.said}"
 
 
 def test_more_than_the_record_should_hold_is_not_kept(tmp_path):

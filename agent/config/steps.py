@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from agent.config.problems import phrase, shown, spell_path
+from agent.config.problems import kind, phrase, shown, spell_path
 from agent.config.shape import Shape
 from agent.config.words import ChannelName, CheckName, Flag, HeaderName, RunbookName, Shorthand, SomeLength, Whole, text_as
 from agent.model import Json, to_json
@@ -37,10 +37,23 @@ class Lending:
         return {"anyOf": [handler(schema["schema"]), *lent]}
 
 
-Plain = Annotated[str | int | float, Field(union_mode="left_to_right"), Lending()]
+def _one_of(*kinds: type, says: str) -> BeforeValidator:
+    """One sentence where each kind of a union would have one of its own."""
+
+    def check(value: Json) -> Json:
+        inner = value if isinstance(value, list) else ()
+        if not isinstance(value, kinds) or any(isinstance(one, bool) for one in (value, *inner)) or not all(isinstance(one, int) for one in inner):
+            raise ValueError(f"must be {says}, not {kind(value)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+WORD = "text or a whole number (true, null, 0.5 and the like need quotes)"
+STATUS = "a status such as 200, or a list of them"
+Plain = Annotated[str | int | float, _one_of(str, int, float, says="text or a number (true, null and the like need quotes)"), Lending()]
 Text = Annotated[str, Lending()]
-Words = Annotated[list[Annotated[str | int, Field(union_mode="left_to_right"), Lending()]], Field(min_length=1)]
-Statuses = Annotated[list[Whole], Field(min_length=1)]
+Words = Annotated[list[Annotated[str | int, _one_of(str, int, says=WORD), Lending()]], Field(min_length=1)]
 
 
 # http
@@ -97,7 +110,7 @@ class Request(Shape):
 class Asked(Request):
     """A question whose answer says whether the step is done: `expect` is a status, several, or fields of the JSON and their values."""
 
-    expect: Annotated[int | list[int] | dict[str, Json], Field(union_mode="left_to_right")] | None = None
+    expect: Annotated[int | list[int] | dict[str, Json], _one_of(int, list, dict, says=f"{STATUS}, or fields and their values")] | None = None
 
 
 class Sending(Request):
@@ -106,7 +119,7 @@ class Sending(Request):
     method: Literal["POST", "PUT", "PATCH", "DELETE"]
     json_: Json = Field(None, alias="json")
     body: Text | None = None
-    expect: Annotated[int | list[int], Field(union_mode="left_to_right")] | None = None
+    expect: Annotated[int | list[int], _one_of(int, list, says=STATUS)] | None = None
 
     @model_validator(mode="after")
     def _one_body(self) -> Sending:
