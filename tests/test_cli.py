@@ -106,7 +106,16 @@ def test_the_example_of_every_command_is_one(words: tuple[str, ...], command: cl
 
 @pytest.mark.parametrize(("words", "command"), list(leaves()))
 def test_every_command_has_a_test(words: tuple[str, ...], command: click.Command) -> None:
-    names = ("test_cli.py", "test_audit.py", "test_replay.py", "test_cases.py", "test_drift_command.py", "test_contracts.py", "test_load_command.py")
+    names = (
+        "test_cli.py",
+        "test_audit.py",
+        "test_replay.py",
+        "test_cases.py",
+        "test_drift_command.py",
+        "test_contracts.py",
+        "test_load_command.py",
+        "test_scaffold.py",
+    )
     text = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)
     assert ", ".join(f'"{word}"' for word in words) in text
 
