@@ -13,9 +13,10 @@ from pydantic import Field, ValidationError, model_validator
 from agent import config as configuration
 from agent import series
 from agent.config import Config
+from agent.config.file import File
 from agent.config.problems import Path as Place
 from agent.config.problems import near, spell_path
-from agent.config.shape import File, Shape
+from agent.config.shape import Shape
 from agent.config.source import Source
 from agent.config.source import read as read_source
 from agent.config.text import Node

@@ -12,7 +12,17 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from agent.errors import AnswerError, ConfigError, DeadlineError, NameLookupError, TargetError, TrustError, UnreachableError, WatchkeeperError
+from agent.errors import (
+    AnswerError,
+    ConfigError,
+    DeadlineError,
+    NameLookupError,
+    TargetError,
+    TrustError,
+    UnconnectedError,
+    UnreachableError,
+    WatchkeeperError,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -189,7 +199,7 @@ def dial(host: str, port: int, end: float, names: Resolver = NAMES) -> socket.so
         except TimeoutError:
             problem = DeadlineError(f"no connection to {address[0]} port {port} was made in time; check the address and firewalls on the way")
         except OSError as error:
-            problem = UnreachableError(f"no connection to {address[0]} port {port} ({_reason(error)}); check that the server runs and listens there")
+            problem = UnconnectedError(f"no connection to {address[0]} port {port} ({_reason(error)}); check that the server runs and listens there")
     raise problem
 
 

@@ -52,6 +52,16 @@ class Call:
 
         return load(self.path)
 
+    def config_if_any(self) -> Any:
+        """The configuration, where there is one without an error; None without, for what can also do without it."""
+        from agent.errors import ConfigError
+
+        try:
+            return self.config() if self.path.exists() else None
+        except ConfigError as problem:
+            self.also(f"{self.path} is passed over: it has {len(problem.problems)} errors; 'watchkeeper validate' tells them")
+            return None
+
     def say(self, value: Any, text: str | Callable[[Any], str] = "") -> None:
         """The value as JSON with --json, else as text for people."""
         if self.json:

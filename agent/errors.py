@@ -6,6 +6,7 @@ WatchkeeperError
   TargetError            a target did not give what was asked of it
     UnreachableError       no connection: refused, reset, no route
       NameLookupError        the host name did not resolve (in time)
+      UnconnectedError       nobody took the connection, so nothing was asked
     DeadlineError          the total deadline passed
     TrustError             TLS: expired, wrong host, unknown issuer
     DeniedError            401 or 403: this credential may not do that
@@ -64,6 +65,10 @@ class UnreachableError(TargetError):
 
 class NameLookupError(UnreachableError):
     """The host name did not resolve; says nothing about the model behind it."""
+
+
+class UnconnectedError(UnreachableError):
+    """No connection could be made: nothing was sent, and nothing can have come of it."""
 
 
 class DeadlineError(TargetError):

@@ -42,7 +42,7 @@ def judge(world: World, ledger: Ledger, w: Watched, before: Signal | None, signa
         if within is None or member is None or ticket is not None or (failed and member.cause in unsure):
             worsen(world, ledger, w, ticket, severity, before, finding, loaded)
         elif failed and within.service != ALL and not loaded:
-            linger(ledger, w, within, before, signal, finding)
+            linger(world, ledger, w, within, before, signal, finding)
 
 
 def worsen(
@@ -74,10 +74,10 @@ def worsen(
         said = f"no run is wanted for {w.key}: a load test ran meanwhile, and may be why it fails"
         ledger.record(now, "incident.suggestion", said, service=w.service.name, incident=incident.id)
     elif failed:
-        want(ledger, w, incident, before, finding)
+        want(world, ledger, w, incident, before, finding)
 
 
-def linger(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, signal: Signal, finding: Finding) -> None:
+def linger(world: World, ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, signal: Signal, finding: Finding) -> None:
     """A watch in an incident fails still, or again: what was mitigated did not hold, or what a runbook was wanted for is not what is served now."""
     began = finding.looked_at - timedelta(seconds=finding.seconds)
     if incident.state == "mitigated":
@@ -86,7 +86,7 @@ def linger(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None
             ledger.save_incident(replace(incident, state=state, changed_at=finding.looked_at))
             said = f"{w.key} fails again: {finding.headline}"
             ledger.record(finding.looked_at, "incident.relapsed", said, service=w.service.name, incident=incident.id)
-            want(ledger, w, incident, before, finding)
+            want(world, ledger, w, incident, before, finding)
         return
     last = next((run for run in ledger.runs(service=w.service.name) if run.incident == incident.id), None)
     if last is None or last.active:
@@ -94,7 +94,7 @@ def linger(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None
     was = ledger.served_at(w.service.name, last.wanted_at)
     released = was is not None and finding.version not in (None, was.version)
     if released or (last.state == "expired" and last.mode == "auto" and not signal.flapping):
-        want(ledger, w, incident, before, finding)
+        want(world, ledger, w, incident, before, finding)
 
 
 def _open(ledger: Ledger, w: Watched, member: Member, severity: str, now: datetime) -> Incident:
@@ -268,10 +268,10 @@ def post(ledger: Ledger, incident: Incident, channels: Sequence[str], what: str,
 # Wanting a run
 
 
-def want(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, finding: Finding) -> None:
+def want(world: World, ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, finding: Finding) -> None:
     """Write down that a runbook is wanted, when the cause of the fail has one; planning and acting are somebody else's."""
     at, name = finding.looked_at, w.service.name
-    runbook = runbook_for(w.service, w.cause)
+    runbook = runbook_for(world.config, w.service, w.cause)
     if runbook is None:
         said = f"no runbook answers the cause '{w.cause or 'unknown'}' of {w.key}: a person should look"
         ledger.record(at, "incident.suggestion", said, service=name, incident=incident.id)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import plugins
 from agent.config import Config
 from agent.credential import shown
 from agent.errors import CannotError, DeniedError, TargetError, TrustError, UnreachableError, WatchkeeperError
@@ -23,7 +22,7 @@ def knock(config: Config) -> Iterator[dict[str, Json]]:
     for service in config.services.values():
         for role, at in service.targets.items():
             look, said = _looked(at)
-            yield {"service": service.name, "role": role, "url": shown(at.url), "look": look, "said": said, "act": _act(at)}
+            yield {"service": service.name, "role": role, "url": shown(at.url), "look": look, "said": said, "act": _act(config, at)}
 
 
 def _looked(at: Locator) -> tuple[str, str]:
@@ -62,14 +61,14 @@ def _asked(role: str, adapter: Any) -> str:
     return f"connected, and not asked anything: no question is known for the role {role}"
 
 
-def _act(at: Locator) -> str:
+def _act(config: Config, at: Locator) -> str:
     """Whether it could be told to change anything. Nothing is tried: only an effect would prove it."""
     if at.act is not None:
         return f"configured ({at.act.kind}), not tried"
     if at.look is not None:
         return "no act credential: every action is refused"
-    return "open: no credential is configured, and acting would use none" if _acts(at) else "nothing to act on"
+    return "open: no credential is configured, and acting would use none" if _acts(config, at) else "nothing to act on"
 
 
-def _acts(at: Locator) -> bool:
-    return at.role == "router" or any(need.name == at.role for book in plugins.listing("runbook").values() for need in book.needs)
+def _acts(config: Config, at: Locator) -> bool:
+    return at.role == "router" or any(need.name == at.role for book in config.runbooks().values() for need in book.needs)

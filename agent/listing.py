@@ -6,19 +6,24 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from agent import plugins
+from agent.config import Config
 from agent.errors import PluginError
 from agent.model import Json
 from agent.plugins import Kind, Plugin
 
 
-def listed(kinds: Sequence[str]) -> list[dict[str, Json]]:
-    """Every plugin of these kinds; nothing is imported."""
-    return [_told(name, plugin) for kind in kinds for name, plugin in plugins.listing(cast(Kind, kind)).items()]
+def listed(kinds: Sequence[str], config: Config | None = None) -> list[dict[str, Json]]:
+    """Every plugin of these kinds, and every runbook that the configuration writes out; nothing is imported."""
+    return [_told(name, plugin) for name, plugin in _known(kinds, config)]
 
 
-def detailed(kinds: Sequence[str], name: str) -> dict[str, Json]:
-    """One plugin by its name, imported: PluginError says why that does not work, or suggests the nearest name."""
-    known = {found: plugin for kind in kinds for found, plugin in plugins.listing(cast(Kind, kind)).items()}
+def _known(kinds: Sequence[str], config: Config | None) -> list[tuple[str, Plugin]]:
+    return [pair for kind in kinds for pair in (config.runbooks() if config and kind == "runbook" else plugins.listing(cast(Kind, kind))).items()]
+
+
+def detailed(kinds: Sequence[str], name: str, config: Config | None = None) -> dict[str, Json]:
+    """One of them by its name, imported: PluginError says why that does not work, or suggests the nearest name."""
+    known = dict(_known(kinds, config))
     short = [found for found in known if found.partition(":")[2] == name]  # an adapter by its scheme alone
     if name not in known and len(short) != 1:
         raise PluginError(f"no plugin '{name}'{plugins.suggest(name, known)}; 'watchkeeper plugins' lists them")

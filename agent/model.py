@@ -558,8 +558,9 @@ Look: TypeAlias = Done | Pending | Absent | Failed | Unknown
 class Action(Protocol):
     """A verb of a target. Only `look` can say done; the reply of `do` is never believed.
 
-    An action may also state `takes`, the args it knows, and `gives`, the fields of its output: then a plan that names others is refused. So is one
-    for whose args its method `fits`, where it has one, raises a PlanError.
+    An action may also state `takes`, the args it knows, and `gives`, the fields of its output: then a plan that names others is refused; where it
+    takes a `keep`, the names in it are fields too. `wrong(args)` says what no world could make right in them, and `folds` False that each of its
+    steps is taken back by itself, where else those of one verb go straight back to how it was before the first.
     """
 
     @property

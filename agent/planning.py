@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from agent import actions, plugins
 from agent.config import Asking, ServiceConfig
+from agent.config import parameters as judged
+from agent.config.problems import spell_path
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
+from agent.fitting import misfits, refs
 from agent.incidents import RELEASE
-from agent.model import Action, Json, Plan, Ref, Run, Status, Step, to_json
+from agent.model import Action, Json, Plan, Run, Status, Step, to_json
 from agent.rebuild import rebuild
 from agent.store import Ledger
 from agent.wire import deadline
@@ -23,7 +26,7 @@ PLANNING = timedelta(seconds=10)
 
 def make_plan(world: World, run: Run) -> Plan:
     """What the runbook would do now, checked against the actions there are; nothing is changed. PlanError says why not."""
-    service, plugin = world.service(run.service), plugins.find("runbook", run.runbook)
+    service, plugin = world.service(run.service), world.config.runbook(run.runbook)
     now = world.clock()
     with world.store.read() as ledger:
         evidence = [f"finding {f.id}" for f in ledger.findings(watch=run.trigger, limit=1)] if run.trigger else []
@@ -37,7 +40,8 @@ def make_plan(world: World, run: Run) -> Plan:
                 raise PlanError(f"{run.runbook} needs a {need.name}, and {run.service} has none; add services.{run.service}.targets.{need.name}")
         steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(plugin, function, service, run)))
     known = {step.action: actions.find(world, service, step.action) for step in steps}
-    _fits(steps, known)
+    if misfit := next(misfits(steps, known), None):
+        raise PlanError(misfit.text)
     until_at = now + service.asking.get(run.runbook, Asking()).within
     seen = seen_now(world, run.service, steps)
     undo = undos([(step, known[step.action]) for step in steps], seen)
@@ -83,7 +87,7 @@ def undos(steps: Sequence[tuple[Step, Action]], seen: Mapping[str, Json]) -> dic
     """
     said: dict[str, Json] = {}
     for step, action in steps:
-        if action.writes and not any(_refs(step.args)):
+        if action.writes and not any(refs(step.args)):
             with suppress(LookupError, TypeError, AttributeError):  # it looks for an output that there is not yet
                 said[step.name] = to_json(action.undo(step.args, seen[step.action], {}))
     return said
@@ -100,50 +104,13 @@ def _parameters(plugin: plugins.Plugin, function: Any, service: ServiceConfig, r
         raise PlanError(
             f"{run.runbook} needs a {missing[0]}; give it with --param {missing[0]}=..., or services.{service.name}.runbooks.{run.runbook}.with"
         )
+    for where, text in judged.problems(plugin, given):
+        raise PlanError(f"{run.runbook}: {spell_path(where)}: {text}")
     hints = typing.get_type_hints(function)
     try:
         return {name: rebuild(hints[name], value) for name, value in given.items()}
     except (TypeError, ValueError) as problem:
         raise PlanError(f"{run.runbook}: {problem}") from problem
-
-
-def _fits(steps: Sequence[Step], known: Mapping[str, Action]) -> None:
-    """Each step has a name of its own, its action knows its args, and what it takes from another is a field that an earlier one gives."""
-    before: dict[str, Action] = {}
-    for step in steps:
-        if step.name in before:
-            raise PlanError(f"two steps are called '{step.name}'")
-        takes = getattr(known[step.action], "takes", None)
-        for name, value in step.args.items():
-            if takes is not None and name not in takes:
-                raise PlanError(f"step '{step.name}': {step.action} takes no '{name}'{plugins.suggest(name, sorted(takes))}")
-            for ref in _refs(value):
-                _earlier(step, name, ref, before)
-        fits = getattr(known[step.action], "fits", None)
-        if fits is not None and not any(_refs(step.args)):
-            fits(step.args)
-        before[step.name] = known[step.action]
-
-
-def _earlier(step: Step, name: str, ref: Ref, before: Mapping[str, Action]) -> None:
-    if ref.step not in before:
-        raise PlanError(f"step '{step.name}' takes {name} from '{ref.step}', which is not an earlier step")
-    gives = getattr(before[ref.step], "gives", None)
-    if gives is not None and ref.field not in gives:
-        raise PlanError(
-            f"step '{step.name}' takes {name} from '{ref.step}.{ref.field}', which it does not give{plugins.suggest(ref.field, sorted(gives))}"
-        )
-
-
-def _refs(value: Json) -> Iterator[Ref]:
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _refs(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _refs(item)
 
 
 def _looks(world: World, service: str) -> list[str]:

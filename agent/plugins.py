@@ -100,11 +100,14 @@ class Plugin:
     parameters: tuple[Parameter, ...] = ()
     doc: str = ""
     broken: str = ""
+    made: Callable[..., Any] | None = field(default=None, repr=False, compare=False)  # the function itself, where no module holds it
 
     def load(self) -> Callable[..., Any]:
         """Import the module and return the function or class; PluginError says whose it is and what happened."""
         if self.broken:
             raise PluginError(f"{self.kind} '{self.name}' of {self.owner} cannot be used: {self.broken}; mend or remove {self.path}")
+        if self.made is not None:
+            return self.made
         try:
             made = getattr(importlib.import_module(self.module), self.attribute)
         except Exception as problem:
@@ -138,18 +141,23 @@ def listing(kind: Kind) -> Mapping[str, Plugin]:
         for plugin in _in_package(kind, owner, package):
             for name in _names(plugin):
                 if name in found and found[name].path != plugin.path:
-                    other = found[name]
-                    raise PluginError(
-                        f"two {kind}s are called '{name}': {other.owner} ({other.path}) and {plugin.owner} ({plugin.path}); "
-                        "uninstall one or rename it"
-                    )
+                    raise PluginError(f"{two_called(name, found[name], plugin)}; uninstall one or rename it")
                 found[name] = plugin
     return dict(sorted(found.items()))
 
 
+def two_called(name: str, one: Plugin, other: Plugin) -> str:
+    """What is wrong when two plugins of a kind have one name: both owners, and where each is."""
+    return f"two {one.kind}s are called '{name}': {one.owner} ({one.path}) and {other.owner} ({other.path})"
+
+
 def find(kind: Kind, name: str) -> Plugin:
     """The plugin of that name; PluginError suggests the nearest one. A module that does not parse answers for every name it may hold."""
-    known = listing(kind)
+    return among(listing(kind), kind, name)
+
+
+def among(known: Mapping[str, Plugin], kind: Kind, name: str) -> Plugin:
+    """The plugin of that name among those known; PluginError as for `find`."""
     if name in known:
         return known[name]
     module = known.get(name.split(".")[0].split(":")[-1])

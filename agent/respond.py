@@ -415,13 +415,13 @@ def _declined(world: World, run: Run, row: StepRow) -> str:
 
 def _compensate(world: World, run: Run, plan: Plan, why: str) -> bool:
     """Write down how what was done is taken back: per verb one step, straight to the oldest `before`, newest verb first."""
-    done: dict[str, list[StepRow]] = {}
+    done: dict[tuple[str, int], list[StepRow]] = {}
     for row in run.steps:
         if not row.undo and row.tries > 0 and row.action in plan.seen:
-            done.setdefault(row.action, []).append(row)
+            done.setdefault((row.action, -1 if _folds(world, run, row) else row.n), []).append(row)
     rows = [
-        StepRow(n, f"undo {rows[-1].name}", verb, "planned", undo=True, args=rows[-1].args, before=rows[0].before, output=rows[-1].output)
-        for n, (verb, rows) in enumerate(reversed(done.items()))
+        StepRow(n, f"undo {rows[-1].name}", rows[-1].action, "planned", undo=True, args=rows[-1].args, before=rows[0].before, output=rows[-1].output)
+        for n, rows in enumerate(reversed(done.values()))
     ]
 
     def keep(ledger: Ledger) -> None:
@@ -433,6 +433,14 @@ def _compensate(world: World, run: Run, plan: Plan, why: str) -> bool:
 
     world.store.write(keep, durable=True)
     return True
+
+
+def _folds(world: World, run: Run, row: StepRow) -> bool:
+    """Whether the steps of this verb are all about one thing, which goes straight back to how it was before the first of them."""
+    try:
+        return getattr(actions.find(world, world.service(run.service), row.action), "folds", True)
+    except WatchkeeperError:  # told when it is to be taken back
+        return True
 
 
 def _take_back(world: World, run: Run, plan: Plan) -> bool:

@@ -182,7 +182,7 @@ def planned(told: Mapping[str, Json]) -> list[Any]:
     return [
         *([line for row in body for line in _block(row)] if narrow() else [rows(COLUMNS, body, 2, wraps=4)]),
         *(f"  {row['n']} {plain(row['step'])}: {plain(row['why'])}" for row in told["table"] if row["why"]),
-        *(f"  {plain(action)} stands at {plain(preview.value(stands))}" for action, stands in told["seen"].items()),
+        *(f"  {plain(action)} stands at {plain(preview.value(stands))}" for action, stands in told["seen"].items() if stands is not None),
         f"  at most {seconds(told['at_most'])} in all" + (f", and {seconds(told['back_at_most'])} to take it back" if told["back_at_most"] else ""),
         f"  good until {when(told['good_until'])}; digest {told['digest']}",
     ]

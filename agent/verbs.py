@@ -169,7 +169,7 @@ def start(
     The active run of that runbook on that service is returned when there is one: a second trigger attaches to the first, and approves it
     if nobody has. PlanError when that one is not what was asked for: a drill, or other parameters.
     """
-    plugins.find("runbook", runbook)
+    world.config.runbook(runbook)
     world.service(service)
     now, reason = world.clock(), f"{'drill' if drill else 'asked for'} by {by}"
     if dry_run:

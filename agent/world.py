@@ -159,12 +159,11 @@ class World:
         return self.config.notify.ack_within
 
 
-def runbook_for(service: ServiceConfig, cause: str) -> str | None:
-    """The runbook for a cause: the service's own mapping first, else the one that says it cures it."""
+def runbook_for(config: Config, service: ServiceConfig, cause: str) -> str | None:
+    """The runbook for a cause: the service's own mapping first, else the first that says it cures it, those of the configuration before others."""
     if cause in service.causes:
         return service.causes[cause]
-    found = [name for name, known in plugins.listing("runbook").items() if cause in known.promises.get("cures", ())]
-    return found[0] if found else None
+    return next((name for name, known in config.runbooks().items() if cause in known.promises.get("cures", ())), None)
 
 
 def mode_of(service: ServiceConfig, runbook: str) -> Mode:

@@ -48,17 +48,20 @@ RUNBOOKS = {
     """,
 }
 
+PLANS = "services: {fraud: {targets: {server: oip+http://h/m}, watches: [{check: toy.ready}]}}\nrunbooks:\n"
+OWN = PLANS + "  own:\n    asks: Is it?\n    steps:\n"
+
 BAD = [  # name, text, lines
     ("an_unknown_key", "teem: ml\nservices: {}\n", ["$:1:1 teem: unknown key; did you mean 'team'?"]),
     (
         "an_unknown_key_far_from_all",
         "zzz: 1\nservices: {}\n",
-        ["$:1:1 zzz: unknown key; there is budget, freeze, heartbeat, listen, notify, retention, services, store, team, token, workers"],
+        ["$:1:1 zzz: unknown key; there is budget, freeze, heartbeat, listen, notify, retention, runbooks, services, store, team, token, workers"],
     ),
     (
         "a_key_that_begins_with_an_angle",
         "<<x: ml\nservices: {}\n",
-        ["$:1:1 <<x: unknown key; there is budget, freeze, heartbeat, listen, notify, retention, services, store, team, token, workers"],
+        ["$:1:1 <<x: unknown key; there is budget, freeze, heartbeat, listen, notify, retention, runbooks, services, store, team, token, workers"],
     ),
     ("services_missing", "team: ml\n", ["$:1:1: needs `services`"]),
     ("services_as_a_list", "services: []\n", ["$:1:11 services: must be a mapping, not a list"]),
@@ -455,4 +458,102 @@ BAD = [  # name, text, lines
     ("an_alias_of_itself", "services: &s {fraud: *s}\n", ["$:1:22: the alias *s stands inside what it names"]),
     ("too_deep", f"services: {'[' * 60}{']' * 60}\n", ["$:1:61: is nested more than 50 deep"]),
     ("merging_a_word", "services: {<<: x}\n", ["$:1:12 services: `<<` takes an alias of a mapping (or a list of them) that has no `<<` itself"]),
+    # Runbooks that are written out
+    (
+        "a_step_that_does_nothing_one_that_does_two_things_and_one_that_nobody_knows",
+        OWN + "      - {name: a}\n      - {wait: 1s, notify: done}\n      - {wiat: 1s}\n",
+        [
+            "$:6:9 runbooks.own.steps[0]: does nothing; it needs one of http, command, sql, wait, check, hold, notify, approve, run, or a role.verb of a target",
+            "$:7:20 runbooks.own.steps[1].notify: 'wait' and 'notify' are two steps; begin a new one with `- notify:`",
+            "$:8:10 runbooks.own.steps[2].wiat: no such action; did you mean 'wait'?",
+        ],
+    ),
+    (
+        "a_reference_forwards_one_to_nothing_and_one_to_what_may_be_passed_over",
+        OWN
+        + "      - {notify: {text: {from: later.status}}}\n"
+        + "      - {http: {post: 'http://h/'}, name: later, otherwise: go on}\n"
+        + "      - {notify: {text: [{from: later.statsu}]}, name: b}\n"
+        + "      - {approve: {ask: {from: later.status}}}\n"
+        + "      - {command: [a, {from: later}]}\n",
+        [
+            "$:6:25 runbooks.own.steps[0].notify.text: step 'notify-1' takes text from 'later', which is not an earlier step",
+            "$:8:25 runbooks.own.steps[2].notify.text: must be text, not a list",
+            "$:8:25 runbooks.own.steps[2].notify.text: step 'b' takes text from 'later.statsu', which it does not give; did you mean 'status'?",
+            "$:9:25 runbooks.own.steps[3].approve.ask: step 'approve' takes ask from 'later', which gives nothing when it is passed over; let it `undo` or `stop` otherwise",
+            "$:10:23 runbooks.own.steps[4].command[1]: 'later' is not step.field, such as flip.from",
+        ],
+    ),
+    (
+        "parameters_that_are_none",
+        PLANS
+        + "  own:\n    asks: Is it?\n    parameters: {a: {type: tekst}, b: {type: duration, default: soon}, C: 1, d: '${SECRET}'}\n"
+        + "    steps:\n      - {wait: {parameter: e}}\n",
+        [
+            "$:5:28 runbooks.own.parameters.a.type: must be 'text', 'number', 'integer', 'boolean' or 'duration', not the text 'tekst'; did you mean 'text'?",
+            "$:5:65 runbooks.own.parameters.b.default: no duration 'soon'; write a number with a unit, such as 250ms, 10s, 5m, 1h30m or 90d",
+            "$:5:72 runbooks.own.parameters.C: 'C' cannot be a name; use small letters, digits and _",
+            "$:5:81 runbooks.own.parameters.d: the plan would show what '${SECRET}' stands for; write it in `url`, `headers` or `env` of a step, which fill it in when they act",
+            "$:7:16 runbooks.own.steps[0].wait: there is no parameter 'e'; there is C, a, b, d",
+        ],
+    ),
+    (
+        "secrets_where_a_plan_would_show_them",
+        OWN
+        + "      - {http: {post: 'http://h/${SECRET}', headers: {A: '${SECRET}'}, json: {url: '${SECRET}'}}}\n"
+        + "      - {command: {run: [a, '${SECRET}'], env: {A: '${SECRET}'}}}\n"
+        + "      - {notify: 'it is ${SECRET}'}\n"
+        + "      - {router.point: {to: '${SECRET}'}}\n",
+        [
+            "$:6:84 runbooks.own.steps[0].http.json.url: the plan would show what '${SECRET}' stands for; write it in `url`, `headers` or `env` of a step, which fill it in when they act",
+            "$:7:29 runbooks.own.steps[1].command.run[1]: the plan would show what '${SECRET}' stands for; write it in `url`, `headers` or `env` of a step, which fill it in when they act",
+            "$:8:18 runbooks.own.steps[2].notify: the plan would show what 'it is ${SECRET}' stands for; write it in `url`, `headers` or `env` of a step, which fill it in when they act",
+            "$:9:10 runbooks.own.steps[3].router.point: no service has a router; there is server",
+            "$:9:29 runbooks.own.steps[3].router.point.to: the plan would show what '${SECRET}' stands for; write it in `url`, `headers` or `env` of a step, which fill it in when they act",
+        ],
+    ),
+    (
+        "requests_commands_and_statements_that_could_never_work",
+        OWN
+        + "      - {http: {post: 'ftp://h/', json: 1, body: x}}\n"
+        + "      - {http: {put: 'http://h/', headers: {A: {from: a.b}}, pth: [a], look: {post: 'http://h/'}}}\n"
+        + "      - {command: ls | wc}\n"
+        + "      - {command: {run: []}}\n"
+        + "      - {command: [sleep, 0.5, true], name: c}\n"
+        + "      - {http: {post: 'http://h/', expect: many, look: {get: 'http://h/', expect: [x]}}, name: d}\n"
+        + "      - {sql: {target: server, do: 'UPDATE a SET b = :c'}}\n"
+        + "      - {sql: {target: serve, do: COMMIT, look: DELETE FROM x}}\n",
+        [
+            "$:6:16 runbooks.own.steps[0].http: must be a URL that begins with http:// or https://, not 'ftp://h/'",
+            "$:7:48 runbooks.own.steps[1].http.headers.A: must be text, not a mapping",
+            "$:7:62 runbooks.own.steps[1].http.pth: unknown key; did you mean 'path'?",
+            "$:7:78 runbooks.own.steps[1].http.look: needs a URL under get",
+            "$:8:19 runbooks.own.steps[2].command: write the command as a list of words, such as [./reload.sh, now]; no shell is asked",
+            "$:9:19 runbooks.own.steps[3].command: needs at least 1, and has 0",
+            "$:10:27 runbooks.own.steps[4].command[1]: must be text or a whole number (true, null, 0.5 and the like need quotes), not the number 0.5",
+            "$:10:32 runbooks.own.steps[4].command[2]: must be text or a whole number (true, null, 0.5 and the like need quotes), not true",
+            "$:11:44 runbooks.own.steps[5].http.expect: must be a status such as 200, or a list of them, not the text 'many'",
+            "$:11:83 runbooks.own.steps[5].http.look.expect: must be a status such as 200, or a list of them, or fields and their values, not a list",
+            "$:12:15 runbooks.own.steps[6].sql: `do` asks for :c, which `with` does not give",
+            "$:13:15 runbooks.own.steps[7].sql: `do` cannot begin with COMMIT; it is one statement, in a transaction of its own",
+            "$:13:24 runbooks.own.steps[7].sql.target: no service has a target 'serve'; did you mean 'server'?",
+        ],
+    ),
+    (
+        "what_only_the_services_can_tell",
+        OWN.replace("oip+http://h/m", "oip+http://h/m, router: pointer+http://h")
+        + "      - {router.pint: {to: 1}}\n"
+        + "      - {router.point: {too: 1}}\n"
+        + "      - {check: toy.redy}\n"
+        + "      - {hold: {check: toy.slow, with: {rows: x}}}\n"
+        + "      - {run: {runbook: mend, with: {puse: 1s}}}\n",
+        [
+            "$:6:10 runbooks.own.steps[0].router.pint: no router here (pointer) can 'pint'; did you mean 'point'?",
+            "$:7:25 runbooks.own.steps[1].router.point.too: step 'point': router.point takes no 'too'; did you mean 'to'?",
+            "$:8:17 runbooks.own.steps[2].check: no service has a watch 'toy.redy'; did you mean 'toy.ready'?",
+            "$:9:40 runbooks.own.steps[3].hold.with: toy.slow needs with.path",
+            "$:9:47 runbooks.own.steps[3].hold.with.rows: must be a whole number, not the text 'x'",
+            "$:10:38 runbooks.own.steps[4].run.with.puse: mend has no parameter 'puse'; did you mean 'pause'?",
+        ],
+    ),
 ]

@@ -66,6 +66,24 @@ services:
   fraud-v1:
     targets: {server: oip+http://127.0.0.1/m, live: {<<: *log, url: "sqlite:old.db?table=predictions"}}
     watches: [{check: toy.ready, name: up, confirm: {bad: 3, of: 4}}]
+runbooks:
+  reload:
+    asks: Is it reloaded?
+    cures: [latency]
+    parameters: {to: {type: text}, pause: {type: duration, default: 1m}, tries: 3, share: 0.5, loud: false}
+    steps:
+      - {check: up, within: 5s, otherwise: stop}
+      - http: {post: "http://h/${WK_TOKEN}", path: [a, {parameter: to}], query: {n: {parameter: tries}}, headers: {A: "b ${WK_TOKEN}"},
+               json: {a: [1]}, expect: [200, 201], keep: {id: job.id}, look: {get: http://h/, expect: {state: up}}, undo: {delete: http://h/}}
+        name: job
+        why: the new one
+      - command: {ensure: [./a, {from: job.id}], env: {T: "${WK_TOKEN}"}, inherit: [HOME], look: [./b], undo: [./c]}
+      - sql: {target: live, do: "UPDATE a SET b = :b", with: {b: {parameter: to}}, rows: 1, look: SELECT 1, undo: DELETE FROM a}
+      - {wait: {parameter: pause}, within: 2h}
+      - {hold: {check: toy.slow, with: {path: {from: job.id}}, every: 5s}}
+      - {notify: {text: done, channel: alice}}
+      - {approve: {ask: is it good, by: [ada], two: true}}
+      - {run: {runbook: mend, with: {pause: 2s}}}
 """
 
 
@@ -369,8 +387,13 @@ def test_the_schema_is_closed_and_knows_the_same_keys(here: Path) -> None:
         "retention",
         "budget",
         "freeze",
+        "runbooks",
         "services",
     }
+    step = made["$defs"]["StepFile"]["properties"]
+    assert set(step) >= {"http", "command", "sql", "wait", "check", "hold", "notify", "approve", "run", "name", "within", "otherwise", "why"}
+    short, long, _ = step["http"]["anyOf"]
+    assert short["additionalProperties"] is False and {"required": ["post"]} in short["oneOf"] and long["$ref"].endswith("/HttpStep")
     watch = made["$defs"]["WatchFile"]["properties"]
     assert set(watch) == {"check", "name", "every", "within", "window", "with", "bind", "needs", "confirm", "clear", "severity", "splay"}
     assert "description" in made["$defs"]["WatchFile"]

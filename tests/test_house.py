@@ -22,6 +22,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 FLOORS = (
     ("errors", "model", "plugins", "artefacts", "asking", "", "stats", "alone", "reply", "dial", "credential", "proxy", "wire", "targets"),
     (
+        "fitting",
         "config",
         "_rows",
         "migrations",
@@ -39,6 +40,7 @@ FLOORS = (
         "listing",
         "knock",
         "starter",
+        "scaffold",
         "logs",
     ),
     (

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 
 from agent.actions.child import Child
 from agent.actions.clock import Stays, Wait
+from agent.actions.command import Ensure, Once
 from agent.actions.hold import Hold
+from agent.actions.http import Post, Put
 from agent.actions.lent import lent
 from agent.actions.looks import Better, Good, Passes, Serves
 from agent.actions.people import Approve, Send
+from agent.actions.sql import Statement
 from agent.config import ServiceConfig
 from agent.errors import PlanError
 from agent.model import Action
@@ -27,9 +30,14 @@ PLATFORM: Mapping[str, Callable[[World, ServiceConfig], Action]] = {
     "check.serves": Serves,
     "check.stays": Stays,
     "clock.wait": Wait,
+    "command.ensure": Ensure,
+    "command.run": Once,
+    "http.post": Post,
+    "http.put": Put,
     "notify.send": Send,
     "person.approve": Approve,
     "run.child": Child,
+    "sql.run": Statement,
 }
 ROLES = frozenset(name.partition(".")[0] for name in PLATFORM)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.config import ServiceConfig
 from agent.errors import PlanError
-from agent.model import Action, Json, Look, Try
+from agent.model import Action, Json, Locator, Look, Try
 from agent.wire import deadline
 from agent.world import World
 
@@ -18,19 +18,29 @@ BEFORE = timedelta(seconds=5)  # the most that reading the present may take
 
 def lent(world: World, service: ServiceConfig, role: str, verb: str) -> Lent:
     """The verb of the target that is bound to a role; PlanError when there is none, or it may not act."""
-    if role not in service.targets:
-        raise PlanError(f"'{role}.{verb}' needs a {role}, and {service.name} has none; add services.{service.name}.targets.{role}")
-    at = service.targets[role]
+    at = bound(service, role, f"'{role}.{verb}'")
     with world.connections(at) as adapter:
         action = getattr(adapter, verb, None)
     if not isinstance(action, Action):
         raise PlanError(f"the {role} of {service.name} ({at.scheme}) cannot '{verb}'")
-    if action.writes and at.look is not None and at.act is None:
-        raise PlanError(
-            f"the {role} of {service.name} may only be looked at; add services.{service.name}.targets.{role}.auth.act to let it be changed"
-        )
+    if action.writes:
+        may_change(service, at)
     takes, gives = getattr(action, "takes", None), getattr(action, "gives", None)
     return Lent(world, service, role, verb, action.writes, action.repeatable, takes, gives)
+
+
+def bound(service: ServiceConfig, role: str, who: str) -> Locator:
+    """The target that is bound to a role, for whoever needs it; PlanError when there is none."""
+    if role not in service.targets:
+        raise PlanError(f"{who} needs a {role}, and {service.name} has none; add services.{service.name}.targets.{role}")
+    return service.targets[role]
+
+
+def may_change(service: ServiceConfig, at: Locator) -> None:
+    """PlanError for a target that is shown a credential to look with, and none to act with."""
+    if at.look is not None and at.act is None:
+        where = f"services.{service.name}.targets.{at.role}.auth.act"
+        raise PlanError(f"the {at.role} of {service.name} may only be looked at; add {where} to let it be changed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import ClassVar
 from agent.changes import see_served
 from agent.config import ServiceConfig
 from agent.errors import WatchkeeperError
+from agent.fitting import refs
 from agent.look import confirmed, look
 from agent.model import Done, Failed, Json, Look, Status, Try, Unknown, Verdict, Window, error
 from agent.world import Watched, World
@@ -37,6 +38,18 @@ class Looking:
 
     def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
         return None
+
+    def fits(self, args: Mapping[str, Json]) -> None:
+        """A WatchkeeperError for args that can never do."""
+
+    def wrong(self, args: Mapping[str, Json]) -> str:
+        """What `fits` says of the args, once all of them are known; empty when nothing."""
+        try:
+            if not any(refs(args)):
+                self.fits(args)
+        except WatchkeeperError as problem:
+            return str(problem)
+        return ""
 
     def _looks(self, names: Sequence[str], version: str | None, t: Try) -> list[tuple[Watched, Verdict]]:
         now = self.world.clock()

@@ -54,7 +54,7 @@ def _service(config: Config, ledger: Ledger, service: ServiceConfig, since: date
         "targets": {role: shown(at.url) for role, at in sorted(service.targets.items())},
         "watched_for_changes": sources(service),
         "changes": _told([e for e in ledger.events("change", since=since, limit=MOST) if e.service in (service.name, None)]),
-        "drills": [_drill(ledger, service.name, name) for name in sorted(plugins.listing("runbook"))],
+        "drills": [_drill(ledger, service.name, name) for name in sorted(config.runbooks())],
         "incidents": [_incident(ledger, i) for i in incidents],
         "runs": [_run(run) for run in ledger.runs(service=service.name, since=since, limit=MOST)],
         "findings": [_findings(ledger, watch.key, since) for watch in service.watches],

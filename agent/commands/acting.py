@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from agent.door import BY, Call, command, main, plain
+from agent.plugins import Plugin
 
 
 @main.group()
@@ -21,7 +23,7 @@ def runbook_list(call: Call) -> None:
     """The runbooks there are, and what each of them cures."""
     from agent import listing, show
 
-    call.say(listing.listed(("runbook",)), show.plugins)
+    call.say(listing.listed(("runbook",), call.config_if_any()), show.plugins)
 
 
 @command("watchkeeper runbook run rollback fraud --dry-run", "run", runbook)
@@ -37,7 +39,7 @@ def runbook_run(call: Call, name: str, service: str, dry_run: bool, params: Sequ
 
     config = call.config()
     reach.service_named(config, service)
-    given = _parameters(name, params)
+    given = _parameters(config.runbook(name), params)
     with doing(config) as them:
         if dry_run:
             call.say(them.plan(name, service, given, by), show.plan)
@@ -45,11 +47,9 @@ def runbook_run(call: Call, name: str, service: str, dry_run: bool, params: Sequ
         _follow(call, them, them.start(name, service, given, by))
 
 
-def _parameters(runbook_name: str, given: Sequence[str]) -> dict[str, Any]:
+def _parameters(book: Plugin, given: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE: text where the runbook takes text, so that a version called 1 stays one; else JSON, such as 0.5 or true."""
-    from agent import plugins
-
-    kinds = {known.name: known.annotation for known in plugins.find("runbook", runbook_name).parameters}
+    kinds = {known.name: known.annotation for known in book.parameters}
     made: dict[str, Any] = {}
     for pair in given:
         key, equals, value = pair.partition("=")
@@ -80,6 +80,29 @@ def _follow(call: Call, them: Any, number: int) -> None:
         raise
     call.say(ended, show.run)
     raise SystemExit({"succeeded": 0, **dict.fromkeys(("refused", "expired", "cancelled", "superseded"), 3)}.get(ended["state"], 1))
+
+
+@command("watchkeeper runbook new reload --yaml", "new", runbook)
+@click.argument("name")
+@click.option("--yaml", "kind", flag_value="yaml", default="yaml", help="A plan in a file of the configuration.  [default]")
+@click.option("--python", "kind", flag_value="python", help="A module, with a small package around it where --out is none.")
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write, or with --python the folder.")
+def runbook_new(call: Call, name: str, kind: str, out: Path | None) -> None:
+    """Write a commented runbook to start from, valid as it stands; what is there is left alone."""
+    from agent import scaffold
+
+    config = call.config_if_any()
+    if config is not None and (there := config.runbooks().get(name)):
+        raise click.UsageError(f"there is a runbook '{name}' already, in {there.path}; give yours another name")
+    if kind == "python":
+        out = out or Path(f"{name}-runbooks")
+        made = scaffold.package(name, out)
+        then = f"pip install -e {out}" if len(made) > 1 else f"watchkeeper plugins {name}"
+    else:
+        out = out or (call.path if call.path.is_dir() else call.path.parent) / f"{name}.yaml"
+        made = scaffold.plan(name, out, f"-c {out.parent} ")
+        then = f"watchkeeper -c {out.parent} runbook run {name} SERVICE --dry-run (every *.yaml of that folder is one configuration)"
+    call.say({"written": [str(path) for path in made]}, f"wrote {', '.join(map(str, made))}; then: {then}")
 
 
 @command("watchkeeper runbook approve 12 --by ada", "approve", runbook)

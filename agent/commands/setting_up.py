@@ -15,15 +15,15 @@ from agent.door import Call, command, main
 def plugins(call: Call, name: str | None, kind: str | None) -> None:
     """The checks, runbooks and adapters there are; with NAME, what one of them needs and can be told.
 
-    The list is read from sources, without importing any; a broken plugin says why.
+    The list is read from sources, without importing any; a broken plugin says why. Runbooks that the configuration writes out are in it too.
     """
     from agent import listing, show
 
-    kinds = (kind,) if kind else ("check", "runbook", "adapter")
+    kinds, config = (kind,) if kind else ("check", "runbook", "adapter"), call.config_if_any()
     if name is None:
-        call.say(listing.listed(kinds), show.plugins)
+        call.say(listing.listed(kinds, config), show.plugins)
     else:
-        call.say(listing.detailed(kinds, name), show.plugin)
+        call.say(listing.detailed(kinds, name, config), show.plugin)
 
 
 @command("watchkeeper validate --live")

@@ -9,12 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from agent.config.file import File
 from agent.config.keys import keys_at, schema
 from agent.config.links import Links, mapping
 from agent.config.make import Maker
+from agent.config.plan_links import Plans
+from agent.config.plans import plans
 from agent.config.problems import Path as Place
 from agent.config.problems import near, phrase
-from agent.config.shape import File
 from agent.config.source import Source
 from agent.config.source import read as read_source
 from agent.config.values import Asking, Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
@@ -54,6 +56,7 @@ def made(source: Source) -> Config:
         raise ConfigError(f"{source.path}: {problem}") from problem
     shaped = _shaped(source, known)
     Links(source, known).check()
+    Plans(source, known).check()
     _guarded(source)
     source.raise_problems()
     assert shaped is not None
@@ -62,7 +65,7 @@ def made(source: Source) -> Config:
 
 def _known(source: Source) -> Known:
     channels = mapping(mapping(source.value, "notify"), "channels")
-    return Known(listing("check"), listing("runbook"), listing("adapter"), frozenset(channels))
+    return Known(listing("check"), listing("runbook"), plans(source), listing("adapter"), frozenset(channels))
 
 
 def _shaped(source: Source, known: Known) -> File | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from agent.config.shape import File
+from agent.config.file import File
 from agent.model import spell
 
 

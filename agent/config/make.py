@@ -8,6 +8,7 @@ from datetime import timedelta
 from pydantic import SecretStr
 
 from agent.config import parameters, shape
+from agent.config.file import File
 from agent.config.links import mapping, options_of
 from agent.config.source import Source
 from agent.config.values import Asking, Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
@@ -24,7 +25,7 @@ class Maker:
         self.folder = str(source.folder)
         self.targets: dict[str, dict[str, Locator]] = {}
 
-    def config(self, made: shape.File) -> Config:
+    def config(self, made: File) -> Config:
         self.targets = {
             name: self.locators(name, one.targets, mapping(self.source.value["services"][name], "targets")) for name, one in made.services.items()
         }
@@ -43,6 +44,7 @@ class Maker:
             budget=budget,
             freeze=_freezes(made.freeze),
             services={name: self.service(name, one, made.team, budget) for name, one in made.services.items()},
+            plans=self.known.plans,
             written={filled: written for written, filled in self.source.filled.items()},
         )
 

@@ -37,6 +37,12 @@ def problems(plugin: Plugin, given: Mapping[str, Json]) -> Iterator[tuple[Path, 
             yield where, phrase(error, error.get("input"))
 
 
+def of_type(kind: type, value: Json) -> Iterator[str]:
+    """What is wrong with a value as one of that type, durations as text."""
+    for error in _attempt(TypeAdapter(_as_written(kind), config=ConfigDict(strict=True)), value):
+        yield phrase(error, error.get("input"))
+
+
 def plainly(plugin: Plugin, given: Mapping[str, Json]) -> dict[str, Json]:
     """The parameters as JSON values: text from the environment becomes a number where one is wanted."""
     wrong = {error["loc"] for error in _attempt(_shape(plugin.load(), plugin.name), given)} if _filled_in(given) else set()

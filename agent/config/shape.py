@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from agent.config.words import (
-    Address,
     CauseName,
     ChannelName,
     ChannelUrl,
@@ -360,19 +359,3 @@ class Retention(Shape):
 
     findings: SomeLength = timedelta(days=90)
     rollups: SomeLength = timedelta(days=400)
-
-
-class File(Shape):
-    """watchkeeper.yaml"""
-
-    team: str | None = None
-    store: str = "watchkeeper.db"
-    listen: Address = "127.0.0.1:8420"
-    token: Annotated[str, Field(min_length=8)] | None = None
-    heartbeat: Annotated[HeartbeatFile, text_as("url")] | None = None
-    notify: NotifyFile = NotifyFile()
-    workers: Annotated[Whole, Field(ge=1, le=256)] = 2
-    retention: Retention = Retention()
-    budget: Budget = Budget()
-    freeze: list[Freeze] = []
-    services: dict[ServiceName, ServiceFile]

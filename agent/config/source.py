@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
+from agent.config.filled import HIDES, REFERENCE, meant
 from agent.config.problems import Given, Path, Problem, shown, spell_path
 from agent.config.text import CONFIGURATION, Node
 from agent.config.text import read as read_trees
 from agent.errors import ConfigError
 from agent.model import Json
 
-SECRET_LIMIT = 1 << 16  # bytes in one ${file:...}
 ALIAS_LIMIT = 100_000  # values that aliases may add
 PROBLEM_LIMIT = 500
 
-_MERGED: frozenset[Path] = frozenset({("services",), ("notify",), ("notify", "channels")})  # what the files of a folder add up
+_MERGED: frozenset[Path] = frozenset({("services",), ("runbooks",), ("notify",), ("notify", "channels")})  # what the files of a folder add up
 
 
 @dataclass
@@ -102,8 +101,6 @@ def _merge(nodes: list[Node], path: Path) -> Node:
 
 _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d{1,3})?", re.ASCII)
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,17})", re.ASCII)
-_REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<inside>[^{}]*)(?P<end>\}?))")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORDS: dict[str, Json] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -201,49 +198,19 @@ class _Reader:
         """`${NAME}`, `${NAME:-default}` and `${file:path}` filled in; `$$` is a dollar."""
 
         def fill(match: re.Match[str]) -> str:
-            if match["dollar"]:
-                return "$"
             try:
-                if not match["end"]:
-                    raise ValueError("`${` has no `}`; write `$$` for a dollar sign")
-                return self.lookup(match["inside"])
+                return meant(match, self.source.folder)
             except ValueError as problem:
                 self.source.note(node, path, str(problem))
                 self.source.lost.add(id(node))
                 return ""
 
-        filled = _REFERENCE.sub(fill, node.text)
+        filled = REFERENCE.sub(fill, node.text)
         if "${" not in node.text.replace("$$", ""):
             return filled
-        if len(filled) > 2:  # what is shorter hides nothing, and stands by chance in other words
+        if len(filled) > HIDES:
             self.source.filled[node.text] = filled
         return Given(filled, node.text)
-
-    def lookup(self, inside: str) -> str:
-        if inside.startswith("file:"):
-            return self.secret(inside.removeprefix("file:"))
-        name, has_default, default = inside.partition(":-")
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{shown('${' + inside + '}')} is not ${{NAME}}, ${{NAME:-default}} or ${{file:path}}; write `$$` for a dollar sign")
-        found = os.environ.get(name)
-        if found is None and not has_default:
-            raise ValueError(f"the environment has no {shown(name)[1:-1]}; set it, or write ${{{shown(name)[1:-1]}:-default}}")
-        return default if not found and has_default else found or ""
-
-    def secret(self, name: str) -> str:
-        path = self.source.folder / name
-        try:
-            if not path.is_file():
-                raise ValueError(f"there is no file {shown(name)} in {self.source.folder}; write the secret into it")
-            with path.open("rb") as file:
-                data = file.read(SECRET_LIMIT + 1)
-            if len(data) > SECRET_LIMIT:
-                raise ValueError(f"the file {shown(name)} has more than {SECRET_LIMIT:,} bytes, too many for a secret")
-            return data.decode().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as problem:
-            raise ValueError(f"the file {shown(name)} is not UTF-8 (offset {problem.start}); save it as UTF-8") from problem
-        except OSError as problem:
-            raise ValueError(f"the file {shown(name)} cannot be read ({problem.strerror})") from problem
 
 
 def _lends(key: Node) -> bool:

@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from agent.config.words import split
+from agent.errors import PluginError
 from agent.model import Auth, Json, Load, Locator, Mode, Party, spell, to_json
+from agent.plugins import Plugin, among, listing, two_called
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,24 @@ class Config:
     freeze: tuple[Freeze, ...]
     services: Mapping[str, ServiceConfig]
     written: Mapping[str, str] = field(repr=False)  # text that was filled in -> as it is written, for `describe`
+    plans: Mapping[str, Plugin] = field(default_factory=dict)  # the runbooks that are written out in it
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies: what relative paths start from."""
+        return (self.path if self.path.is_dir() else self.path.parent).resolve()
+
+    def runbooks(self) -> Mapping[str, Plugin]:
+        """Every runbook by name: those written out here first, then those of packages. One name for two: PluginError."""
+        found = listing("runbook")
+        for name, own in self.plans.items():
+            if name in found:
+                raise PluginError(f"{two_called(name, own, found[name])}; rename one of them")
+        return {**self.plans, **found}
+
+    def runbook(self, name: str) -> Plugin:
+        """The runbook of that name; PluginError suggests the nearest one."""
+        return among(self.runbooks(), "runbook", name)
 
     def watches(self) -> Iterator[tuple[ServiceConfig, WatchConfig]]:
         """Every watch with its service."""
@@ -189,7 +209,7 @@ def _described(value: Any, written: Mapping[str, str]) -> Json:
     if isinstance(value, (Channel, Heartbeat)):
         return _aside(value, written)
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, Auth):
-        held = {name: getattr(value, name) for name in value.__dataclass_fields__ if name != "written"}
+        held = {name: getattr(value, name) for name in value.__dataclass_fields__ if name not in ("written", "made")}
         return {name: _described(_as_written(item, written) if name in _MAY_HIDE else item, written) for name, item in held.items()}
     if isinstance(value, Mapping):
         return {str(key): _described(item, written) for key, item in value.items()}

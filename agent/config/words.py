@@ -28,9 +28,14 @@ class Known:
     """The words a configuration may refer to."""
 
     checks: Mapping[str, Plugin]
-    runbooks: Mapping[str, Plugin]
+    packaged: Mapping[str, Plugin]  # runbooks of packages, and
+    plans: Mapping[str, Plugin]  # those that the configuration itself writes out
     adapters: Mapping[str, Plugin]
     channels: frozenset[str]
+
+    @property
+    def runbooks(self) -> Mapping[str, Plugin]:
+        return {**self.plans, **self.packaged}
 
 
 class Shorthand:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -13,7 +14,8 @@ from agent.targets._push import BeyondError
 
 OPTIONS = {"table", "sslmode", "host"}
 NEAR = ("localhost", "127.0.0.1", "::1", "")
-SETTINGS = "-c standard_conforming_strings=on -c timezone=UTC -c default_transaction_read_only=on -c jit=off"
+SETTINGS = "-c standard_conforming_strings=on -c timezone=UTC -c jit=off"
+READ_ONLY = " -c default_transaction_read_only=on"
 DENIED = re.compile(r"authentication failed|no pg_hba\.conf entry|role .* does not exist|no password supplied|permission denied", re.IGNORECASE)
 UNTRUSTED = re.compile(r"certificate|SSL|root\.crt", re.IGNORECASE)
 
@@ -42,8 +44,9 @@ def place(at: Locator) -> str:
     return f"{at.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" + (f"?table={query['table']}" if query.get("table") else "")
 
 
-def parameters(at: Locator) -> dict[str, Json]:
-    """What the driver is given; ConfigError where the URL or the credential is none that PostgreSQL takes."""
+def parameters(at: Locator, writing: bool = False) -> dict[str, Json]:
+    """What the driver is given, for writing with the credential to act; ConfigError where the URL or the credential is none that PostgreSQL takes."""
+    at = replace(at, look=at.act) if writing and at.act else at
     parts, query = _parts(at)
     where = f"{at.service}.{at.role}"
     if parts.password:
@@ -57,7 +60,13 @@ def parameters(at: Locator) -> dict[str, Json]:
     host = query.get("host") or parts.hostname or ""
     named = {"user": unquote(parts.username)} if parts.username else {}
     base = {"host": host, "port": port, "dbname": unquote(parts.path.strip("/")) or "postgres", "client_encoding": "utf8"}
-    quiet = {"application_name": "watchkeeper", "options": SETTINGS, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+    quiet = {
+        "application_name": "watchkeeper",
+        "options": SETTINGS + ("" if writing else READ_ONLY),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
     return {**base, **quiet, **named, **_trust(at, host, query, where), **_credential(at, where)}
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from agent import Kind, Locator, adapter
+from agent import Json, Kind, Locator, adapter
 from agent.errors import DataError, DeadlineError
-from agent.targets import _pglink
+from agent.targets import _pglink, _statements
 from agent.targets._dialect import POSTGRES
 from agent.targets._sql import Stored, Where, nearest
 from agent.targets._tables import Rows
@@ -45,6 +45,15 @@ class Postgres(Rows):
 
     def __init__(self, at: Locator) -> None:
         super().__init__(PostgresSource(at), at.options)
+        self._at = at
+
+    def carried(self, statement: str, values: Mapping[str, Json], rows: int | None) -> _statements.Carried:
+        """One statement in a transaction of its own; what changes another number of rows than `rows` is rolled back."""
+        return _statements.in_postgres(self._at, statement, values, rows)
+
+    def asked(self, query: str, values: Mapping[str, Json]) -> Mapping[str, Json]:
+        """The first row of a query."""
+        return _statements.from_postgres(self._at, query, values)
 
 
 class PostgresSource:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent import Kind, Locator, adapter
+from agent import Json, Kind, Locator, adapter
 from agent.errors import DataError
+from agent.targets import _statements
 from agent.targets._sql import Where, locate, nearest, quoted
 from agent.targets._tables import Rows, Stored
 
@@ -24,6 +25,15 @@ class Sqlite(Rows):
     def __init__(self, at: Locator) -> None:
         path, table = locate(at)
         super().__init__(SqliteSource(path, table), at.options)
+        self._file, self._place = path, f"sqlite:{path.name}"
+
+    def carried(self, statement: str, values: Mapping[str, Json], rows: int | None) -> _statements.Carried:
+        """One statement in a transaction of its own; what changes another number of rows than `rows` is rolled back."""
+        return _statements.in_sqlite(self._file, self._place, statement, values, rows)
+
+    def asked(self, query: str, values: Mapping[str, Json]) -> Mapping[str, Json]:
+        """The first row of a query."""
+        return _statements.from_sqlite(self._file, self._place, query, values)
 
 
 class SqliteSource:
