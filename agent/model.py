@@ -512,6 +512,7 @@ class Try:
     began_at: datetime
     run: int = 0  # whose step it is, and
     step: str = ""  # what that is called
+    leaving: bool = False  # whether it is about to be taken back: looked at for what of it stands
 
 
 @dataclass(frozen=True, slots=True)

@@ -490,11 +490,12 @@ def _begin_undo(world: World, run: Run, action: Action, row: StepRow) -> bool:
 
 
 def _left(world: World, run: Run, action: Action, row: StepRow) -> tuple[Look, StepRow]:
-    """What stands of all that was done by this verb, and the row of its undo for that: a last try may have come to nothing."""
-    tried = [one for one in run.steps if one.action == row.action and one.tries and not one.undo]
+    """What stands of all that the undo is for, and its row for that: a last try may have come to nothing."""
+    folds = getattr(action, "folds", True)
+    tried = [one for one in run.steps if one.action == row.action and one.tries and not one.undo and (folds or row.name == f"undo {one.name}")]
     seen: Look = Absent()
     for one in reversed(tried):
-        seen = _look(action, one, _try(world, run, one, AGAIN, ()))
+        seen = _look(action, one, replace(_try(world, run, one, AGAIN, ()), leaving=True))
         if not isinstance(seen, Absent):
             return seen, replace(row, args=one.args, output=one.output)
     return seen, row

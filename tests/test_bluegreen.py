@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent import verbs
-from agent.errors import PlanError, PluginError
+from agent.errors import PlanError
 from tests.fraud import Desk
 from tests.rollout import splitting
 
@@ -70,7 +70,7 @@ def test_the_watches_can_be_named(tmp_path):
         assert plan.steps[3].args["watches"] == ["fraud/serving.ready"]
         with pytest.raises(PlanError, match="no watch of fraud would notice"):
             verbs.start(desk.world, "bluegreen", "fraud", {"watches": []}, "ada", dry_run=True)
-        with pytest.raises(PluginError, match=r"no watch 'fraud/serving.redy'; did you mean 'fraud/serving.ready'\?"):
+        with pytest.raises(PlanError, match=r"no watch 'fraud/serving.redy'; did you mean 'fraud/serving.ready'\?"):
             verbs.start(desk.world, "bluegreen", "fraud", {"watches": ["serving.redy"]}, "ada", dry_run=True)
 
 

@@ -245,7 +245,7 @@ def test_a_drill_gives_the_first_share_and_takes_it_back(tmp_path):
         ({"alpha": 0}, "are shares"),
         ({"steps": [float("nan")]}, "should rise"),
         ({"steps": "many"}, "canary: "),
-        ({"every": 0}, "no length of time"),
+        ({"every": 0}, "must be a duration"),
         ({"compare": {"file": "x", "margins": {}}}, "leave it out"),
         ({"judge": "judged.compere"}, "no check 'judged.compere'"),
         ({"compare": {"file": "x", "fil": "x"}}, "with.fil: judged.compare has no parameter 'fil'; did you mean 'file'"),

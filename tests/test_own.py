@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import actions, config, reach, show, verbs
+from agent import actions, config, preview, runs, show, verbs
 from agent.config import steps
 from agent.errors import PlanError
 from agent.store import Store
@@ -196,7 +196,7 @@ def test_a_secret_is_sent_and_stands_in_no_plan_no_record_and_no_log(tmp_path, m
         jobs.mood["PUT"] = 400
         again = carried(desk)
         assert again.state in ("compensated", "stuck") and "it says ${WK_OWN}" in again.said
-        shown = [show.plan(reach.plan_json(plan)), show.run(reach.run_json(run)), json.dumps(desk.world.config.describe(), default=str)]
+        shown = [show.plan(preview.plan_json(plan)), show.run(runs.run_json(run)), json.dumps(desk.world.config.describe(), default=str)]
         kept = b"".join(path.read_bytes() for path in desk.world.store.path.parent.glob(f"{desk.world.store.path.name}*"))
         assert "${WK_OWN}" in shown[0]
     heard = capsys.readouterr()

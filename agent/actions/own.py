@@ -91,7 +91,7 @@ class Own:
             return Done(self._output(seen), seen.said)
         if there is None:
             return Unknown(seen.said)
-        if told is None or told.done is None or _taking_back(t):
+        if told is None or told.done is None or t.leaving:
             return Absent(seen.said)
         if told.done:
             return Unknown(f"{told.said}, and not to be seen yet: {seen.said}")
@@ -101,9 +101,9 @@ class Own:
         if told is not None and told.done:
             return Done(self._output(told), told.said)
         if told is not None and told.done is False:
-            return Absent(told.said) if self.repeatable or _taking_back(t) else Failed(told.said)
-        said = told.said if told else "nobody wrote down what came of it" if t.number or _taking_back(t) else "not done yet"
-        if _taking_back(t):
+            return Absent(told.said) if self.repeatable or t.leaving else Failed(told.said)
+        said = told.said if told else "nobody wrote down what came of it" if t.number or t.leaving else "not done yet"
+        if t.leaving:
             return Done({}, said) if self.repeatable else Failed(f"{said}; it may or may not have happened")
         return Absent(said)  # the engine does not repeat what may not be repeated, and says that it may have happened
 
@@ -145,16 +145,11 @@ class Own:
 
     def _told(self, t: Try) -> Outcome | None:
         """What was written down of this try; of the last one of the step, where it is about to be taken back."""
-        step = t.step.removeprefix("undo ") if _taking_back(t) else t.step
+        step = t.step.removeprefix("undo ") if t.leaving else t.step
         with self.world.store.read() as ledger:
             bodies = [event.body for event in ledger.events(KIND, run=t.run, limit=MOST) if event.body.get("step") == step]
-        body = next((body for body in bodies if _taking_back(t) or body["number"] == t.number), None)
+        body = next((body for body in bodies if t.leaving or body["number"] == t.number), None)
         return None if body is None else Outcome(body["done"], body["said"], body["output"])
-
-
-def _taking_back(t: Try) -> bool:
-    """Whether the engine asks about a step that it is about to take back, under the name of the step that does so."""
-    return t.key.endswith("/check")
 
 
 def _hidden(value: Json, fill: Filling) -> Json:
