@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
-from agent import actions, plugins
+from agent import actions, drills, plugins
 from agent.config import Asking, ServiceConfig
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
 from agent.model import Action, Json, Plan, Ref, Run, Status, Step
@@ -29,6 +29,7 @@ def make_plan(world: World, run: Run) -> Plan:
         goods = [version for version, _, _ in ledger.goods(run.service) if version not in failed]
         evidence = [f"finding {f.id}" for f in ledger.findings(watch=run.trigger, limit=1)] if run.trigger else []
     words: dict[str, Any] = {"service": run.service, "good": goods, "looks": _looks(world, run.service), "trigger": run.trigger, "now": now}
+    words["most"] = service.drills.most if run.drill else 1.0
     function = plugin.load()
     with ExitStack() as until, deadline(PLANNING):
         for need in plugin.needs:
@@ -37,6 +38,7 @@ def make_plan(world: World, run: Run) -> Plan:
             elif need.name not in words and not need.optional:
                 raise PlanError(f"{run.runbook} needs a {need.name}, and {run.service} has none; add services.{run.service}.targets.{need.name}")
         steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(plugin, function, service, run)))
+    steps = drills.around(service, plugin, steps) if run.drill else steps
     known = {step.action: actions.find(world, service, step.action) for step in steps}
     _fits(steps, known)
     until_at = now + service.asking.get(run.runbook, Asking()).within

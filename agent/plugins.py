@@ -17,8 +17,40 @@ Kind = Literal["check", "runbook", "adapter"]
 KINDS: tuple[Kind, ...] = ("check", "runbook", "adapter")
 Made = TypeVar("Made", bound=Callable[..., Any])
 
-ROLES = ("server", "live", "labels", "reference", "online", "offline", "parents", "inputs", "registry", "router", "trainer", "metrics", "code")
-PLATFORM = ("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "trigger", "good", "looks", "service", "run_length", "load")
+ROLES = (
+    "server",
+    "live",
+    "labels",
+    "reference",
+    "online",
+    "offline",
+    "parents",
+    "inputs",
+    "registry",
+    "router",
+    "trainer",
+    "metrics",
+    "code",
+    "data",
+    "process",
+)
+PLATFORM = (
+    "memory",
+    "history",
+    "baseline",
+    "now",
+    "window",
+    "scratch",
+    "tell",
+    "party",
+    "trigger",
+    "good",
+    "looks",
+    "service",
+    "run_length",
+    "load",
+    "most",
+)
 
 
 # The marks. They set one attribute and return what they were given: a plugin stays a plain function that tests just call.

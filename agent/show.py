@@ -21,8 +21,10 @@ from agent.model import Json, StepRow, spell
 READABLE = 24  # columns that a sentence gets, however narrow the terminal is
 PIPED = 10_000  # columns when nobody looks: one row stays one line
 COLOURS = {
-    **dict.fromkeys(("ok", "succeeded", "done", "resolved", "reviewed", "allowed", "verified"), "green"),
-    **dict.fromkeys(("warn", "awaiting", "acknowledged", "mitigating", "mitigated", "proposed", "stale", "compensated", "undone"), "yellow"),
+    **dict.fromkeys(("ok", "succeeded", "done", "resolved", "reviewed", "allowed", "verified", "drilled"), "green"),
+    **dict.fromkeys(
+        ("warn", "awaiting", "acknowledged", "mitigating", "mitigated", "proposed", "stale", "compensated", "undone", "overdue"), "yellow"
+    ),
     **dict.fromkeys(("fail", "bad", "open", "stuck", "failed", "stopped", "denied", "left", "page"), "bold red"),
     **dict.fromkeys(("error", "blind", "unreachable", "refused", "expired"), "magenta"),
     **dict.fromkeys(("nodata", "skip", "new", "unwatched", "cancelled", "superseded", "-"), "dim"),
@@ -260,6 +262,23 @@ def step(row: StepRow | str) -> str:
     if isinstance(row, str):
         return printed(Text.assemble("  ", ("waits", "yellow"), f"  {plain(row)}"))
     return printed(Text.assemble("  ", word(row.state), f"  {plain(row.name)}" + (f": {plain(row.said)}" if row.said else "")))
+
+
+def drills(found: Sequence[Mapping[str, Json]]) -> str:
+    if not found:
+        return "no runbook has the targets it needs\n"
+    body = [
+        [one["service"], one["runbook"], one["mode"], word(one["state"]), when(one["drilled_at"]), when(one["due_at"]), _drilled(one)]
+        for one in found
+    ]
+    return printed(rows(("service", "runbook", "mode", "drill", "last", "due", "how it went"), body))
+
+
+def _drilled(one: Mapping[str, Json]) -> str:
+    last = one["last"]
+    if last is not None and last["run"] != one["run"]:
+        return f"the last one, run {last['run']}, {last['state']}: {last['said']}"
+    return ", ".join(f"{step['name']} {spell(timedelta(seconds=step['seconds']))}" for step in one["steps"] if step["seconds"] is not None)
 
 
 # plugins, validate, silences

@@ -8,7 +8,7 @@ from agent.actions.child import Child
 from agent.actions.clock import Wait
 from agent.actions.hold import Hold
 from agent.actions.lent import lent
-from agent.actions.looks import Better, Good, Passes, Serves
+from agent.actions.looks import Better, Good, Passes, Serves, Stays
 from agent.actions.people import Approve, Send
 from agent.config import ServiceConfig
 from agent.errors import PlanError
@@ -25,6 +25,7 @@ PLATFORM: Mapping[str, Callable[[World, ServiceConfig], Action]] = {
     "check.ok": Good,
     "check.passes": Passes,
     "check.serves": Serves,
+    "check.stays": Stays,
     "clock.wait": Wait,
     "notify.send": Send,
     "person.approve": Approve,

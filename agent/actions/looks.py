@@ -12,9 +12,10 @@ from agent.changes import see_served
 from agent.config import ServiceConfig
 from agent.errors import WatchkeeperError
 from agent.look import look
-from agent.model import Done, Failed, Json, Look, Status, Try, Unknown, Verdict
+from agent.model import Done, Failed, Json, Look, Pending, Status, Try, Unknown, Verdict, spell
 from agent.world import Watched, World
 
+AGAIN = timedelta(seconds=1)  # between looks at what must stay ok
 TOLD = 200  # characters of what is wrong with one of several versions: all of them should fit where one is told
 
 
@@ -148,3 +149,19 @@ class Good(Looking):
             return Unknown(f"{name}: {verdict.reason}")
         observed = verdict.reading.observed if verdict.reading else None
         return Done({"reason": verdict.reason, "observed": observed}, f"{name}: {verdict.reason}")
+
+
+class Stays(Looking):
+    """`check.stays {watches, length}`: each of them is ok, now and for that many seconds; the first look that is anything else fails the step."""
+
+    __slots__ = ()
+    takes = frozenset({"watches", "length"})
+    gives = frozenset({"watches"})
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        watches, length = list(args["watches"]), timedelta(seconds=float(args["length"]))
+        if wrong := [f"{w.watch.name} {v.status}: {v.reason}" for w, v in self._looks(watches, None, t) if v.status is not Status.OK]:
+            return Failed("; ".join(wrong))
+        left = t.began_at + length - self.world.clock()
+        said = f"{', '.join(name.partition('/')[2] for name in watches) or 'held'}" + (" ok" if watches else "")
+        return Pending(min(left, AGAIN), f"{said}; for {spell(left)} more") if left > timedelta() else Done({"watches": watches}, said)
