@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from agent import plugins
@@ -10,6 +10,7 @@ from agent.config import Config, ServiceConfig
 from agent.errors import PlanError
 from agent.model import Json, Run, Step, spell, to_json
 from agent.store import Ledger
+from agent.world import bound
 
 HOLDS = timedelta(days=90)  # how long a drill is evidence that a runbook works
 ROOM = timedelta(seconds=30)  # that a look at the watches may take beyond the time the drill is held
@@ -51,14 +52,9 @@ def times(run: Run) -> Mapping[str, Json]:
 
 def told(config: Config, ledger: Ledger, services: Sequence[str], now: datetime) -> list[dict[str, Json]]:
     """For each service and runbook that could be drilled there: the last drill that succeeded, until when it counts, and how the last one ended."""
-    return [_told(ledger, config.services[name], book, now) for name in services for book in _books(config.services[name])]
-
-
-def _books(service: ServiceConfig) -> Iterator[str]:
-    """The runbooks whose targets the service has."""
-    for name, known in plugins.listing("runbook").items():
-        if all(need.optional or need.name in service.targets for need in known.needs if need.name not in plugins.PLATFORM):
-            yield name
+    books = plugins.listing("runbook").items()
+    able = [(config.services[name], book) for name in services for book, known in books if bound(known, config.services[name])]
+    return [_told(ledger, service, book, now) for service, book in able]
 
 
 def _told(ledger: Ledger, service: ServiceConfig, book: str, now: datetime) -> dict[str, Json]:

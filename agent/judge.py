@@ -276,7 +276,7 @@ def want(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, 
         said = f"no runbook answers the cause '{w.cause or 'unknown'}' of {w.key}: a person should look"
         ledger.record(at, "incident.suggestion", said, service=name, incident=incident.id)
         return
-    change = incidents.began_at_change(at, incidents.last_good(before, w.watch.every), changes_before(ledger, name, at))
+    change = incidents.began_at_change(at, incidents.last_good(before, w.watch.every), changes_before(ledger, name, at), _releases(w))
     began = f"it began at a version change ({change.what})" if change else "it did not begin at a version change"
     mode = mode_of(w.service, runbook)
     run, new = ledger.want(
@@ -291,3 +291,8 @@ def want(ledger: Ledger, w: Watched, incident: Incident, before: Signal | None, 
     )
     if new:
         ledger.record(at, "run.wanted", f"{runbook} wanted: {began}", service=name, incident=incident.id, run=run.id)
+
+
+def _releases(w: Watched) -> str:
+    """The change that such a fail can be blamed on: other data where the data is what is wrong, else another version of the model."""
+    return "change.data" if w.cause == "data" else "change.version"

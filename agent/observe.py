@@ -10,7 +10,7 @@ from typing import Any
 
 from agent import incidents
 from agent.alone import last
-from agent.changes import see_served
+from agent.changes import see_data, see_served
 from agent.credential import hidden
 from agent.judge import judge
 from agent.look import Tell, confirmed, look
@@ -28,6 +28,7 @@ def observe(world: World, key: str, due_at: datetime, tell: Tell | None = None) 
         verdict = confirmed(world, w, window, verdict)
     if verdict.status is Status.FAIL:
         version = see_served(world, w.service) or version  # so that a change stands in the record before the incident does
+        see_data(world, w.service)
         for needed in w.watch.needed:
             world.again(needed)
     now, seconds = world.clock(), time.perf_counter() - began

@@ -155,11 +155,17 @@ class World:
 
 
 def runbook_for(service: ServiceConfig, cause: str) -> str | None:
-    """The runbook for a cause: the service's own mapping first, else the one that says it cures it."""
+    """The runbook for a cause: the service's own mapping first, else the one that says it cures it and has the targets it needs."""
     if cause in service.causes:
         return service.causes[cause]
-    found = [name for name, known in plugins.listing("runbook").items() if cause in known.promises.get("cures", ())]
+    books = plugins.listing("runbook").items()
+    found = [name for name, known in books if cause in known.promises.get("cures", ()) and bound(known, service)]
     return found[0] if found else None
+
+
+def bound(known: plugins.Plugin, service: ServiceConfig) -> bool:
+    """Whether the service has every target that a runbook needs."""
+    return all(need.optional or need.name in service.targets for need in known.needs if need.name not in plugins.PLATFORM)
 
 
 def mode_of(service: ServiceConfig, runbook: str) -> Mode:

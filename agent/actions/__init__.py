@@ -10,6 +10,7 @@ from agent.actions.hold import Hold
 from agent.actions.lent import lent
 from agent.actions.looks import Better, Good, Passes, Serves, Stays
 from agent.actions.people import Approve, Send
+from agent.actions.reads import Sound
 from agent.config import ServiceConfig
 from agent.errors import PlanError
 from agent.model import Action
@@ -25,6 +26,7 @@ PLATFORM: Mapping[str, Callable[[World, ServiceConfig], Action]] = {
     "check.ok": Good,
     "check.passes": Passes,
     "check.serves": Serves,
+    "check.sound": Sound,
     "check.stays": Stays,
     "clock.wait": Wait,
     "notify.send": Send,

@@ -42,8 +42,11 @@ class Looking:
     def _looks(self, names: Sequence[str], version: str | None, t: Try) -> list[tuple[Watched, Verdict]]:
         now = self.world.clock()
         found = [self.world.find(name) for name in names]
-        left = max(t.deadline - now, timedelta(milliseconds=200))
-        return [(w, look(self.world, w, w.window(now), version=version, within=min(w.watch.within, left))) for w in found]
+        return [(w, look(self.world, w, w.window(now), version=version, within=self._left(w, t))) for w in found]
+
+    def _left(self, w: Watched, t: Try) -> timedelta:
+        """The time that one look may take."""
+        return min(w.watch.within, max(t.deadline - self.world.clock(), timedelta(milliseconds=200)))
 
 
 class Better(Looking):
@@ -60,7 +63,7 @@ class Better(Looking):
             return Failed(f"{w.key} makes load, which is not sent to one version apart: a person should look")
         if "server" not in w.words:
             return Failed(f"{w.key} does not ask the model anything, so no version can make it better")
-        return _first(args["versions"], lambda version: self._one(args, version, t))
+        return first(args["versions"], lambda version: self._one(args, version, t))
 
     def _one(self, args: Mapping[str, Json], version: str, t: Try) -> Look:
         ((_, verdict),) = self._looks([args["watch"]], version, t)
@@ -82,7 +85,7 @@ class Passes(Looking):
     gives = frozenset({"version", "watches"})
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        return _first(args["versions"], lambda version: self._one(args["watches"], version, t))
+        return first(args["versions"], lambda version: self._one(args["watches"], version, t))
 
     def _one(self, watches: Sequence[str], version: str, t: Try) -> Look:
         looks = self._looks(watches, version, t)
@@ -98,7 +101,7 @@ def _bad(looks: Sequence[tuple[Watched, Verdict]]) -> str:
     return "; ".join(f"{w.watch.name}: {v.reason}" for w, v in looks if v.status in (Status.FAIL, Status.WARN))
 
 
-def _first(versions: Sequence[str], look: Callable[[str], Look]) -> Look:
+def first(versions: Sequence[str], look: Callable[[str], Look]) -> Look:
     """The first version that will do, with what was wrong with those before it; what could not be told is not what failed."""
     seen: list[Failed | Unknown] = []
     for version in versions:
