@@ -371,6 +371,18 @@ class Data(Protocol):
         ...
 
 
+@runtime_checkable
+class Process(Protocol):
+    """What runs a server."""
+
+    can: frozenset[str]
+
+    @property
+    def restart(self) -> Action:
+        """The action that restarts it."""
+        ...
+
+
 # Tables (agent/targets/files.py and others; the annotation on a check's parameter says which of the two it needs)
 
 Kind: TypeAlias = Literal["number", "integer", "text", "boolean", "time", "bytes", "list", "other"]
@@ -550,7 +562,8 @@ Look: TypeAlias = Done | Pending | Absent | Failed | Unknown
 class Action(Protocol):
     """A verb of a target. Only `look` can say done; the reply of `do` is never believed.
 
-    An action may also state `takes`, the args it knows, and `gives`, the fields of its output: then a plan that names others is refused.
+    An action may also state `takes`, the args it knows, and `gives`, the fields of its output: then a plan that names others is refused; and `lasts`,
+    that it can never be taken back: then no drill does it.
     """
 
     @property

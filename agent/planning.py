@@ -41,6 +41,8 @@ def make_plan(world: World, run: Run) -> Plan:
     steps = drills.around(service, plugin, steps) if run.drill else steps
     known = {step.action: actions.find(world, service, step.action) for step in steps}
     _fits(steps, known)
+    if run.drill and (lasting := next((step for step in steps if getattr(known[step.action], "lasts", False)), None)):
+        raise PlanError(f"a drill takes back what it does, and {lasting.action} cannot be taken back")
     until_at = now + service.asking.get(run.runbook, Asking()).within
     return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen_now(world, run.service, steps), steps, now, until_at)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from agent.actions.child import Child
 from agent.actions.clock import Wait
+from agent.actions.evidence import Bundle
 from agent.actions.hold import Hold
 from agent.actions.lent import lent
 from agent.actions.looks import Better, Good, Passes, Serves, Stays
@@ -29,6 +30,7 @@ PLATFORM: Mapping[str, Callable[[World, ServiceConfig], Action]] = {
     "check.sound": Sound,
     "check.stays": Stays,
     "clock.wait": Wait,
+    "incident.bundle": Bundle,
     "notify.send": Send,
     "person.approve": Approve,
     "run.child": Child,

@@ -30,7 +30,7 @@ def lent(world: World, service: ServiceConfig, role: str, verb: str) -> Lent:
             f"the {role} of {service.name} may only be looked at; add services.{service.name}.targets.{role}.auth.act to let it be changed"
         )
     takes, gives = getattr(action, "takes", None), getattr(action, "gives", None)
-    return Lent(world, service, role, verb, action.writes, action.repeatable, takes, gives)
+    return Lent(world, service, role, verb, action.writes, action.repeatable, takes, gives, bool(getattr(action, "lasts", False)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Lent:
     repeatable: bool
     takes: frozenset[str] | None = None
     gives: frozenset[str] | None = None
+    lasts: bool = False
 
     def _call(self, method: str, within: timedelta, *args: Any) -> Any:
         with deadline(within), self.world.connections(self.service.targets[self.role]) as adapter:

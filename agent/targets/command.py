@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import selectors
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from time import monotonic
-from typing import IO
 
 from agent import Json, Locator, Swap, adapter
-from agent.errors import AnswerError, CannotError, ConfigError, DeadlineError, ServerError, UnreachableError
-from agent.targets import _shapes, _shares
+from agent.errors import AnswerError, CannotError, ConfigError, ServerError
+from agent.targets import _programs, _shapes, _shares
 from agent.wire import remaining
 
 OPTIONS = ("read", "write", "env", "inherit")
-ALWAYS = ("PATH", "HOME", "LANG", "TZ")  # of our environment; everything else may hold a secret that is none of the command's business
-MOVED = 75  # the exit status that says: it is no longer at {expected}
-MOST = 64 * 2**10  # bytes of what a command says
 
 
 @adapter(role="router", schemes=("command",))
@@ -40,11 +30,11 @@ class Command:
         if at.look is not None or at.act is not None:
             raise ConfigError(f"{self._where}: a command takes no credential; give it what it needs by `env:` or `inherit:`")
         self._folder = Path(at.folder, at.address or ".")
-        self._read, self._write = self._words(given, "read"), self._words(given, "write")
+        self._read, self._write = (_programs.words(given.get(option), f"{self._where}.{option}") for option in ("read", "write"))
         if not any("{to}" in word for word in self._write):
             raise ConfigError(f"{self._where}.write: no word says {{to}}, so nothing would tell the command where to")
         self._compares = any("{expected}" in word for word in self._write)
-        self._env = self._environment(given)
+        self._env = _programs.environment(given.get("inherit", []), given.get("env", {}), self._where)
 
     def served(self) -> Mapping[str, float]:
         """The shares that `read` prints, or all for the version that it prints."""
@@ -88,44 +78,12 @@ class Command:
 
     def _run(self, words: Sequence[str], expected: Json = None) -> str:
         left = remaining()
-        end = monotonic() + (self._at.within.total_seconds() if left is None else left)
-        try:
-            process = subprocess.Popen(  # noqa: S603 - what the configuration names
-                words,
-                cwd=self._folder,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as problem:
-            raise UnreachableError(f"{self._where}: {words[0]} cannot be run in {self._folder} ({problem.strerror})") from problem
-        try:
-            out, err = _heard(process, end)
-            code = process.wait(max(end - monotonic(), 0.01))
-        except (TimeoutError, subprocess.TimeoutExpired) as problem:
-            raise DeadlineError(f"{self._where}: {words[0]} was not done in time, and was killed with all it had started") from problem
-        finally:
-            _end(process)
-        if code == MOVED and words is not self._read:
-            raise _shapes.moved(words[0], expected, err or out)
-        if code:
-            raise ServerError(f"{self._where}: {words[0]} ended with exit status {code}: {(err or out).strip()[-500:]}", 500)
-        return out
-
-    def _words(self, given: Mapping[str, Json], option: str) -> list[str]:
-        words = given.get(option)
-        if not isinstance(words, list) or not words or not all(isinstance(word, (str, int)) for word in words):
-            raise ConfigError(f"{self._where}.{option}: write the command as a list of words, such as [./route.sh, read]; no shell is asked")
-        return [str(word) for word in words]
-
-    def _environment(self, given: Mapping[str, Json]) -> dict[str, str]:
-        names, extra = given.get("inherit", []), given.get("env", {})
-        if not isinstance(names, list) or not isinstance(extra, Mapping):
-            raise ConfigError(f"{self._where}: write `inherit: [NAME]` and `env: {{NAME: value}}`")
-        inherited = {name: os.environ[name] for name in (*ALWAYS, *map(str, names)) if name in os.environ}
-        return {**inherited, **{str(name): str(value) for name, value in extra.items()}}
+        ran = _programs.run(words, self._folder, self._env, self._at.within.total_seconds() if left is None else left, self._where)
+        if ran.code == _programs.MOVED and words is not self._read:
+            raise _shapes.moved(words[0], expected, ran.err or ran.out)
+        if ran.code:
+            raise ServerError(f"{self._where}: {words[0]} ended with exit status {ran.code}: {ran.told}", 500)
+        return ran.out
 
 
 def _said(aim: Json) -> str:
@@ -138,32 +96,3 @@ def _filled(word: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
         word = word.replace(name, value)
     return word
-
-
-def _heard(process: subprocess.Popen[bytes], end: float) -> tuple[str, str]:
-    """What it printed on stdout and stderr until it closed both, at most so much of each."""
-    said: dict[IO[bytes], bytearray] = {pipe: bytearray() for pipe in (process.stdout, process.stderr) if pipe is not None}
-    with selectors.DefaultSelector() as pipes:
-        for pipe in said:
-            pipes.register(pipe, selectors.EVENT_READ)
-        while pipes.get_map():
-            ready = pipes.select(max(end - monotonic(), 0))
-            if not ready and monotonic() >= end:
-                raise TimeoutError
-            for key, _ in ready:
-                part = os.read(key.fd, 2**14)
-                said[key.fileobj] += part[: MOST - len(said[key.fileobj])]  # type: ignore[index]  # what was registered: one of our pipes
-                if not part:
-                    pipes.unregister(key.fileobj)
-    out, err = (bytes(text).decode("utf-8", "replace") for text in said.values())
-    return out, err
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Nothing that it started outlives the call."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()

@@ -1,0 +1,277 @@
+"""A game day: the example stack is broken in one way after another, and what is noticed and put right is read from the agent's own record.
+
+python -m examples.digits.gameday [--only NAME] [--out FILE.md] [--keep DIR] [--plain] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from examples.digits.demo import INTERRUPTED, as_ctrl_c, missing, refused, tidy
+from examples.digits.failures import NOT_YET, Failure, failures
+from examples.digits.narrator import Narrator
+from examples.digits.served import Digits, folder_of
+from examples.digits.split import bad, moment
+from examples.digits.stage import BrokenOffError, Stage
+from examples.digits.story import SERVICE, MissedError, Story
+
+PASS, FAIL, NOT_COVERED = "PASS", "FAIL", "not covered"
+WELL = 90.0  # seconds that the service may take to be well again once what was broken is mended
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one failure. `found_after` and `recovered_after` are seconds from when it was made, the latter to the last bad answer or, where no
+    answer was bad, to the end of the incident; `lost` of `answers` were wrong or refused meanwhile."""
+
+    name: str
+    outcome: str
+    what: str = ""
+    found_by: str = ""
+    found_after: float | None = None
+    recovered_by: str = ""
+    recovered_after: float | None = None
+    lost: int | None = None
+    answers: int | None = None
+    said: str = ""
+    timeline: tuple[tuple[float, str], ...] = ()
+
+
+class Quiet(Narrator):
+    """Says nothing: what is wanted is the result."""
+
+    def __init__(self) -> None:
+        super().__init__(plain=True)
+
+    def tell(self, who: str, what: str, at: float | None = None) -> None: ...
+
+    def also(self, text: str) -> None: ...
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    names = [one.name for one in failures()] + [NOT_YET]
+    parser = argparse.ArgumentParser(prog="watchkeeper gameday", description="Break the example stack, and see what is noticed and put right.")
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"only this failure: {', '.join(names)}; may be given again")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report as Markdown, too")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="play in this folder and leave everything there")
+    parser.add_argument("--plain", action="store_true", help="no colours, whatever the terminal")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plays it; 0 when every failure was found and put right, 1 when one was not, 3 when one is not covered yet, 2 when it could not begin."""
+    given = arguments(argv)
+    if why := missing(0):
+        return refused(why)
+    try:
+        folder = folder_of(given.keep) if given.keep else Path(tempfile.mkdtemp(prefix="watchkeeper gameday "))
+    except OSError as problem:
+        return refused(f"the game day cannot write its files: {problem}; name another folder with --keep DIR")
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, as_ctrl_c)
+    narrator = Quiet() if given.json else Narrator(given.plain)
+    return perform(given, folder.resolve(), narrator)
+
+
+def perform(given: argparse.Namespace, folder: Path, narrator: Narrator) -> int:
+    """The day in a folder; whatever happens, nothing that it started is left."""
+    stage, found = Stage(folder), list[Outcome]()
+    try:
+        with stage, narrator:
+            for outcome in played(Story(stage, narrator, Digits(stage)), given.only):
+                found.append(outcome)
+                narrator.tell("story", f"{outcome.name}: {outcome.outcome}" + (f": {outcome.said}" if outcome.said else ""))
+    except KeyboardInterrupt:
+        narrator.tell("story", "stopped; nothing is left running")
+        return INTERRUPTED
+    finally:
+        if not given.keep:
+            tidy(folder, INTERRUPTED)
+    if stage.killed:
+        found.append(Outcome("the end", FAIL, said=f"{', '.join(stage.killed)} did not end when asked to, and had to be killed"))
+    if given.out:
+        given.out.write_text(report(found), encoding="utf-8")
+    print(json.dumps([asdict(one) for one in found], indent=2) if given.json else f"\n{table(found)}")
+    return 1 if any(one.outcome == FAIL for one in found) else 3 if any(one.outcome == NOT_COVERED for one in found) else 0
+
+
+# The day
+
+
+def played(story: Story, only: Sequence[str] | None) -> Iterator[Outcome]:
+    """One outcome after another; what comes after a stack that broke off is not covered by it."""
+    wanted = [one for one in failures() if not only or one.name in only]
+    try:
+        if wanted:
+            _ready(story)
+        for one in wanted:
+            story.narrator.also(f"\n-- {one.name}: {one.what}")
+            yield _one(story, one)
+    except BrokenOffError as problem:
+        yield Outcome("the example stack", FAIL, said=f"broke off: {problem}")
+    if not only or NOT_YET in only:
+        yield Outcome(NOT_YET, NOT_COVERED, said="nothing trains here yet, so nothing could notice")
+
+
+def _ready(story: Story) -> None:
+    """Version 1 serves, is known to be good, and a rollback was drilled."""
+    try:
+        story.begin()
+        story.drill()
+    except MissedError as problem:
+        raise BrokenOffError(f"it did not come up: {problem}") from None
+
+
+def _one(story: Story, one: Failure) -> Outcome:
+    made = 0.0
+    try:
+        story.until("every watch is ok and no incident is open", story.well, WELL)
+        served, before, made = story.server.served(), story.incidents(), time.time()
+        one.make(story)
+        story.until(f"an incident opens over {one.found_by}", lambda: story.agent.incident(one.found_by, after=before), one.within)
+        if one.cure:
+            story.until(f"{one.cure} ends", lambda: story.ended(before, one.found_by), 40)
+        else:
+            story.until("what was wanted is decided", lambda: _decided(story, before), 30)
+        one.mend(story)
+        found = story.until("the incident is resolved", lambda: _resolved(story, before, one.found_by), WELL)
+        return _judged(story, one, found, made, served)
+    except MissedError as problem:
+        with suppress(MissedError):
+            _put_right(story, one)
+        return Outcome(one.name, FAIL, one.what, said=str(problem))
+
+
+def _decided(story: Story, before: int) -> bool:
+    """Whether no run of the incidents since then is still looking."""
+    runs = [
+        run for found in story.agent.get(f"/api/incidents?service={SERVICE}&limit=20") if found["id"] > before for run in _runs(story, found["id"])
+    ]
+    return all(run["ended_at"] for run in runs)
+
+
+def _runs(story: Story, incident: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = story.agent.get(f"/api/incidents/{incident}")["runs"]
+    return found
+
+
+def _resolved(story: Story, before: int, watch: str) -> dict[str, Any] | None:
+    found = story.agent.incident(watch, after=before)
+    return found if found and found["resolved_at"] and story.well() else None
+
+
+def _put_right(story: Story, one: Failure) -> None:
+    """After a failure that was missed: the stack as it was before, for those to come."""
+    with suppress(OSError, BrokenOffError):
+        one.mend(story)
+        if story.server.served() != "1":
+            story.narrator.tell("operator", story.server.deploy("1"))
+        story.until("every watch is ok", story.well, WELL)
+
+
+def _judged(story: Story, one: Failure, incident: Mapping[str, Any], made: float, served: str) -> Outcome:
+    """PASS: found by the watch that should, and put right by what should, with nothing else done to the service."""
+    found = min(moment(member["since_at"]) for member in incident["members"] if member["watch"] == f"{SERVICE}/{one.found_by}")
+    acted = [run for run in incident["runs"] if run["state"] == "succeeded"]
+    answers = [answer for answer in story.answers.all if moment(answer["at"]) >= made and moment(answer["at"]) <= moment(incident["resolved_at"])]
+    lost = [answer for answer in answers if bad(answer)]
+    recovered = max((moment(answer["answered_at"]) for answer in lost), default=moment(incident["resolved_at"]))
+    wrong = _wrong(story, one, acted, served)
+    by = (
+        f"{acted[-1]['runbook']} (run {acted[-1]['id']}), by {acted[-1]['by']}"
+        if acted
+        else f"mended at the source, by a person{_declined(incident)}"
+    )
+    timeline = tuple((moment(event["at"]) - made, event["what"]) for event in incident["events"] if event["kind"] != "step" and event["what"])
+    return Outcome(
+        one.name,
+        FAIL if wrong else PASS,
+        one.what,
+        one.found_by,
+        round(found - made, 2),
+        by,
+        round(recovered - made, 2),
+        len(lost),
+        len(answers),
+        wrong,
+        timeline,
+    )
+
+
+def _wrong(story: Story, one: Failure, acted: Sequence[Mapping[str, Any]], served: str) -> str:
+    now = story.server.served()
+    if one.cure and [run["runbook"] for run in acted] != [one.cure]:
+        return f"{one.cure} should have put it right by itself, once"
+    if not one.cure and acted:
+        return f"{acted[-1]['runbook']} was carried out, which could not help"
+    return f"version {now} serves; version {served} should" if now != served else ""
+
+
+def _declined(incident: Mapping[str, Any]) -> str:
+    declined = [run for run in incident["runs"] if run["state"] == "stopped"]
+    return f"; {declined[-1]['runbook']} declined" if declined else ""
+
+
+# What came of it
+
+
+COLUMNS = ("failure", "outcome", "found by", "after", "recovered by", "after", "lost")
+
+
+def cells(one: Outcome) -> tuple[str, ...]:
+    """One row of the table."""
+    lost = "" if one.lost is None else f"{one.lost} of {one.answers}"
+    return (one.name, one.outcome, one.found_by, _seconds(one.found_after), one.recovered_by, _seconds(one.recovered_after), lost)
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s"
+
+
+def table(found: Sequence[Outcome]) -> str:
+    """For a terminal; what went wrong stands below."""
+    body = [COLUMNS, *map(cells, found)]
+    widths = [max(len(row[place]) for row in body) for place in range(len(COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in body]
+    return "\n".join([*lines, *(f"  {one.name}: {one.said}" for one in found if one.said)])
+
+
+def report(found: Sequence[Outcome]) -> str:
+    """For the record, in Markdown: the table, and each failure with what the agent wrote down."""
+    counts = ", ".join(f"{sum(one.outcome == word for one in found)} {word}" for word in (PASS, FAIL, NOT_COVERED))
+    lines = [f"# Game day, {datetime.now(UTC):%Y-%m-%d %H:%M}Z", "", f"{counts}.", ""]
+    lines += [_row(COLUMNS), _row(["---"] * len(COLUMNS)), *(_row(cells(one)) for one in found)]
+    for one in found:
+        lines += [
+            "",
+            f"## {one.name}: {one.outcome}",
+            "",
+            *([f"Made: {one.what}.", ""] if one.what else []),
+            *([f"{one.said}", ""] if one.said else []),
+        ]
+        lines += [f"- {at:.1f} s: {_plain(what)}" for at, what in one.timeline]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
