@@ -15,7 +15,7 @@ def snapshot(live: Columns | None = None, *, to: str = "snapshots", rows: int = 
     `rows` of the newest live rows go in as well, at most 1,000, without what the table excludes: none unless asked for, for they may be about people.
     `patience` is how long each step may take.
     """
-    sample = {"check": "sample", "with": {"rows": rows}, "every": "1s"}
+    sample = {"check": "sample", "with": {"rows": rows}, "every": "10s"}
     newest = Step("rows", "check.hold", sample, patience, "go on", f"the {rows} newest rows, which may be about people")
     return (
         *([newest] if live is not None and rows else []),
