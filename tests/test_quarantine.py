@@ -14,7 +14,7 @@ import pytest
 from agent import Locator, config, verbs
 from agent.errors import AnswerError, DataError, PlanError
 from agent.targets import connect
-from agent.targets.link import natural
+from agent.targets._names import natural
 from tests.fraud import fraud
 
 WATCH = "data.contract"

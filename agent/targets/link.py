@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from agent import Json, Locator, Swap, adapter
 from agent.errors import ConfigError, DataError
 from agent.targets import _shapes
+from agent.targets._names import natural
 from agent.targets._sql import path_of
 
 
@@ -86,8 +86,3 @@ class Link:
             raise DataError(
                 f"{self.place} cannot be moved: {problem.strerror}; give the agent's user the right to write {self._path.parent}"
             ) from problem
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Names in the order in which people count: v9 before v10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]

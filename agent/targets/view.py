@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 from agent import Json, Locator, Swap, adapter
 from agent.errors import AnswerError, ConfigError, DataError
 from agent.targets import _shapes
+from agent.targets._names import natural
 from agent.targets._sql import path_of, quoted
-from agent.targets.link import natural
 
 PLAIN = re.compile(r"CREATE\s+VIEW\s+.+?\s+AS\s+SELECT\s+\*\s+FROM\s+(?:\"((?:[^\"]|\"\")+)\"|\[([^\]]+)\]|`([^`]+)`|(\w+))\s*;?\s*$", re.I | re.S)
 
