@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from agent.actions.looks import Looking, first
 from agent.look import look
-from agent.model import Data, Done, Failed, Json, Locator, Look, Status, Try, Unknown, Verdict
+from agent.model import Done, Failed, Json, Look, Status, Try, Unknown, Verdict
 from agent.world import Watched
 
 LONGEST = timedelta(days=7)  # that a watch may have been bad and its last good look still be found where no finding of it was kept
@@ -32,8 +32,10 @@ class Sound(Looking):
         return first(args["versions"], lambda version: self._one(w, version, t))
 
     def _one(self, w: Watched, version: str, t: Try) -> Look:
+        if "data" not in self.service.targets:
+            return Failed(f"{self.service.name} has no data target, so no version of its data can be asked")
         with self.world.connections(self.service.targets["data"]) as data:
-            read = {role: there for role, at in w.locators.items() if (there := _seen(data, at, version)) is not None}
+            read = {role: there for role, at in w.locators.items() if (there := data.seen(at, version)) is not None}
         if not read:
             return Failed(f"{w.key} looks at nothing that is read through the data target, so no version of it can make it better")
         return _meant(self._verdict(replace(w, locators={**w.locators, **read}), t), w, f"version {version}", version)
@@ -49,10 +51,6 @@ class Sound(Looking):
             kept = next((one.looked_at for one in ledger.findings(watch=w.key, limit=1000) if one.status is Status.OK), None)
             minutes = [row["minute_at"] for row in ledger.rollups(w.key, kept or now - LONGEST) if row["good"]]
         return max([*([kept] if kept else []), *minutes[-1:]], default=now)
-
-
-def _seen(data: Data, at: Locator, version: str) -> Locator | None:
-    return data.seen(at, version)
 
 
 def _meant(verdict: Verdict, w: Watched, what: str, version: str | None) -> Look:
