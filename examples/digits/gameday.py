@@ -92,6 +92,8 @@ def main(argv: Sequence[str]) -> int:
     given = arguments(argv)
     if why := missing(0):
         return refused(why)
+    if given.out and not given.out.resolve().parent.is_dir():
+        return refused(f"there is no folder for {given.out}; make it first")
     try:
         folder = folder_of(given.keep) if given.keep else Path(tempfile.mkdtemp(prefix="watchkeeper gameday "))
     except OSError as problem:
@@ -112,16 +114,25 @@ def perform(given: argparse.Namespace, folder: Path, narrator: Narrator) -> int:
                 narrator.tell("story", f"{outcome.name}: {outcome.outcome}" + (f": {outcome.said}" if outcome.said else ""))
     except KeyboardInterrupt:
         narrator.tell("story", "stopped; nothing is left running")
+        tidied(given, folder)
         return INTERRUPTED
-    finally:
-        if not given.keep:
-            tidy(folder, INTERRUPTED)
     if stage.killed:
         found.append(Outcome("the end", FAIL, said=f"{', '.join(stage.killed)} did not end when asked to, and had to be killed"))
+    failed = any(one.outcome == FAIL for one in found)
+    if failed:
+        print(f"what the agent and the others wrote is left in {folder}", file=sys.stderr)
+    else:
+        tidied(given, folder)
     if given.out:
         given.out.write_text(report(found), encoding="utf-8")
     print(json.dumps([asdict(one) for one in found], indent=2) if given.json else f"\n{table(found)}")
-    return 1 if any(one.outcome == FAIL for one in found) else 3 if any(one.outcome == NOT_COVERED for one in found) else 0
+    return 1 if failed else 3 if any(one.outcome == NOT_COVERED for one in found) else 0
+
+
+def tidied(given: argparse.Namespace, folder: Path) -> None:
+    """Leaves nothing of a temporary folder."""
+    if not given.keep:
+        tidy(folder, INTERRUPTED)
 
 
 # The day
