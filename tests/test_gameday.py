@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from examples.digits.gameday import FAIL, NOT_COVERED, PASS, Outcome, report, table
+from examples.digits.failures import failures
+from examples.digits.gameday import FAIL, NOT_COVERED, PASS, Outcome, _wrong, report, table
 from tests.test_demo import Place, place  # noqa: F401 - a fixture
 
 GAMEDAY = (sys.executable, "-m", "examples.digits.gameday")
@@ -56,3 +57,26 @@ def test_the_report_tells_each_failure_and_breaks_no_table() -> None:
     assert "| one | PASS | serving.parity | 1.2 s | rollback (run 2), by watchkeeper | 2.5 s | 3 of 90 |" in text
     assert len({row.count(" | ") for row in text.splitlines() if row.startswith("| ")}) == 1
     assert lines[-1] == "  two: nobody noticed"
+
+
+ROLLED, DECLINED, ASKS = ({"runbook": "rollback", "state": state} for state in ("succeeded", "stopped", "awaiting"))
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "now", "said"),
+    [
+        ("bad deploy", [ROLLED], "1", ""),
+        ("bad deploy", [], "1", "nothing was done"),
+        ("bad deploy", [DECLINED], "3", "nothing was done"),
+        ("bad deploy", [ROLLED, ROLLED], "1", "once"),
+        ("bad deploy", [ROLLED], "3", "version 3 serves; version 1 should"),
+        ("null burst", [], "1", ""),
+        ("null burst", [DECLINED, ASKS], "1", ""),
+        ("null burst", [DECLINED, ROLLED], "0", "rollback was carried out, which could not help"),
+        ("drift", [ROLLED], "1", "could not help"),
+    ],
+)
+def test_the_wrong_thing_done_or_nothing_done_does_not_pass(name: str, runs: list[dict[str, str]], now: str, said: str) -> None:
+    one = next(one for one in failures() if one.name == name)
+    wrong = _wrong(one, runs, "1", now)
+    assert (wrong == "") == (said == "") and said in wrong

@@ -256,6 +256,9 @@ def test_what_is_no_link_and_no_plain_view_is_said_to_be_none(tmp_path):
     (tmp_path / "plain").mkdir()
     with pytest.raises(DataError, match="is no symbolic link"):
         at(tmp_path, "link:plain").versions()
+    (tmp_path / "nowhere").symlink_to("gone/v1")
+    with pytest.raises(DataError, match="cannot be listed"):
+        at(tmp_path, "link:nowhere").versions()
     with closing(sqlite3.connect(tmp_path / "features.db")) as con, con:
         con.execute("CREATE TABLE v1 (x)")
         con.execute("CREATE VIEW features AS SELECT x + 1 AS x FROM v1")

@@ -34,7 +34,11 @@ class Link:
 
     def versions(self) -> Sequence[str]:
         """The names of what it could point at, oldest first."""
-        return sorted((path.name for path in self._target().parent.iterdir() if self._fits(path)), key=natural)
+        home = self._target().parent
+        try:
+            return sorted((path.name for path in home.iterdir() if self._fits(path)), key=natural)
+        except OSError as problem:
+            raise DataError(f"{self.place} points into {home}, which cannot be listed: {problem.strerror}") from problem
 
     @property
     def point(self) -> Swap:
