@@ -172,11 +172,18 @@ def test_old_rows_are_judged_as_of_the_last_good_look_and_not_as_stale(tmp_path)
         assert done.state == "succeeded" and read(desk) == "v10", done.said
 
 
-def test_a_drill_points_and_points_back(tmp_path):
-    with served(tmp_path, Lake) as (desk, _, versions):
+def test_a_drill_points_and_points_back_and_lets_broken_data_be_quarantined_by_itself(tmp_path):
+    with served(tmp_path, Lake, mode="auto") as (desk, made, versions):
         verbs.start(desk.world, "quarantine", "fraud", {"watch": WATCH}, "ada", drill=True)
+        drilled = desk.respond()
+        assert drilled.state == "succeeded" and read(desk) == versions[-1], drilled.said
+        made.pushed += 2  # a drill leaves two versions in the table's history: there, and back
+        desk.see()
+        made.push("v11", BROKEN)
+        assert desk.look(WATCH).status == "fail"
         done = desk.respond()
-        assert done.state == "succeeded" and read(desk) == versions[-1], done.said
+        assert (done.state, done.by, done.approved_by) == ("succeeded", "watchkeeper", ()), done.said
+        assert read(desk) == versions[-1]
 
 
 BROKEN_RULE = """
