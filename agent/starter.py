@@ -29,6 +29,7 @@ services:
     # owner: ada                   # a channel from above; who is told first
     # escalation: [duty]
     # load: {rate: 50, longest: 10m}   # what a load test may do to it; without this there is none
+    # drills: {live: true}         # its users may be part of a drill; without this each drill takes --live
     mode: observe                  # observe, suggest, approve or auto: what runbooks may do by themselves
     targets:
       # oip: Open Inference Protocol v2 (MLServer, Triton, KServe, ...). http: any other web server. See `watchkeeper plugins --kind adapter`.
