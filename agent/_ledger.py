@@ -441,14 +441,10 @@ class Ledger:
         approvals = tuple(_make(Approval, one, at=datetime.fromisoformat(one["at"])) for one in row["approvals"])
         return _make(Run, row, plan=plan, unread=unread, steps=tuple(_make(StepRow, step) for step in steps), approvals=approvals)
 
-    def last_drill(self, service: str, runbook: str) -> Run | None:
-        """The newest drill of that runbook on that service that succeeded."""
-        row = self.one(
-            select(RUN)
-            .where(RUN.c.service == service, RUN.c.runbook == runbook, RUN.c.drill, RUN.c.state == "succeeded")
-            .order_by(RUN.c.id.desc())
-            .limit(1)
-        )
+    def last_drill(self, service: str, runbook: str, any_end: bool = False) -> Run | None:
+        """The newest drill of that runbook on that service that succeeded, or the newest whatever came of it."""
+        query = select(RUN).where(RUN.c.service == service, RUN.c.runbook == runbook, RUN.c.drill).order_by(RUN.c.id.desc()).limit(1)
+        row = self.one(query if any_end else query.where(RUN.c.state == "succeeded"))
         return None if row is None else self._run(row)
 
     def hold(self, things: Sequence[str], run: int) -> int | str:

@@ -20,7 +20,7 @@ PATIENCE = timedelta(seconds=2)  # for one question about what is served
 
 def sources(service: ServiceConfig) -> list[str]:
     """Where changes of this service are watched for."""
-    return [*sorted(role for role in service.targets if role in ("router", "server", "registry")), "config"]
+    return [*sorted(role for role in service.targets if role in ("router", "server", "registry", "data")), "config"]
 
 
 def changes_before(ledger: Ledger, service: str, now: datetime, within: timedelta = timedelta(hours=24)) -> list[Event]:
@@ -57,6 +57,12 @@ def see_served(world: World, service: ServiceConfig) -> str | None:
     return version
 
 
+def see_data(world: World, service: ServiceConfig) -> None:
+    """Ask which version of its data the service reads, and write down a change."""
+    if "data" in service.targets:
+        _see(world, service, {"data": _asked(world, service, "data", lambda a: a.point.read())})
+
+
 def served_by(world: World, service: ServiceConfig) -> Mapping[str, float] | None:
     """Share of the traffic by version as the router tells it, or the server where there is no router; None when it cannot be told.
 
@@ -77,13 +83,19 @@ def see_changes(world: World, service: ServiceConfig) -> None:
         "schema": _asked(world, service, "server", lambda a: to_json(a.signature())),
         "registry": _asked(world, service, "registry", lambda a: {v.version: v.digest for v in a.versions()}),
     }
+    _see(world, service, looked)
+    see_data(world, service)
+    _soak(world, service, world.clock())
+
+
+def _see(world: World, service: ServiceConfig, looked: Mapping[str, Json]) -> None:
+    """Write down what has changed of what could be told."""
     now = world.clock()
     with world.store.read() as ledger:
         seen = ledger.setting(f"seen/{service.name}") or {}
     changed = {what: value for what, value in looked.items() if value is not None and digest(value) != digest(seen.get(what))}
     if changed:
         world.store.write(lambda ledger: _note(ledger, service.name, seen, changed, now))
-    _soak(world, service, now)
 
 
 def _note(ledger: Ledger, service: str, seen: Mapping[str, Json], changed: Mapping[str, Json], now: datetime) -> None:
@@ -104,6 +116,8 @@ def _told(what: str, old: Json, new: Json) -> str:
         altered = sorted(name for name in new if name in (old or {}) and new[name] != old[name])
         parts = ((added, "registered"), (gone, "removed"), (altered, "changed"))
         return "; ".join(f"version {', '.join(names)} {verb}" for names, verb in parts if names)
+    if what == "data":
+        return f"version {new} of the data is read instead of {old}"
     return "the served model's inputs or outputs changed"
 
 

@@ -108,13 +108,13 @@ def storm(bad_since: Mapping[str, datetime], services: int, now: datetime, withi
 # What changed before this?
 
 
-def began_at_change(onset: datetime, last_ok: datetime | None, changes: Sequence[Event]) -> Event | None:
-    """The version change that lies between the last good look and the onset: what a release can be blamed for.
+def began_at_change(onset: datetime, last_ok: datetime | None, changes: Sequence[Event], kinds: Collection[str] = RELEASES) -> Event | None:
+    """The version change, of the model or the data, that lies between the last good look and the onset: what a release can be blamed for.
 
     Without any good look before, a change in the 15 minutes before the onset counts.
     """
     since = last_ok if last_ok is not None else onset - timedelta(minutes=15)
-    return next((c for c in changes if c.kind in RELEASES and since - timedelta(seconds=2) <= c.at <= onset + timedelta(seconds=2)), None)
+    return next((c for c in changes if c.kind in kinds and since - timedelta(seconds=2) <= c.at <= onset + timedelta(seconds=2)), None)
 
 
 def before_it(onset: datetime, changes: Sequence[Event], sources: Collection[str]) -> str:

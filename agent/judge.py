@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
@@ -276,7 +276,7 @@ def want(world: World, ledger: Ledger, w: Watched, incident: Incident, before: S
         said = f"no runbook answers the cause '{w.cause or 'unknown'}' of {w.key}: a person should look"
         ledger.record(at, "incident.suggestion", said, service=name, incident=incident.id)
         return
-    change = incidents.began_at_change(at, incidents.last_good(before, w.watch.every), changes_before(ledger, name, at))
+    change = incidents.began_at_change(at, incidents.last_good(before, w.watch.every), changes_before(ledger, name, at), _releases(w))
     began = f"it began at a version change ({change.what})" if change else "it did not begin at a version change"
     mode = mode_of(w.service, runbook)
     run, new = ledger.want(
@@ -291,3 +291,8 @@ def want(world: World, ledger: Ledger, w: Watched, incident: Incident, before: S
     )
     if new:
         ledger.record(at, "run.wanted", f"{runbook} wanted: {began}", service=name, incident=incident.id, run=run.id)
+
+
+def _releases(w: Watched) -> Collection[str]:
+    """The changes that such a fail can be blamed on: other data where the data is what is wrong, else another version of the model."""
+    return ("change.data",) if w.cause == "data" else incidents.RELEASES

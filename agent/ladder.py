@@ -15,8 +15,8 @@ from typing import Literal
 
 from agent import plugins
 from agent.config import Config, ServiceConfig
+from agent.drills import HOLDS
 from agent.model import Finding, Json, Member, Mode, Run, RunState, Status, to_json
-from agent.permit import DRILL_HOLDS
 from agent.standing import last_good
 from agent.store import Ledger
 from agent.world import mode_of
@@ -126,7 +126,7 @@ def _rung(config: Config, ledger: Ledger, service: ServiceConfig, book: str, run
     drill, mode = ledger.last_drill(service.name, book), mode_of(service, book)
     drilled_at = drill.ended_at if drill else None
     acted = Counter(run.state for run in mine if run.by == AGENT and run.wrote)
-    fresh = drilled_at is not None and now - drilled_at <= DRILL_HOLDS
+    fresh = drilled_at is not None and now - drilled_at <= HOLDS
     return {
         "service": service.name,
         "runbook": book,
@@ -174,7 +174,7 @@ def _next(
         served = ledger.served_now(service.name)
         needs.append(("a version to go back to", last_good(ledger, service.name, served.version if served else None) is not None))
     if to == "auto":
-        needs.append((f"a drill that succeeded within {DRILL_HOLDS.days} days", drilled))
+        needs.append((f"a drill that succeeded within {HOLDS.days} days", drilled))
     return {"mode": to, "needs": [{"what": what, "met": met} for what, met in needs]}
 
 

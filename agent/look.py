@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent import incidents
@@ -47,19 +47,23 @@ def look(
     version: str | None = None,
     within: timedelta | None = None,
     tell: Tell | None = None,
+    now: datetime | None = None,
 ) -> Verdict:
-    """One look: the check's Verdict, or what its failure to look means. `version` asks one loaded version instead of what is served.
+    """One look: the check's Verdict, or what its failure to look means. `version` asks one loaded version instead of what is served, `now` is what
+    the check is told the time is.
 
     A load test is not begun while its service has an incident, and asked to end early when one opens.
     """
     if w.load is not None:
         return _under_load(world, w, window, version, within or w.watch.within, tell)
-    return _look(world, w, window, version, within or w.watch.within, tell)
+    return _look(world, w, window, version, within or w.watch.within, tell, now)
 
 
-def _look(world: World, w: Watched, window: Window, version: str | None, within: timedelta, tell: Tell | None) -> Verdict:
+def _look(
+    world: World, w: Watched, window: Window, version: str | None, within: timedelta, tell: Tell | None, now: datetime | None = None
+) -> Verdict:
     try:
-        return _perform(world, w, _job(world, w, window, version), within, tell)
+        return _perform(world, w, {**_job(world, w, window, version), **({"now": now} if now else {})}, within, tell)
     except WatchkeeperError as problem:
         return _blind(world, w, problem, version)
 

@@ -372,6 +372,38 @@ class Reports(Protocol):
         ...
 
 
+@runtime_checkable
+class Data(Protocol):
+    """What decides which version of its data a service reads: a link, a view, the newest version of a table."""
+
+    can: frozenset[str]
+
+    def versions(self) -> Sequence[str]:
+        """What could be pointed at, oldest first."""
+        ...
+
+    @property
+    def point(self) -> Swap:
+        """The action that points at `{"to": version}`; what it reads is the version that is read now."""
+        ...
+
+    def seen(self, table: Locator, version: str) -> Locator | None:
+        """Where that table would be, were that version pointed at; None when it is not read through this."""
+        ...
+
+
+@runtime_checkable
+class Process(Protocol):
+    """What runs a server."""
+
+    can: frozenset[str]
+
+    @property
+    def restart(self) -> Action:
+        """The action that restarts it."""
+        ...
+
+
 # Tables (agent/targets/files.py and others; the annotation on a check's parameter says which of the two it needs)
 
 Kind: TypeAlias = Literal["number", "integer", "text", "boolean", "time", "bytes", "list", "other"]

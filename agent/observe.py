@@ -10,7 +10,7 @@ from typing import Any
 
 from agent import incidents
 from agent.alone import last
-from agent.changes import see_served
+from agent.changes import see_data, see_served
 from agent.credential import hidden
 from agent.judge import judge
 from agent.look import Tell, confirmed, look
@@ -29,6 +29,7 @@ def observe(world: World, key: str, due_at: datetime, tell: Tell | None = None) 
     if verdict.status is Status.FAIL:
         see_served(world, w.service)  # so that a change stands in the record before the incident does
         version = world.alone(w.service.name)
+        see_data(world, w.service)
         for needed in w.watch.needed:
             world.again(needed)
     now, seconds = world.clock(), time.perf_counter() - began

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from agent.alone import lock_of, taken
 from agent.config import Asking, ServiceConfig
+from agent.drills import HOLDS
 from agent.model import Plan, Run, RunState, Status, spell
 from agent.world import World
-
-DRILL_HOLDS = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def may(world: World, service: ServiceConfig, run: Run, plan: Plan) -> Permissio
         return Permission("no", f"nobody approved it within {spell(plan.good_until - plan.made_at)}", "expired")
     if run.by == "watchkeeper" and _over(world, run):
         return Permission("no", "its incident is resolved", "expired")
-    freeze = "" if run.runbook == "rollback" else frozen(world, service, now)
+    freeze = "" if run.runbook == "rollback" and not run.drill else frozen(world, service, now)
     if freeze:
         return Permission("wait", freeze)
     asking = service.asking.get(run.runbook, Asking())
@@ -83,7 +82,7 @@ def _alone(world: World, service: ServiceConfig, run: Run, now: datetime) -> Per
         drill = ledger.last_drill(service.name, run.runbook)
         budget = service.budget
         acted = [r for r in ledger.runs(service=service.name, since=now - budget.per) if r.by == "watchkeeper" and r.wrote and r.id != run.id]
-    if drill is None or drill.ended_at is None or now - drill.ended_at > DRILL_HOLDS:
+    if drill is None or drill.ended_at is None or now - drill.ended_at > HOLDS:
         return Permission(
             "ask",
             f"auto needs a drill of {run.runbook} on {service.name} that succeeded within 90 days "

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import actions, plugins
+from agent import actions, drills, plugins
 from agent.config import Asking, ServiceConfig
 from agent.config import parameters as judged
 from agent.config.problems import spell_path
@@ -39,9 +39,12 @@ def make_plan(world: World, run: Run) -> Plan:
             elif need.name not in words and not need.optional:
                 raise PlanError(f"{run.runbook} needs a {need.name}, and {run.service} has none; add services.{run.service}.targets.{need.name}")
         steps = tuple(function(**{n.name: words[n.name] for n in plugin.needs if n.name in words}, **_parameters(plugin, function, service, run)))
+    steps = drills.around(service, plugin, steps) if run.drill else steps
     known = {step.action: actions.find(world, service, step.action) for step in steps}
     if misfit := next(misfits(steps, known), None):
         raise PlanError(misfit.text)
+    if run.drill and (lasting := next((step for step in steps if getattr(known[step.action], "lasts", False)), None)):
+        raise PlanError(f"a drill takes back what it does, and {lasting.action} cannot be taken back")
     until_at = now + service.asking.get(run.runbook, Asking()).within
     seen = seen_now(world, run.service, steps)
     undo = undos([(step, known[step.action]) for step in steps], seen)
@@ -58,6 +61,7 @@ def _words(world: World, ledger: Ledger, run: Run, now: datetime) -> dict[str, A
         "judges": [w.key for w in world.of_service(run.service) if w.cause in RELEASE and w.load is None],
         "trigger": run.trigger,
         "drill": run.drill,
+        "most": world.service(run.service).drills.most if run.drill else 1.0,
         "now": now,
     }
 

@@ -19,10 +19,10 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 
 TABLES = ("live", "labels", "reference", "offline", "parents", "inputs", "old", "new", "guard")
 MODELS = ("champion", "candidate")
-ROLES = ("server", "online", "registry", "router", "trainer", "metrics", "code", *TABLES, *MODELS)
+ROLES = ("server", "online", "registry", "router", "trainer", "metrics", "code", "data", "process", *TABLES, *MODELS)
 PLATFORM = (
     *("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "service", "run_length", "load"),  # told to checks
-    *("trigger", "good", "looks", "judges", "drill"),  # and to runbooks
+    *("trigger", "good", "looks", "judges", "drill", "most"),  # and to runbooks
 )
 
 

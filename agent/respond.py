@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import actions, permit
+from agent import actions, drills, permit
 from agent.changes import see_served
 from agent.errors import LeaseLostError, PlanError, StoreError, WatchkeeperError
 from agent.incidents import likely_cause
@@ -537,7 +537,8 @@ def end(world: World, ledger: Ledger, number: int, state: RunState, said: str, n
         return
     ledger.save_run(replace(run, state=state, said=said, ended_at=now, wake_at=None))
     ledger.release(run.id)
-    ledger.record(now, f"run.{state}", f"{run.runbook}: {said}", service=run.service, incident=run.incident, run=run.id)
+    what = f"{run.runbook}: {said}"
+    ledger.record(now, f"run.{state}", what, service=run.service, incident=run.incident, run=run.id, body=drills.times(run))
     for child in ledger.children(run.id):
         if not child.wrote:  # what has begun to change things ends by itself
             end(world, ledger, child.id, "cancelled", f"run {run.id}, which wanted it, is {state}", now)

@@ -24,9 +24,24 @@ READABLE = 24  # columns that a sentence gets, however narrow the terminal is
 WIDE = 110  # columns that four sentences beside each other need
 PIPED = 10_000  # columns when nobody looks: one row stays one line
 COLOURS = {
-    **dict.fromkeys(("ok", "succeeded", "done", "resolved", "reviewed", "allowed", "verified", "right"), "green"),
+    **dict.fromkeys(("ok", "succeeded", "done", "resolved", "reviewed", "allowed", "verified", "right", "drilled"), "green"),
+    "overdue": "yellow",
     **dict.fromkeys(
-        ("warn", "awaiting", "acknowledged", "mitigating", "mitigated", "proposed", "stale", "compensated", "undone", "intended", "undoing", "waits"),
+        (
+            "warn",
+            "awaiting",
+            "acknowledged",
+            "mitigating",
+            "mitigated",
+            "proposed",
+            "stale",
+            "compensated",
+            "undone",
+            "intended",
+            "undoing",
+            "waits",
+            "overdue",
+        ),
         "yellow",
     ),
     **dict.fromkeys(("fail", "bad", "open", "stuck", "failed", "stopped", "denied", "left", "page", "wrong"), "bold red"),
@@ -246,6 +261,23 @@ def step(row: StepRow | str) -> str:
     if isinstance(row, str):
         return printed(Text.assemble("  ", word("waits"), f"  {plain(row)}"))
     return printed(Text.assemble("  ", word(row.state), f"  {plain(row.name)}" + (f": {plain(row.said)}" if row.said else "")))
+
+
+def drills(found: Sequence[Mapping[str, Json]]) -> str:
+    if not found:
+        return "no runbook has the targets it needs\n"
+    body = [
+        [one["service"], one["runbook"], one["mode"], word(one["state"]), when(one["drilled_at"]), when(one["due_at"]), _drilled(one)]
+        for one in found
+    ]
+    return printed(rows(("service", "runbook", "mode", "drill", "last", "due", "how it went"), body))
+
+
+def _drilled(one: Mapping[str, Json]) -> str:
+    last = one["last"]
+    if last is not None and last["run"] != one["run"]:
+        return f"the last one, run {last['run']}, {last['state']}: {last['said']}"
+    return ", ".join(f"{step['name']} {spell(timedelta(seconds=step['seconds']))}" for step in one["steps"] if step["seconds"] is not None)
 
 
 # plugins, validate, silences

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.errors import ConfigError
 
-DEMO = "examples.digits.demo"
+DEMO, GAMEDAY = "examples.digits.demo", "examples.digits.gameday"
 TEXT = """\
 # Watchkeeper's configuration. `watchkeeper validate` tells every error at once, `watchkeeper schema` gives editors the shape of this file.
 # ${NAME} is taken from the environment, ${file:PATH} from a file, and $$ is a dollar sign.
@@ -29,6 +29,7 @@ services:
     # owner: ada                   # a channel from above; who is told first
     # escalation: [duty]
     # load: {rate: 50, longest: 10m}   # what a load test may do to it; without this there is none
+    # drills: {live: true}         # its users may be part of a drill; without this each drill takes --live
     mode: observe                  # observe, suggest, approve or auto: what runbooks may do by themselves
     targets:
       # oip: Open Inference Protocol v2 (MLServer, Triton, KServe, ...). http: any other web server. See `watchkeeper plugins --kind adapter`.
@@ -62,10 +63,10 @@ def write(folder: Path) -> Path:
     return path
 
 
-def demonstrate(arguments: Sequence[str]) -> None:
-    """Tell the demo's story; SystemExit with its exit code. It comes with the repository, not with the package."""
+def played(program: str, arguments: Sequence[str]) -> None:
+    """Play the demo or a game day; SystemExit with its exit code. The example stack comes with the repository, not with the package."""
     house = Path(__file__).resolve().parent.parent
-    if not (house / Path(*DEMO.split("."))).with_suffix(".py").exists():
-        raise ConfigError("the demo comes with the repository, not with the installed package: clone it, and run `make demo` there")
+    if not (house / Path(*program.split("."))).with_suffix(".py").exists():
+        raise ConfigError("the example stack comes with the repository, not with the installed package: clone it, and run `make demo` there")
     sys.path.insert(0, str(house))  # in this process, so that Ctrl-C and SIGTERM reach the one that ends the others
-    raise SystemExit(importlib.import_module(DEMO).main(arguments))
+    raise SystemExit(importlib.import_module(program).main(arguments))

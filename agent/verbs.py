@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from agent import incidents, plugins
+from agent import drills, incidents, plugins
 from agent.changes import registered
 from agent.errors import PlanError
 from agent.look import Tell
@@ -162,12 +162,13 @@ def good(world: World, service: str, version: str, by: str) -> None:
 
 
 def start(
-    world: World, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, dry_run: bool = False
+    world: World, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, dry_run: bool = False, live: bool = False
 ) -> Run | Plan:
     """Start a runbook because a person asks for it (which is its approval), or with `dry_run` only plan it.
 
     The active run of that runbook on that service is returned when there is one: a second trigger attaches to the first, and approves it
-    if nobody has. PlanError when that one is not what was asked for: a drill, or other parameters.
+    if nobody has. PlanError when that one is not what was asked for: a drill, or other parameters; and for a drill that nobody allowed (`live`: this
+    person does).
     """
     world.config.runbook(runbook)
     world.service(service)
@@ -176,6 +177,8 @@ def start(
         return make_plan(world, Run(0, runbook, service, "proposed", "approve", by, reason, now, drill=drill, parameters=parameters))
 
     def do(ledger: Ledger) -> Run:
+        if drill:
+            drills.permitted(ledger, world.service(service), live)
         incident = next(iter(ledger.open_incidents(service)), None)
         run, new = ledger.want(
             runbook=runbook,

@@ -160,10 +160,17 @@ class World:
 
 
 def runbook_for(config: Config, service: ServiceConfig, cause: str) -> str | None:
-    """The runbook for a cause: the service's own mapping first, else the first that says it cures it, those of the configuration before others."""
+    """The runbook for a cause: the service's own mapping first, else the first that says it cures it and has the targets it needs; those of the
+    configuration before others."""
     if cause in service.causes:
         return service.causes[cause]
-    return next((name for name, known in config.runbooks().items() if cause in known.promises.get("cures", ())), None)
+    books = config.runbooks().items()
+    return next((name for name, known in books if cause in known.promises.get("cures", ()) and bound(known, service)), None)
+
+
+def bound(known: plugins.Plugin, service: ServiceConfig) -> bool:
+    """Whether the service has every target that a runbook needs."""
+    return all(need.optional or need.name in service.targets for need in known.needs if need.name not in plugins.PLATFORM)
 
 
 def mode_of(service: ServiceConfig, runbook: str) -> Mode:

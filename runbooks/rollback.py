@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from agent import Ref, Registry, Router, Server, Step, runbook
@@ -20,6 +20,7 @@ def rollback(
     drill: bool = False,
     trigger: str | None = None,
     registry: Registry | None = None,
+    most: float = 1.0,
     *,
     to: str | None = None,
     tries: int = 3,
@@ -28,8 +29,9 @@ def rollback(
     """Asks the failing check of the last known good version (the counterfactual), looks it over, flips, and looks at what is served.
 
     `to` names the version instead of the newest good ones, of which at most `tries` are asked in turn until one is better and well; `patience` is
-    how long each step may take. A registry that keeps which version is in force is told at the end, except by a drill. Refused while planning when
-    there is no good version, when the router cannot switch, or when the server cannot be asked about one loaded version.
+    how long each step may take. A drill that may move `most` of the traffic moves that share; a registry that keeps which version is in force is told
+    at the end, except by a drill. Refused while planning when there is no good version, when the router cannot switch, or when the server cannot be
+    asked about one loaded version.
     """
     shares = {version: share for version, share in router.served().items() if share}
     alone = next(iter(shares)) if len(shares) == 1 else None
@@ -44,6 +46,8 @@ def rollback(
     if "switch" not in router.can:
         raise PlanError(f"the router of {service} cannot switch versions; bind one that can (docs/targets.md)")
     asked_by_name(service, server, backs[0])
+    if most < 1:
+        return _a_part(service, router, shares, backs[0], looks, most, patience)
     back: str | Ref = backs[0] if len(backs) == 1 else Ref("preflight", "version")
     asked: list[str] | Ref = Ref("counterfactual", "versions") if trigger and len(backs) > 1 else backs
     left = [version for version in shares if version not in backs]
@@ -72,3 +76,21 @@ def _only_if_better(trigger: str, backs: Sequence[str], looks: Sequence[str], pa
 
 def _well(backs: Sequence[str]) -> str:
     return f"version {' or else '.join(backs)} must be loaded and well"
+
+
+def _a_part(
+    service: str, router: Router, shares: Mapping[str, float], back: str, looks: Sequence[str], most: float, patience: timedelta
+) -> tuple[Step, ...]:
+    """What a drill does that may move only so much of the traffic: the same looks and the same flip, of that share."""
+    if "weights" not in router.can:
+        raise PlanError(
+            f"the router of {service} cannot move {most:.0%} of the traffic alone (drills.most); let a drill move all of it, or bind one that can"
+        )
+    to = {version: share * (1 - most) for version, share in shares.items() if version != back}
+    to[back] = 1 - sum(to.values())
+    well = {"watches": list(looks), "versions": [back]}
+    return (
+        Step("preflight", "check.passes", well, patience, "stop", _well([back])),
+        Step("flip", "router.point", {"to": to}, patience, "undo", f"send {most:.0%} of the traffic to {back}"),
+        Step("look", "check.passes", well, patience, "undo", "it is well with traffic, too"),
+    )

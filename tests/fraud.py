@@ -75,6 +75,7 @@ services:
   fraud:
     owner: ada
     soak: 1s
+    drills: {{live: true}}
     mode: {{default: observe, rollback: {mode}}}
     runbooks: {{rollback: {{with: {{patience: {patience}}}}}}}
     targets:

@@ -268,10 +268,26 @@ def test_a_drill_flips_and_flips_back_and_says_how_long_each_step_took(desk: Des
     desk("check", "fraud", "serving.ready")
     desk("good", "fraud", "2")
     assert [step["name"] for step in desk.json("drill", "rollback", "fraud", "--dry-run")["steps"]] == ["preflight", "flip", "look"]
-    told = desk.json("drill", "rollback", "fraud")
+    desk.path.write_text(desk.path.read_text().replace("drills: {live: true}", "drills: {}"))
+    assert "its users are part of it" in desk("drill", "rollback", "fraud", code=3)
+    assert "never" in desk("drills")
+    told = desk.json("drill", "rollback", "fraud", "--live")
     assert desk.server.flips == ["2", "1"]
     assert told["state"] == "succeeded"
+    one = next(one for one in desk.json("drills", "fraud") if one["runbook"] == "rollback")
+    assert (one["state"], one["run"], one["by"]) == ("drilled", told["id"], "ada")
     assert all(step["ended_at"] >= step["intended_at"] for step in told["steps"] if not step["undo"])
+
+
+def test_the_list_of_drills_says_by_its_exit_code_what_auto_still_needs(tmp_path: Path, server: Fraud) -> None:
+    desk = Desk(tmp_path, server, mode="auto")
+    desk("good", "fraud", "2")
+    assert "never" in desk("drills", code=1)
+
+
+def test_a_game_day_knows_the_failures_that_it_can_make(tmp_path: Path) -> None:
+    assert "schema change" in wk("gameday", "--only", "earthquake", code=2, folder=tmp_path)
+    assert "not covered" in wk("gameday", "--only", "non-reproducible training", code=3, folder=tmp_path)
 
 
 def test_an_automatic_run_that_waits_for_a_person_is_approved_and_carried_out(desk: Desk) -> None:

@@ -212,7 +212,11 @@ def test_every_action_of_the_platform_is_in_the_page_of_steps_with_its_args() ->
         for line in (HOUSE / "docs" / "runbooks" / "steps.md").read_text().splitlines()
         if len(cells := line.split("|")) > 4
     }
+    own = (HOUSE / "docs" / "runbooks" / "your-own.md").read_text()
     for name, action in PLATFORM.items():
+        if isinstance(action.takes, property):  # type: ignore[attr-defined] # a team's own steps, which say what they take step by step
+            assert f"`{name}`" in own or f"`{name.partition('.')[0]}`" in own, name
+            continue
         assert name in rows, f"docs/runbooks/steps.md says nothing of {name}"
         takes, gives = (set(re.findall(r"`(\w+)`", cells)) for cells in (rows[name][2], rows[name][4]))
         assert (takes, gives) == (set(action.takes), set(action.gives)), name  # type: ignore[attr-defined] # the classes say it, the protocol need not

@@ -307,7 +307,7 @@ def test_people_can_do_everything_over_the_api(site: Site) -> None:
     run = site.get("/api/runs?active=true")[0]["id"]
     assert site.ask("POST", f"/api/runs/{run}/approve", {"by": "vera"})[1]["approved_by"] == "vera"
     assert site.ask("POST", f"/api/runs/{run}/cancel", {"by": "vera"})[1]["state"] == "cancelled"
-    status, made = site.ask("POST", "/api/services/fraud-score/runbooks/rollback", {"by": "vera", "drill": True})
+    status, made = site.ask("POST", "/api/services/churn/runbooks/rollback", {"by": "vera", "drill": True, "live": True})
     assert (status, made["state"], made["drill"]) == (200, "proposed", True)
 
 

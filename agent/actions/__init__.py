@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from agent.actions.child import Child
 from agent.actions.clock import Stays, Wait
 from agent.actions.command import Ensure, Once
+from agent.actions.evidence import Bundle
 from agent.actions.hold import Hold
 from agent.actions.http import Post, Put
 from agent.actions.lent import lent
-from agent.actions.looks import Better, Good, Passes, Serves
+from agent.actions.looks import Better, Good, Passes, Serves, Steady
 from agent.actions.people import Approve, Send
+from agent.actions.reads import Sound
 from agent.actions.sql import Statement
 from agent.config import ServiceConfig
 from agent.errors import PlanError
@@ -28,12 +30,15 @@ PLATFORM: Mapping[str, Callable[[World, ServiceConfig], Action]] = {
     "check.ok": Good,
     "check.passes": Passes,
     "check.serves": Serves,
+    "check.sound": Sound,
     "check.stays": Stays,
+    "check.steady": Steady,
     "clock.wait": Wait,
     "command.ensure": Ensure,
     "command.run": Once,
     "http.post": Post,
     "http.put": Put,
+    "incident.bundle": Bundle,
     "notify.send": Send,
     "person.approve": Approve,
     "run.child": Child,

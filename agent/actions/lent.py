@@ -26,7 +26,7 @@ def lent(world: World, service: ServiceConfig, role: str, verb: str) -> Lent:
     if action.writes:
         may_change(service, at)
     takes, gives = getattr(action, "takes", None), getattr(action, "gives", None)
-    return Lent(world, service, role, verb, action.writes, action.repeatable, takes, gives)
+    return Lent(world, service, role, verb, action.writes, action.repeatable, takes, gives, bool(getattr(action, "lasts", False)))
 
 
 def bound(service: ServiceConfig, role: str, who: str) -> Locator:
@@ -55,6 +55,7 @@ class Lent:
     repeatable: bool
     takes: frozenset[str] | None = None
     gives: frozenset[str] | None = None
+    lasts: bool = False
 
     def _call(self, method: str, within: timedelta, *args: Any) -> Any:
         with deadline(within), self.world.connections(self.service.targets[self.role]) as adapter:

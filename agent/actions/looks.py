@@ -13,9 +13,10 @@ from agent.config import ServiceConfig
 from agent.errors import WatchkeeperError
 from agent.fitting import refs
 from agent.look import confirmed, look
-from agent.model import Done, Failed, Json, Look, Status, Try, Unknown, Verdict, Window, error
+from agent.model import Done, Failed, Json, Look, Pending, Status, Try, Unknown, Verdict, Window, error, spell
 from agent.world import Watched, World
 
+AGAIN = timedelta(seconds=1)  # between looks at what must stay ok
 TOLD = 200  # characters of what is wrong with one of several versions: all of them should fit where one is told
 
 
@@ -54,8 +55,11 @@ class Looking:
     def _looks(self, names: Sequence[str], version: str | None, t: Try) -> list[tuple[Watched, Verdict]]:
         now = self.world.clock()
         found = [self.world.find(name) for name in names]
-        left = max(t.deadline - now, timedelta(milliseconds=200))
-        return [(w, _sure(self.world, w, w.window(now), version, min(w.watch.within, left))) for w in found]
+        return [(w, _sure(self.world, w, w.window(now), version, self._left(w, t))) for w in found]
+
+    def _left(self, w: Watched, t: Try) -> timedelta:
+        """The time that one look may take."""
+        return min(w.watch.within, max(t.deadline - self.world.clock(), timedelta(milliseconds=200)))
 
 
 def _sure(world: World, w: Watched, window: Window, version: str | None, within: timedelta) -> Verdict:
@@ -81,7 +85,7 @@ class Better(Looking):
             return Failed(f"{w.key} makes load, which is not sent to one version apart: a person should look")
         if "server" not in w.words:
             return Failed(f"{w.key} does not ask the model anything, so no version can make it better")
-        return _first(args["versions"], lambda version: self._one(args, version, t))
+        return first(args["versions"], lambda version: self._one(args, version, t))
 
     def _one(self, args: Mapping[str, Json], version: str, t: Try) -> Look:
         ((_, verdict),) = self._looks([args["watch"]], version, t)
@@ -103,7 +107,7 @@ class Passes(Looking):
     gives = frozenset({"version", "watches"})
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        return _first(args["versions"], lambda version: self._one(args["watches"], version, t))
+        return first(args["versions"], lambda version: self._one(args["watches"], version, t))
 
     def _one(self, watches: Sequence[str], version: str, t: Try) -> Look:
         looks = self._looks(watches, version, t)
@@ -119,7 +123,7 @@ def _bad(looks: Sequence[tuple[Watched, Verdict]]) -> str:
     return "; ".join(f"{w.watch.name}: {v.reason}" for w, v in looks if v.status in (Status.FAIL, Status.WARN))
 
 
-def _first(versions: Sequence[str], look: Callable[[str], Look]) -> Look:
+def first(versions: Sequence[str], look: Callable[[str], Look]) -> Look:
     """The first version that will do, with what was wrong with those before it; what could not be told is not what failed."""
     seen: list[Failed | Unknown] = []
     for version in versions:
@@ -170,3 +174,19 @@ class Good(Looking):
             return Unknown(f"{name}: {verdict.reason}")
         observed = verdict.reading.observed if verdict.reading else None
         return Done({"reason": verdict.reason, "observed": observed}, f"{name}: {verdict.reason}")
+
+
+class Steady(Looking):
+    """`check.steady {watches, length}`: each of them is ok, now and for that many seconds; the first look that is anything else fails the step."""
+
+    __slots__ = ()
+    takes = frozenset({"watches", "length"})
+    gives = frozenset({"watches"})
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        watches, length = list(args["watches"]), timedelta(seconds=float(args["length"]))
+        if wrong := [f"{w.watch.name} {v.status}: {v.reason}" for w, v in self._looks(watches, None, t) if v.status is not Status.OK]:
+            return Failed("; ".join(wrong))
+        left = t.began_at + length - self.world.clock()
+        said = f"{', '.join(name.partition('/')[2] for name in watches) or 'held'}" + (" ok" if watches else "")
+        return Pending(min(left, AGAIN), f"{said}; for {spell(left)} more") if left > timedelta() else Done({"watches": watches}, said)

@@ -13,6 +13,7 @@ from agent.credential import shown
 from agent.model import Event, Incident, Json, Run, Status, spell, to_json
 from agent.standing import standing
 from agent.store import Ledger
+from agent.world import bound
 
 PILLARS = ("data", "training", "deployment", "monitoring", "learning")
 MOST = 5000  # findings of a watch, or events, that are read; more are said to be there
@@ -54,7 +55,7 @@ def _service(config: Config, ledger: Ledger, service: ServiceConfig, since: date
         "targets": {role: shown(at.url) for role, at in sorted(service.targets.items())},
         "watched_for_changes": sources(service),
         "changes": _told([e for e in ledger.events("change", since=since, limit=MOST) if e.service in (service.name, None)]),
-        "drills": [_drill(ledger, service.name, name) for name in sorted(config.runbooks())],
+        "drills": [_drill(ledger, service.name, name) for name, known in sorted(config.runbooks().items()) if bound(known, service)],
         "incidents": [_incident(ledger, i) for i in incidents],
         "runs": [_run(run) for run in ledger.runs(service=service.name, since=since, limit=MOST)],
         "findings": [_findings(ledger, watch.key, since) for watch in service.watches],

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from agent.door import BY, Call, command, main, plain
+from agent.door import BY, Call, command, main, moment, plain
 from agent.plugins import Plugin
 
 
@@ -146,26 +146,47 @@ def runbook_show(call: Call, run: int) -> None:
         call.say(plain(runs.account(ledger, reach.run_numbered(ledger, run))), _told.run)
 
 
-@command("watchkeeper drill rollback fraud --by ada")
+@command("watchkeeper drill rollback fraud --live --by ada")
 @click.argument("name", metavar="RUNBOOK")
 @click.argument("service")
+@click.option("--live", is_flag=True, help="The service's users may be part of it, this once.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of the runbook; may be given again.")
 @BY
-def drill(call: Call, name: str, service: str, dry_run: bool, by: str) -> None:
+def drill(call: Call, name: str, service: str, live: bool, dry_run: bool, params: Sequence[str], by: str) -> None:
     """Carry a runbook out and take it back at once, to know that it works and how long each step takes.
 
-    This is real: users are served by the other version meanwhile. A drill that succeeds allows mode auto for 90 days.
+    This is real: users are served by the other version meanwhile, so it takes --live, or `drills: {live: true}` in the service's configuration,
+    which also says how much of the traffic may move and what ends it. A drill that succeeds allows mode auto for 90 days.
     """
     from agent import reach, show
     from agent.hands import doing
 
     config = call.config()
     reach.service_named(config, service)
+    given = _parameters(config.runbook(name), params)
     with doing(config) as them:
         if dry_run:
-            call.say(them.plan(name, service, {}, by, drill=True), show.plan)
+            call.say(them.plan(name, service, given, by, drill=True), show.plan)
             return
-        _follow(call, them, them.start(name, service, {}, by, drill=True))
+        _follow(call, them, them.start(name, service, given, by, drill=True, live=live))
+
+
+@command("watchkeeper drills fraud")
+@click.argument("service", required=False)
+def drills(call: Call, service: str | None) -> None:
+    """When each runbook was last drilled on each service, how long its steps took, and when it is due again.
+
+    Exit code 1 when a runbook in mode auto was never drilled, or not within 90 days: it asks a person until it is.
+    """
+    from agent import drills, reach, show
+
+    config = call.config()
+    names = [reach.service_named(config, service)] if service else list(config.services)
+    with reach.reading(config) as ledger:
+        found = drills.told(config, ledger, names, moment())
+    call.say(found, show.drills)
+    raise SystemExit(1 if any(one["mode"] == "auto" and one["state"] != "drilled" for one in found) else 0)
 
 
 @command("watchkeeper good fraud 41 --by ada")

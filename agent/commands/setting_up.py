@@ -116,10 +116,28 @@ def demo(call: Call, once: bool, port: int, keep: Path | None, plain: bool, mlse
 
     A model server, its users and the agent are started, each a process of its own; a bad version is deployed, and then the data breaks.
     """
-    from agent.starter import demonstrate
+    from agent.starter import DEMO, played
 
     flags = [word for word, on in (("--once", once), ("--plain", plain), ("--json", call.json)) if on]
-    demonstrate([*flags, f"--port={port}", *([f"--keep={keep}"] if keep else []), *([f"--mlserver={mlserver}"] if mlserver else [])])
+    played(DEMO, [*flags, f"--port={port}", *([f"--keep={keep}"] if keep else []), *([f"--mlserver={mlserver}"] if mlserver else [])])
+
+
+@command("watchkeeper gameday --only 'null burst' --out gameday.md")
+@click.option("--only", multiple=True, metavar="NAME", help="Only this failure; may be given again.  [default: all of them]")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as Markdown, too.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Play in this folder, and leave everything there.")
+@click.option("--plain", is_flag=True, help="No colours, whatever the terminal.")
+def gameday(call: Call, only: tuple[str, ...], out: Path | None, keep: Path | None, plain: bool) -> None:
+    """Break the example stack in every way we know, one at a time, and see what is noticed and put right.
+
+    A model server, its users and the agent are started, each a process of its own. For each failure: which check found it and when, what put it
+    right, how many requests were lost. Exit code 1 when one was missed, 3 when one is not covered yet.
+    """
+    from agent.starter import GAMEDAY, played
+
+    flags = [word for word, on in (("--json", call.json), ("--plain", plain)) if on]
+    files = [f"--{name}={path}" for name, path in (("out", out), ("keep", keep)) if path]
+    played(GAMEDAY, [*flags, *files, *(f"--only={name}" for name in only)])
 
 
 @command('eval "$(watchkeeper completion bash)"')

@@ -54,6 +54,7 @@ class Links:
         for name, service in services.items():
             self.targets(name, mapping(service, "targets"), ("services", name, "targets"))
             self.runbooks(service, ("services", name))
+            self.drills(service, ("services", name, "drills"))
             self.watches(services, name, service)
         self.needs()
         self.cycles()
@@ -114,6 +115,12 @@ class Links:
         for name, runbook in mapping(service, "runbooks").items():
             if name in self.known.runbooks:
                 self.parameters(self.known.runbooks[name], mapping(runbook, "with"), (*path, "runbooks", name))
+
+    def drills(self, service: Json, path: Path) -> None:
+        watches = [name for watch in items(service, "watches") if (name := name_of(watch)) is not None]
+        for place, name in enumerate(items(mapping(service, "drills"), "abort_on")):
+            if isinstance(name, str) and name not in watches:
+                self.source.complain((*path, "abort_on", place), f"no watch {shown(name)}{near(name, watches)}")
 
     def watches(self, services: Mapping[str, Json], name: str, service: Json) -> None:
         first: dict[str, Path] = {}

@@ -11,7 +11,7 @@ from agent.config import parameters, shape
 from agent.config.file import File
 from agent.config.links import mapping, options_of
 from agent.config.source import Source
-from agent.config.values import Asking, Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
+from agent.config.values import Asking, Budget, Channel, Config, Confirm, Drills, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
 from agent.config.words import Known, read_length, split
 from agent.model import Auth, Json, Load, Locator
 
@@ -70,6 +70,7 @@ class Maker:
             objectives=(),
             watches=tuple(self.watch(name, place, one, sequential * made.false_alarm_every) for place, one in enumerate(made.watches)),
             load=Load(made.load.rate, made.load.longest, made.load.errors, made.load.latency) if made.load else None,
+            drills=Drills(made.drills.live, made.drills.most, made.drills.hold, tuple(made.drills.abort_on)),
         )
 
     def watch(self, service: str, place: int, made: shape.WatchFile, quiet: timedelta) -> WatchConfig:

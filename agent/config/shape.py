@@ -293,6 +293,15 @@ class RunbookFile(Shape):
     approve_within: SomeLength = timedelta(hours=1)
 
 
+class DrillsFile(Shape):
+    """What a drill may do on a service: nothing live without a word, unless `live` gives it for good."""
+
+    live: Flag = False
+    most: Annotated[Real, Field(gt=0, le=1)] = 1.0
+    hold: Length = timedelta(0)
+    abort_on: list[str] = []
+
+
 class Budget(Shape):
     """At most `actions` automatic actions on one service in each `per`."""
 
@@ -336,6 +345,7 @@ class ServiceFile(Shape):
     freeze: list[Freeze] = []
     causes: dict[CauseName, RunbookName | None] = {}
     runbooks: dict[RunbookName, RunbookFile | None] = {}
+    drills: DrillsFile = DrillsFile()
     targets: Targets | None = None
     objectives: Annotated[list[Json], BeforeValidator(_no_objectives)] = []
     watches: list[WatchFile] = []

@@ -38,6 +38,17 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
+class Drills:
+    """What a drill may do on a service. `live`: its users may be part of one, whoever asks; `most`: the largest share of the traffic it may move;
+    `hold`: how long it stays moved; `abort_on`: the watches that must be ok before and meanwhile."""
+
+    live: bool = False
+    most: float = 1.0
+    hold: timedelta = timedelta()
+    abort_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Freeze:
     """From `start` to `end` nothing but rollback is done automatically."""
 
@@ -144,6 +155,7 @@ class ServiceConfig:
     objectives: tuple[Json, ...]
     watches: tuple[WatchConfig, ...]
     load: Load | None = None  # its lock is that of the server a watch looks at
+    drills: Drills = Drills()
 
 
 @dataclass(frozen=True, slots=True)

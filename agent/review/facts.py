@@ -11,8 +11,8 @@ from agent import plugins
 from agent.account import account, after, length
 from agent.changes import sources
 from agent.config import Config, ServiceConfig
+from agent.drills import HOLDS
 from agent.model import Finding, Incident, Json, Run, Status, spell
-from agent.permit import DRILL_HOLDS
 from agent.preview import together
 from agent.review.markdown import clock, inline
 from agent.standing import last_good
@@ -136,7 +136,7 @@ def went_badly(config: Config, ledger: Ledger, facts: Facts) -> Iterator[str]:
         if run.state in ("stuck", "compensated", "refused", "expired", "cancelled", "superseded"):
             yield f"run {run.id} ({run.runbook}) did not end well ({run.state}): {run.said}"
         if not run.drill and not _drilled(ledger, run):
-            yield f"no drill of {run.runbook} had succeeded in the {DRILL_HOLDS.days} days before"
+            yield f"no drill of {run.runbook} had succeeded in the {HOLDS.days} days before"
     for watch, looks in facts.looks.items():
         unseen = [one for one in looks if one.status in BLIND and incident.opened_at <= one.looked_at <= facts.until]
         if unseen:
@@ -145,7 +145,7 @@ def went_badly(config: Config, ledger: Ledger, facts: Facts) -> Iterator[str]:
 
 def _drilled(ledger: Ledger, run: Run) -> bool:
     drill = ledger.last_drill(run.service, run.runbook)
-    return drill is not None and drill.ended_at is not None and run.wanted_at - drill.ended_at <= DRILL_HOLDS
+    return drill is not None and drill.ended_at is not None and run.wanted_at - drill.ended_at <= HOLDS
 
 
 def budget_used(ledger: Ledger, facts: Facts) -> Iterator[str]:
@@ -179,8 +179,8 @@ def action_items(config: Config, ledger: Ledger, facts: Facts, now: datetime) ->
         yield f"have a version to go back to: let one serve well for its soak ({spell(service.soak)}), or `watchkeeper good {name} VERSION --by NAME`"
     for book in sorted({run.runbook for run in facts.runs}):
         drill = ledger.last_drill(name, book)
-        if drill is None or drill.ended_at is None or now - drill.ended_at > DRILL_HOLDS:
-            yield f"drill it: `watchkeeper drill {book} {name} --by NAME` (none succeeded in {DRILL_HOLDS.days} days)"
+        if drill is None or drill.ended_at is None or now - drill.ended_at > HOLDS:
+            yield f"drill it: `watchkeeper drill {book} {name} --by NAME` (none succeeded in {HOLDS.days} days)"
         if any(run.runbook == book and run.mode == "observe" and run.state == "refused" for run in facts.runs):
             yield f"decide whether {book} may do more than observe: `watchkeeper ladder {name}` has its record"
     if any(event["kind"] == "incident.suggestion" for event in facts.told["timeline"]) and not facts.runs:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from agent import Locator, adapter
-from agent.errors import ConfigError, DataError, PluginError
+from agent import Json, Locator, Swap, adapter
+from agent.errors import AnswerError, ConfigError, DataError, PluginError
+from agent.targets import _shapes
 from agent.targets._duck import OFFLINE, CountingDuck
 from agent.targets._sql import path_of
 from agent.targets._tables import Rows
@@ -62,16 +64,78 @@ class DeltaSource(CountingDuck):
         return NAME
 
     def _dataset(self) -> Any:
-        try:
-            deltalake = import_module("deltalake")
-        except ImportError as problem:
-            raise PluginError(f"{self.place} needs deltalake, which is not installed: pip install 'watchkeeper[delta]'") from problem
-        if not (self._path / "_delta_log").is_dir():
-            raise DataError(f"{self.place}: there is no Delta table in {self._path} (no folder _delta_log in it); check the url")
-        try:
-            return deltalake.DeltaTable(str(self._path), version=self._version).to_pyarrow_dataset()
-        except (deltalake.exceptions.DeltaError, ValueError, OSError, KeyError) as problem:
-            raise DataError(f"{self.place} cannot be read: {str(problem)[:300]}") from problem
+        with _table(self.place, self._path, self._version) as table:
+            return table.to_pyarrow_dataset()
+
+
+@contextmanager
+def _table(place: str, path: Path, version: int | None = None) -> Iterator[Any]:
+    """The table at a version, or the newest; what goes wrong with it meanwhile is a DataError."""
+    try:
+        deltalake = import_module("deltalake")
+    except ImportError as problem:
+        raise PluginError(f"{place} needs deltalake, which is not installed: pip install 'watchkeeper[delta]'") from problem
+    if not (path / "_delta_log").is_dir():
+        raise DataError(f"{place}: there is no Delta table in {path} (no folder _delta_log in it); check the url")
+    try:
+        yield deltalake.DeltaTable(str(path), version=version)
+    except (deltalake.exceptions.DeltaError, ValueError, OSError, KeyError) as problem:
+        raise DataError(f"{place} cannot be read: {str(problem)[:300]}") from problem
+
+
+@adapter(role="data", schemes=("delta",))
+class DeltaVersions:
+    """The versions of a Delta table as something that can be pointed at: RESTORE makes the newest version hold what an earlier one did.
+
+    A restored version counts as the one it was restored to. Rows that were written after that one leave the table, and stay in its history. The table
+    is read again right before, which narrows the gap for somebody else's commit and does not close it.
+    """
+
+    can: frozenset[str] = frozenset()
+
+    def __init__(self, at: Locator) -> None:
+        _shapes.options(at, ())
+        path, _, query = path_of(at).partition("?")
+        if query:
+            raise ConfigError(f"{at.service}.{at.role}: the newest version is what is moved; leave ?{query} out")
+        self.place, self._path = f"delta:{path}", Path(at.folder) / path
+
+    def versions(self) -> Sequence[str]:
+        """Every version that its log still tells of and that is not another one restored, oldest first."""
+        return [str(version) for version, of in sorted(self._history().items()) if version == of]
+
+    @property
+    def point(self) -> Swap:
+        """Restores `{"to": version}`, if the table still holds what the plan saw."""
+        return Swap(self._version, self._restore)
+
+    def seen(self, table: Locator, version: str) -> Locator | None:
+        """The same table at that version; None for another one, and for one that names its version already."""
+        path, _, query = path_of(table).partition("?")
+        same = (Path(table.folder) / path).resolve() == self._path.resolve()
+        return replace(table, url=f"delta:{path}?version={version}") if table.scheme == "delta" and same and not query else None
+
+    def _history(self) -> dict[int, int]:
+        """Version -> the version whose rows it holds."""
+        with _table(self.place, self._path) as table:
+            commits = sorted(table.history(), key=lambda commit: int(commit["version"]))
+        holds: dict[int, int] = {}
+        for commit in commits:
+            number, restored = int(commit["version"]), (commit.get("operationParameters") or {}).get("version")
+            holds[number] = holds.get(int(restored), int(restored)) if commit.get("operation") == "RESTORE" and restored is not None else number
+        return holds
+
+    def _version(self) -> str:
+        holds = self._history()
+        if not holds:
+            raise AnswerError(f"{self.place}: the log tells of no version")
+        return str(holds[max(holds)])
+
+    def _restore(self, to: Json, expected: Json) -> None:
+        if (now := self._version()) != expected:
+            raise _shapes.moved(self.place, expected, f"it holds version {now}")
+        with _table(self.place, self._path) as table:
+            table.restore(int(to))
 
 
 def _memory() -> Any:

@@ -52,6 +52,7 @@ class Start(By):
     parameters: Annotated[dict[str, JsonValue], AfterValidator(_sayable)] = {}
     drill: bool = False
     dry_run: bool = False
+    live: bool = False
 
 
 class Good(By):
@@ -137,7 +138,7 @@ def check(request: Request, world: W, verbs: V, service: str, watch: str) -> Ans
 @doing.post("/services/{service}/runbooks/{runbook}")
 def start(world: W, verbs: V, service: str, runbook: str, body: Start) -> Answer:
     """Start a runbook, or with `dry_run` only plan it: answers with the run, or with the plan."""
-    made = verbs.start(world, runbook, service, body.parameters, body.by, drill=body.drill, dry_run=body.dry_run)
+    made = verbs.start(world, runbook, service, body.parameters, body.by, drill=body.drill, dry_run=body.dry_run, live=body.live)
     return Answer(plan_json(made) if isinstance(made, Plan) else state.run(made))
 
 

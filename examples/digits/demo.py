@@ -54,22 +54,22 @@ def main(argv: Sequence[str]) -> int:
     given = arguments(argv)
     why = missing(given.port)
     if why:
-        return _refused(why)
+        return refused(why)
     try:
         folder = folder_of(given.keep) if given.keep else Path(tempfile.mkdtemp(prefix="watchkeeper demo "))
     except OSError as problem:
-        return _refused(f"the demo cannot write its files: {problem}; name another folder with --keep DIR")
+        return refused(f"the demo cannot write its files: {problem}; name another folder with --keep DIR")
     for one in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, _as_ctrl_c)
+        signal.signal(one, as_ctrl_c)
     return perform(given, folder.resolve())
 
 
-def _refused(why: str) -> int:
+def refused(why: str) -> int:
     print(f"error: {why}", file=sys.stderr)
     return 2
 
 
-def _as_ctrl_c(*_: object) -> None:
+def as_ctrl_c(*_: object) -> None:
     raise KeyboardInterrupt
 
 

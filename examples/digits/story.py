@@ -90,7 +90,7 @@ class Story:
         deployed, before = time.time(), self.incidents()
         self.narrator.tell("operator", f"{self.server.deploy('2')}; its server code has lost the normalisation step")
         self.until(f"an incident opens over {PARITY}", lambda: self.agent.incident(PARITY, after=before), 20)
-        found = self.until("the rollback ends", lambda: self._ended(before, PARITY), 30)
+        found = self.until("the rollback ends", lambda: self.ended(before, PARITY), 30)
         self._require(found, "succeeded", "version 2 serves instead of 1")
         if self.server.served() != "1":
             raise MissedError(f"version 1 should serve again; version {self.server.served()} does")
@@ -106,16 +106,16 @@ class Story:
         self.becomes_good("3")
         self.until("every watch is ok", self.well, 20)
         before = self.incidents()
-        self._send("broken", "sends 56 pixels from 0 to 255 in place of 64 from 0 to 16")
+        self.send("broken", "sends 56 pixels from 0 to 255 in place of 64 from 0 to 16")
         found = self.until(
             "serving.answers and data.contract fail, and the rollback is decided on",
-            lambda: self._ended(before, "serving.answers", "data.contract"),
+            lambda: self.ended(before, "serving.answers", "data.contract"),
             30,
         )
         self._require(found, "stopped", "", "declined at counterfactual")
         if self.server.served() != "3":
             raise MissedError(f"version 3 should still serve; version {self.server.served()} does")
-        self._send("good", "sends good images again")
+        self.send("good", "sends good images again")
         self.until("the incident is resolved", lambda: self._resolved(found["id"]), 40)
 
     def audit(self) -> None:
@@ -140,11 +140,11 @@ class Story:
 
     def _start_agent(self) -> None:
         self.stage.env |= {**self.server.configure(), "WATCHKEEPER_PORT": str(self.port), "DEMO_WEBHOOK": self.letters.url}
-        actor = self.stage.python("agent", "agent.cli", "--config", self.config, "run")
-        self.agent.url = self.until("the agent is up", lambda: printed_url(actor, "watching .* services"), 60)
+        self.watcher = self.stage.python("agent", "agent.cli", "--config", self.config, "run")
+        self.agent.url = self.until("the agent is up", lambda: printed_url(self.watcher, "watching .* services"), 60)
         self.narrator.tell("operator", f"starts the agent; its page is {self.agent.url}")
 
-    def _send(self, mode: str, what: str) -> None:
+    def send(self, mode: str, what: str) -> None:
         self.control.write_text(mode, encoding="utf-8")
         self.narrator.tell("upstream", what)
 
@@ -168,7 +168,7 @@ class Story:
         """The highest number of an incident so far."""
         return max((one["id"] for one in self.agent.get("/api/incidents?limit=1")), default=0)
 
-    def _ended(self, before: int, *watches: str) -> dict[str, Any] | None:
+    def ended(self, before: int, *watches: str) -> dict[str, Any] | None:
         found = self.agent.incident(*watches, after=before)
         return found if found and any(run["ended_at"] for run in found["runs"]) else None
 

@@ -3,7 +3,9 @@
     python -m examples.digits.traffic --url http://127.0.0.1:8080 --stream models/stream.jsonl --answers answers.jsonl --control mode
 
 The word in the control file is the mode, read before each request: `good`; `broken`, an upstream that sends 8 x 7 pixels from 0 to 255;
-`bright`, one that sends the right number of pixels from 0 to 255. Requests leave on time whether or not earlier ones are answered.
+`bright`, one that sends the right number of pixels from 0 to 255; `short`, one that leaves a column out; `nulls`, one that sends every third
+pixel as null; `dim`, one whose images are half as bright; `silent`, one that sends nothing. Requests leave on time whether or not earlier ones
+are answered.
 """
 
 from __future__ import annotations
@@ -40,7 +42,31 @@ def bright(image: Image) -> list[float]:
     return [float(round(pixel * 255 / 16)) for pixel in image]
 
 
-MODES: Mapping[str, Callable[[Image], list[float]]] = {"good": as_it_is, "broken": broken, "bright": bright}
+def short(image: Image) -> list[float]:
+    """The last of eight columns is lost."""
+    return [pixel for place, pixel in enumerate(image) if place % 8 != 7]
+
+
+def nulls(image: Image) -> list[float | None]:
+    """Every third pixel is null."""
+    return [None if place % 3 == 0 else pixel for place, pixel in enumerate(image)]
+
+
+def dim(image: Image) -> list[float]:
+    """All 64 pixels, half as bright: every one of them is within what was promised."""
+    return [pixel / 2 for pixel in image]
+
+
+SILENT = "silent"
+MODES: Mapping[str, Callable[[Image], Sequence[float | None]]] = {
+    "good": as_it_is,
+    "broken": broken,
+    "bright": bright,
+    "short": short,
+    "nulls": nulls,
+    "dim": dim,
+    SILENT: as_it_is,
+}
 
 
 def mode_in(control: Path | None) -> str:
@@ -52,9 +78,9 @@ def mode_in(control: Path | None) -> str:
     return word if word in MODES else "good"
 
 
-def asked(name: str, pixels: list[float]) -> bytes:
+def asked(name: str, pixels: Sequence[float | None]) -> bytes:
     """An Open Inference Protocol request for one image."""
-    tensor = {"name": "image", "shape": [1, len(pixels)], "datatype": "FP32", "data": pixels}
+    tensor = {"name": "image", "shape": [1, len(pixels)], "datatype": "FP32", "data": list(pixels)}
     return json.dumps({"id": name, "inputs": [tensor]}).encode()
 
 
@@ -93,7 +119,8 @@ class Traffic:
                 slot = next(self._slots)
             if self.stop.wait(max(0.0, self._began + slot * self._every - time.monotonic())):
                 return
-            self._write(self._ask(caller, slot))
+            if mode_in(self.control) != SILENT:
+                self._write(self._ask(caller, slot))
 
     def _ask(self, caller: Caller, slot: int) -> Mapping[str, Any]:
         one, mode, name = self.images[slot % len(self.images)], mode_in(self.control), f"user-{self._run}-{slot}"
