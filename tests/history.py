@@ -55,7 +55,14 @@ def read(store: Store, **more: Any) -> History:
     with store.read() as ledger:
         rows = (ledger.events(limit=ALL), ledger.runs(limit=ALL), ledger.findings(limit=ALL), ledger.incidents(limit=ALL), ledger.letters(limit=ALL))
     events, runs, findings, incidents, letters = (tuple(reversed(some)) for some in rows)
+    seen = {run.id: run.plan.seen for run in runs if run.plan is not None}
+    events = tuple(event for event in events if not _aside(event, seen.get(event.run or 0)))
     return History(events, runs, findings, incidents, letters, **more)
+
+
+def _aside(event: Event, seen: Mapping[str, Json] | None) -> bool:
+    """Whether it tells of a step that its run does not depend on, such as the note to a registry: it takes no lease, and nothing is taken back."""
+    return event.kind == "step" and bool(event.body.get("tries")) and seen is not None and event.body["action"] not in seen
 
 
 # I1: one at a time

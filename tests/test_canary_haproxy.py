@@ -108,7 +108,7 @@ def standing(folder: Path) -> Iterator[tuple[World, Responder, Users, haproxy.Bo
 
 def carried(world: World, responder: Responder, users: Users, box: haproxy.Box, wrong: str = "") -> tuple[Run, list[Counter[str]]]:
     """Drive the canary to its end while users ask; what a hundred of them met at each share that it gave."""
-    given = {"judge": "judged.errors", "steps": [0.25, 0.5], "every": 0.05}
+    given = {"judge": "judged.errors", "steps": [0.25, 0.5], "every": "50ms"}
     run = verbs.start(world, "canary", "fraud", given, "ada")
     met, stood = [], ""
     for _ in range(200):

@@ -29,7 +29,7 @@ def test_killed_anywhere_it_ends_as_it_would_have_and_no_effect_is_repeated(tmp_
     """The points lie all over its durable commits; each kill leaves another step half done."""
     with splitting(tmp_path) as desk:
         said(tmp_path, word)
-        given = {"judge": "judged.compare", "steps": [0.5], "every": 0.05, "compare": {"file": str(tmp_path / "said.json")}}
+        given = {"judge": "judged.compare", "steps": [0.5], "every": "50ms", "compare": {"file": str(tmp_path / "said.json")}}
         verbs.start(desk.world, "canary", "fraud", given, "ada")
         desk.world.store.close()
         store = desk.world.store.path

@@ -47,7 +47,7 @@ def restarting(desk, folder, *flags, **given):
     desk.world.use(config.load(path))
     desk.see()
     run = verbs.start(desk.world, "restart", "fraud", given, "ada")
-    desk.respond()
+    desk.respond(moves=600)
     with desk.world.store.read() as ledger:
         return ledger.run(run.id)
 
@@ -71,7 +71,7 @@ def test_a_version_without_traffic_is_restarted_and_looked_over(tmp_path):
 def test_a_restart_that_does_not_come_about_is_not_repeated_and_a_person_is_paged(tmp_path):
     with fraud(tmp_path) as desk:
         run = restarting(desk, tmp_path, "--nothing", version="2", patience="5s")
-        assert run.state == "compensated" and "not started anew" in run.said and calls(tmp_path) == 1
+        assert run.state == "stuck" and "not started anew" in run.said and calls(tmp_path) == 1
         with desk.world.store.read() as ledger:
             assert any(letter["body"]["severity"] == "page" for letter in ledger.letters())
 
