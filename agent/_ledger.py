@@ -291,6 +291,11 @@ class Ledger:
             self.link = GENESIS if row is None else row["link"]
         return self.link
 
+    def span(self) -> tuple[datetime, datetime] | None:
+        """When the record as it is held begins and ends; None when nothing is in it."""
+        row = self.one(select(func.min(EVIDENCE.c.at).label("first"), func.max(EVIDENCE.c.at).label("last")))
+        return None if row is None or row["first"] is None else (row["first"], row["last"])
+
     def prune(self, findings_before: datetime, rollups_before: datetime, evidence_before: datetime, now: datetime) -> int:
         """Drop bodies of old findings, old roll-ups and, behind a checkpoint, old links. Returns how many findings were dropped.
 

@@ -48,7 +48,7 @@ UNTOLD = (
 SHAPE = "{'inputs': [{'name': ..., 'datatype': 'FP32', 'shape': [-1, 64]}, ...], 'outputs': [...]}"
 
 
-@check(pillar="monitoring", asks="Does the server say it is ready to answer?", cause="errors", exact=True)
+@check(pillar="monitoring", asks="Does the server say it is ready to answer?", cause="errors", exact=True, answers=("DEPL-01",))
 def ready(server: Server) -> Verdict:
     """Fails when the server itself says that the model is not ready. A server that cannot be reached is a TargetError, not a verdict."""
     if server.ready():
@@ -250,7 +250,9 @@ def _recent(server: Server, live: Columns, registry: Registry | None, rows: int,
     return nodata(f"nothing to replay: {why}")
 
 
-@check(pillar="monitoring", asks="Does the server take the inputs it gets, and answer with numbers?", cause="answers", exact=True)
+@check(
+    pillar="monitoring", asks="Does the server take the inputs it gets, and answer with numbers?", cause="answers", exact=True, answers=("MON-04",)
+)
 def answers(
     server: Server,
     live: Columns,

@@ -42,7 +42,7 @@ def only(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_report_says_who_answers_what_was_done_and_that_it_is_proved(desk: Desk) -> None:
-    report = desk.json("audit", "fraud")
+    report = desk.json("audit", "run", "fraud")
     service = only(report)
     assert report["evidence"]["verified"] is True
     assert len(report["evidence"]["last_link"]) == 64
@@ -60,14 +60,14 @@ def test_the_report_says_who_answers_what_was_done_and_that_it_is_proved(desk: D
 
 
 def test_the_report_says_what_nobody_looks_at(desk: Desk) -> None:
-    service = only(desk.json("audit"))
+    service = only(desk.json("audit", "run"))
     unwatched = {pillar for pillar, watches in service["pillars"].items() if not watches}
     assert {"data", "training", "learning"} <= unwatched
-    assert "no check configured for data, training" in desk("audit", "--out", desk.folder / "a.html")
+    assert "no check configured for data, training" in desk("audit", "run", "--out", desk.folder / "a.html")
 
 
 def test_findings_are_counted_by_status(desk: Desk) -> None:
-    parity = next(f for f in only(desk.json("audit"))["findings"] if f["watch"] == "fraud/serving.parity")
+    parity = next(f for f in only(desk.json("audit", "run"))["findings"] if f["watch"] == "fraud/serving.parity")
     assert (parity["counts"], parity["looks"], parity["good"]) == ({"ok": 1, "fail": 1}, 2, 1)
     assert parity["last"]["status"] == "fail"
 
@@ -90,7 +90,7 @@ class Tags(HTMLParser):
 
 
 def test_the_page_stands_alone(desk: Desk) -> None:
-    desk("audit", "--out", desk.folder / "page.html")
+    desk("audit", "run", "--out", desk.folder / "page.html")
     text = (desk.folder / "page.html").read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(text)
@@ -154,7 +154,7 @@ def test_a_changed_record_is_found_and_ends_with_the_code_for_it(desk: Desk, tmp
         conn.commit()
     other = object.__new__(Desk)
     other.path = path
-    report = json.loads(other("audit", "--json", code=4))
+    report = json.loads(other("audit", "run", "--json", code=4))
     assert report["evidence"]["verified"] is False
     assert "is not what was sealed" in report["evidence"]["problems"][0]
     assert "Do not rely on" in audit.page(report)
