@@ -72,6 +72,42 @@ def test_findings_are_counted_by_status(desk: Desk) -> None:
     assert parity["last"]["status"] == "fail"
 
 
+def test_the_report_says_how_ready_a_service_is_in_one_line_and_question_by_question(desk: Desk) -> None:
+    told = only(desk.json("audit", "run"))["readiness"]
+    assert re.fullmatch(r"[\d.]+/10 \(R\d\), evidence \d+/50 fresh, \d+ blockers open, MTS-eq [\d.]+", told["headline"])
+    states = {one["item"]: one["state"] for one in told["items"]}
+    assert (states["DEPL-05"], states["MODEL-01"], states["TEAM-01"], states["DATA-02"]) == ("partial", "partial", "partial", "unknown")
+    assert told["verdict"] == "UNVERIFIED"  # little of it was seen
+    text = desk("audit", "run", "--out", desk.folder / "ready.html")
+    assert told["headline"].split(",")[0] in text
+    page = (desk.folder / "ready.html").read_text(encoding="utf-8")
+    for said in ("How ready it is", told["headline"], "the least: this is the score", "DEPL-05", "Technical debt", "nothing has answered it"):
+        assert said in page
+
+
+def test_a_gate_ends_with_the_code_of_the_one_table(desk: Desk) -> None:
+    told = only(desk.json("audit", "run", "--gate", "level=R0"))["readiness"]
+    assert {one["state"] for one in told["blockers"]} >= {"partial", "unknown"}
+    desk("audit", "run", "--json", "--gate", "blockers", code=1)
+    desk("audit", "run", "--json", "--gate", "verdict", code=3)
+    desk("audit", "run", "--json", "--gate", "level=R5", code=3)  # what is not known decides
+    for wrong in ("level=R9", ""):
+        assert "none of" in desk("audit", "run", "--gate", wrong, code=2)
+
+
+def test_one_question_is_explained_with_what_is_known_of_it(desk: Desk) -> None:
+    told = desk.json("audit", "explain", "depl-05", "fraud")
+    assert (told["id"], told["counts"]["pass"], told["not_seen"]) == ("DEPL-05", "<=300 s, verified by digest", "the digest of what answered")
+    assert told["now"][0]["state"] == "partial"
+    assert "took" in told["now"][0]["why"]
+    said = desk("audit", "explain", "DEPL-05")
+    assert "How fast is rollback" in said
+    assert "To earn it: prove it: watchkeeper drill rollback SERVICE" in said
+    assert "none yet: it stays unknown" in desk("audit", "explain", "DATA-02")
+    assert "did you mean 'DEPL-05'" in desk("audit", "explain", "DEPL-5", code=2)
+    assert "did you mean 'fraud'" in desk("audit", "explain", "DEPL-05", "fruad", code=2)
+
+
 class Tags(HTMLParser):
     """Opened and closed tags, and everything that would be fetched."""
 
@@ -154,7 +190,9 @@ def test_a_changed_record_is_found_and_ends_with_the_code_for_it(desk: Desk, tmp
         conn.commit()
     other = object.__new__(Desk)
     other.path = path
+    other("audit", "run", "--json", "--gate", "level=R0", code=4)
     report = json.loads(other("audit", "run", "--json", code=4))
+    assert next(one for one in report["services"][0]["readiness"]["items"] if one["item"] == "MON-10")["state"] == "fail"
     assert report["evidence"]["verified"] is False
     assert "is not what was sealed" in report["evidence"]["problems"][0]
     assert "Do not rely on" in audit.page(report)
