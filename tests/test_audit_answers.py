@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import Reading, Verdict, config, error, fail, ok, warn
+from agent import Reading, Verdict, config, error, fail, nodata, ok, warn
 from agent.audit.answers import RULES, answers
 from agent.audit.catalogue import SECTIONS, catalogue
 from agent.audit.known import Known, brief
@@ -347,6 +347,8 @@ def test_what_serves_is_in_the_registry_or_is_not(made):
     desk.write(lambda ledger: (ledger.serve("fraud", "1", NOW - DAY), ledger.set("seen/fraud", {"registry": {"1": "aa"}}, NOW, "watchkeeper")))
     assert desk.say("MODEL-01")[0] == "partial"
     desk.write(lambda ledger: ledger.serve("fraud", "9", NOW - HOUR))
+    assert desk.say("MODEL-01") is None, "nobody has looked at the registry since, as far as is known"
+    long(desk)
     assert desk.say("MODEL-01") == ("fail", "version 9 is served, and the registry does not know it")
 
 
@@ -423,8 +425,11 @@ def test_drift_is_looked_at_on_schedule_or_is_not(made):
     for hour in range(24, 0, -1):
         desk.saw("drift.compare", ok("well"), NOW - hour * HOUR)
     said, told = desk.say("MON-03")
-    assert said == "partial" and told.startswith("100% of the looks that were due were made, 1 d of 7 d; not seen")
+    assert said == "partial" and told.startswith("100% of the looks that were due were made and saw something, 1 d of 7 d; not seen")
     assert desk.said("MON-03", NOW + 12 * HOUR) == "fail", "24 of 36"
+    for hour in range(12):
+        desk.saw("drift.compare", nodata("no rows") if hour < 11 else ok("well"), NOW + hour * HOUR)
+    assert desk.said("MON-03", NOW + 12 * HOUR) == "fail", "what saw nothing tested nothing"
 
 
 def test_outputs_are_watched_or_are_not(made):

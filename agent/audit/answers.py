@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.audit import people as people  # importing these is what fills RULES
+from agent.audit import running as running
 from agent.audit import seen as seen
 from agent.audit.catalogue import Catalogue
-from agent.audit.known import RULES, Known, Rule
+from agent.audit.known import RULES, Known
 from agent.audit.scoring import Answer
 
 
@@ -17,9 +18,4 @@ def answers(catalogue: Catalogue, known: Known) -> Mapping[str, Answer]:
     return {name: answer for name, answer in found.items() if answer is not None}
 
 
-def automatic(catalogue: Catalogue) -> Catalogue:
-    """The questions that have a rule: what can be answered now without anybody's word."""
-    return Catalogue(catalogue.version, {name: item for name, item in catalogue.items.items() if name in RULES}, catalogue.digest)
-
-
-__all__ = ["RULES", "Known", "Rule", "answers", "automatic"]
+__all__ = ["RULES", "answers"]

@@ -95,10 +95,17 @@ class Known:
         return found
 
     def looks(self, watch: WatchConfig, days: int) -> Looks:
-        """How often a watch looked in the last so many days, and how often it should have since it began."""
-        minutes = self.ledger.rollups(watch.key, self.now - timedelta(days=days))
-        looks, length = sum(row["looks"] for row in minutes), self.now - minutes[0]["minute_at"] if minutes else timedelta()
-        return Looks(looks, sum(row["good"] for row in minutes), min(length, timedelta(days=days)), timedelta(days=days), length / watch.every)
+        """How often a watch looked in the last so many days, how often it saw something, and how often it should have since it began.
+
+        What saw nothing is counted by the findings; where those are kept for less time than was asked about, so much less is looked at.
+        """
+        wanted = timedelta(days=days)
+        since = self.now - min(wanted, self.config.retention.findings)
+        looks, good, first = self.ledger.looks(watch.key, since)
+        kept = self.ledger.statuses(watch.key, since)
+        blind = sum(n for status, n in kept.items() if status not in SEEING)
+        length = self.now - max(first, since) if first else timedelta()
+        return Looks(looks, good, min(blind, looks), length, wanted, length / watch.every)
 
     # Words
 
@@ -113,22 +120,28 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """Looks of a watch: how many, how many good, over which part of which length, and how many were due."""
+    """Looks of a watch: how many, how many good, how many that saw nothing; over which part of which length, and how many were due."""
 
     looks: int
     good: int
+    blind: int
     length: timedelta
     wanted: timedelta
     due: float
 
     @property
-    def kept(self) -> float:
-        """The share of the looks that were due which was made; a look or two more than due is no virtue."""
-        return min(1.0, self.looks / max(self.due, 1.0)) if self.looks else 0.0
+    def seeing(self) -> int:
+        return self.looks - self.blind
 
     @property
-    def short(self) -> bool:
-        return self.length + timedelta(hours=1) < self.wanted
+    def made(self) -> float:
+        """The share of the looks that were due which was made; more than due is no virtue."""
+        return min(1.0, self.looks / max(self.due, 1.0))
+
+    @property
+    def saw(self) -> float:
+        """The share of the looks that were due which was made and saw something."""
+        return min(1.0, self.seeing / max(self.due, 1.0))
 
     @property
     def history(self) -> str:
@@ -148,6 +161,24 @@ def brief(length: timedelta) -> str:
 
 
 # Rules
+
+
+def newest(known: Known, item: str) -> list[tuple[Signal, Finding, bool]]:
+    """What the watches of a question last came to, the worst first: with its newest finding, and whether it looks again and again."""
+    order = (Status.FAIL, Status.WARN, Status.OK)
+    found = [(signal, kept, len(signal.statuses) > 1) for _, signal, kept in known.last(item)]
+    return sorted(found, key=lambda one: order.index(one[0].status))
+
+
+def worst(known: Known, item: str) -> Answer | None:
+    """fail where a watch of the question fails, else as good as the rule allows; None where no watch has seen anything."""
+    found = newest(known, item)
+    if not found:
+        return None
+    signal, kept, again = found[0]
+    said: Said = "fail" if signal.status is Status.FAIL else "partial" if signal.status is Status.WARN else "pass"
+    words = "; ".join(f"{one.watch.partition('/')[2]}: {one.reason.partition(chr(10))[0]}" for one, _, _ in found)
+    return Answer(said, min(one.looked_at for one, _, _ in found), again, kept.version, words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def watched_over(known: Known) -> Answer | None:
     if not known.intact:
         return Answer("fail", known.now, observed="the chain of evidence does not hold")
     looks = [known.looks(watch, 28) for watch in known.service.watches]
-    least = min((one.kept for one in looks), default=0.0)
+    least = min((one.made for one in looks), default=0.0)
     if known.config.heartbeat is None or least < 0.99:
         return None
     told = f"the chain holds, a heartbeat is configured, and of every watch at least {least:.1%} of the looks that were due were made"

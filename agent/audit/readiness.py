@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.audit.answers import RULES, Known, answers
+from agent.audit.answers import RULES, answers
 from agent.audit.catalogue import SECTIONS, Item, catalogue
+from agent.audit.known import Known
 from agent.audit.scoring import LEVELS, Score, Scored, debt, fixes, ml_test_score, score, verdict
 from agent.errors import ConfigError
 from agent.model import Json, to_json

@@ -1,39 +1,12 @@
-"""Answers from what was looked at: data, model, deployment, monitoring. Each says what it saw and over how much time, and no more."""
+"""Answers about data and models, from what was looked at. Each says what was seen and over how much time, and no more."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from agent.audit.known import MOST, Known, among, brief, rule
+from agent.audit.known import MOST, Known, among, newest, rule, worst
 from agent.audit.scoring import Answer, Said
-from agent.model import Finding, Run, Signal, Status
-
-QUARTER = 90  # days
-FAST, SLOW = 300.0, 900.0  # seconds a rollback may take
-
-
-def _once(known: Known, at: datetime, watch: str) -> bool:
-    """Whether a watch has looked once and no more."""
-    return bool(sum(row["looks"] for row in known.ledger.rollups(watch, at - timedelta(days=QUARTER))) <= 1)
-
-
-def _told(known: Known, item: str) -> list[tuple[Signal, Finding, bool]]:
-    """What the watches of a question last came to, the worst first: with its newest finding, and whether it looks again and again."""
-    order = (Status.FAIL, Status.WARN, Status.OK)
-    found = [(signal, kept, not _once(known, known.now, watch.key)) for watch, signal, kept in known.last(item)]
-    return sorted(found, key=lambda one: order.index(one[0].status))
-
-
-def _worst(known: Known, item: str) -> Answer | None:
-    """fail where a watch of the question fails, else as good as the rule allows; None where no watch has seen anything."""
-    found = _told(known, item)
-    if not found:
-        return None
-    signal, kept, again = found[0]
-    said: Said = "fail" if signal.status is Status.FAIL else "partial" if signal.status is Status.WARN else "pass"
-    told = "; ".join(f"{one.watch.partition('/')[2]}: {one.reason.partition(chr(10))[0]}" for one, _, _ in found)
-    return Answer(said, min(one.looked_at for one, _, _ in found), again, kept.version, told)
-
+from agent.model import Status
 
 # Data
 
@@ -45,7 +18,7 @@ def _worst(known: Known, item: str) -> Answer | None:
 )
 def contract(known: Known) -> Answer | None:
     """The last look of each watch that holds live rows to a contract."""
-    return _worst(known, "DATA-01")
+    return worst(known, "DATA-01")
 
 
 @rule(
@@ -55,7 +28,7 @@ def contract(known: Known) -> Answer | None:
 )
 def arriving(known: Known) -> Answer | None:
     """The looks of 28 days of the watches that hold rows to a contract: how many found rows late or too few, and whether both have limits."""
-    shares, told, since = [], [], known.now - timedelta(days=28)
+    shares, told, since = [], [], known.now - min(timedelta(days=28), known.config.retention.findings)
     for watch, _, _ in known.last("DATA-03"):
         name = watch.name
         if watch.parameters.get("freshness") is None or watch.parameters.get("volume") is None:
@@ -66,9 +39,8 @@ def arriving(known: Known) -> Answer | None:
         if len(kept) == MOST:
             return None
         bad = sum(one.status is Status.FAIL and bool({"freshness", "volume"} & set(one.parts)) for one in kept)
-        seen = looks.looks - sum(one.status not in (Status.OK, Status.WARN, Status.FAIL) for one in kept)
-        shares.append(1 - bad / seen if seen > 0 else 0.0)
-        told.append(f"{name}: {seen - bad} of {seen} looks inside, {looks.history}")
+        shares.append(1 - bad / max(looks.seeing, 1))
+        told.append(f"{name}: {looks.seeing - bad} of {looks.seeing} looks inside, {looks.history}")
     if not shares:
         return None
     return Answer(among(min(shares), 0.99, 0.95), known.seen_at, observed="; ".join(told))
@@ -77,7 +49,7 @@ def arriving(known: Known) -> Answer | None:
 @rule("DATA-06", earn="watch skew.features or skew.logged with a sample of 200 or more")
 def skew(known: Known) -> Answer | None:
     """The last look of each watch of skew: the share of wrong values of every feature. Their sum bounds the share of wrong rows from above."""
-    found = _told(known, "DATA-06")
+    found = newest(known, "DATA-06")
     if not found:
         return None
     shares = [[one for name, one in kept.parts.items() if not name.endswith(".late")] for _, kept, _ in found]
@@ -116,19 +88,24 @@ def yardstick(known: Known) -> Answer | None:
 
 
 @rule(
-    "MODEL-01",
-    earn="register what is served before it serves: the registry must know its version",
-    lacks="the digest of what is served, and every replica",
+    "MODEL-01", earn="register what is served before it serves, and keep the agent running", lacks="the digest of what is served, and every replica"
 )
 def registered(known: Known) -> Answer | None:
-    """The version that is served and the versions that the registry was last seen to hold."""
+    """The version that is served and those that the registry was last seen to hold; a missing one counts only where the agent has run since."""
     held = (known.ledger.setting(f"seen/{known.service.name}") or {}).get("registry")
+    served = known.ledger.served_now(known.service.name)
     looked = [one.looked_at for watch in known.service.watches if (one := known.ledger.signal(watch.key)) is not None]
-    if held is None or known.served is None or not looked:
+    if held is None or served is None or not looked or (served.version not in held and not _watching_since(known, served.since_at)):
         return None
-    said: Said = "pass" if known.served in held else "fail"
-    told = f"version {known.served} is served, and the registry {'knows it' if said == 'pass' else 'does not know it'}"
-    return Answer(said, min(max(looked), known.now), version=known.served, observed=told)
+    said: Said = "pass" if served.version in held else "fail"
+    told = f"version {served.version} is served, and the registry {'knows it' if said == 'pass' else 'does not know it'}"
+    return Answer(said, min(max(looked), known.now), version=served.version, observed=told)
+
+
+def _watching_since(known: Known, at: datetime) -> bool:
+    """Whether the agent has been running for five minutes after a moment, so that it has seen everything that can change again."""
+    newest = next(iter(known.ledger.events("agent", limit=1)), None)
+    return newest is not None and newest.kind == "agent.start" and known.seen_at - max(newest.at, at) > timedelta(minutes=5)
 
 
 @rule("MODEL-07", earn="set `slices` and a limit on quality.accuracy", lacks="slices of too few rows, which are left out")
@@ -148,111 +125,4 @@ def slices(known: Known) -> Answer | None:
 @rule("MODEL-10", earn="watch forgetting.eval with `old` and `guard` rows", lacks="whether what was judged is what is served")
 def kept(known: Known) -> Answer | None:
     """The last verdict on what was learned before, slice by slice."""
-    return _worst(known, "MODEL-10")
-
-
-# Deployment
-
-
-@rule(
-    "DEPL-01",
-    earn="watch serving.ready",
-    lacks="what it says while a model is loading or broken",
-)
-def ready(known: Known) -> Answer | None:
-    """The looks of 7 days at whether the server says that it is ready. It never fails: that it lies, these looks cannot show."""
-    found = known.last("DEPL-01")
-    if not found:
-        return None
-    parts = [known.looks(watch, 7) for watch, _, _ in found]
-    good, looks = sum(one.good for one in parts), sum(one.looks for one in parts)
-    told = f"ready in {good} of {looks} looks, {min(parts, key=lambda one: one.length).history}"
-    return Answer("pass", min(signal.looked_at for _, signal, _ in found), looks > 1, observed=told)
-
-
-@rule(
-    "DEPL-04",
-    earn="let a new version have a small share of the traffic first, where the router can split it",
-    lacks="whether the rows were enough to tell",
-)
-def canaried(known: Known) -> Answer | None:
-    """The versions that took over in 90 days, and whether each was seen with a small share of the traffic before. Rollbacks are not counted."""
-    since = known.now - timedelta(days=QUARTER)
-    moved = [(run.wanted_at, run.ended_at or known.now) for run in known.runs if run.wanted_at >= since and run.wrote]
-    released = [one for one in known.events("change.version", QUARTER) if not any(began <= one.at <= ended for began, ended in moved)]
-    if not released or "router" not in known.service.targets:
-        return None
-    splits = [(one.at, one.body.get("to") or {}) for one in known.events("change.weights", QUARTER)]
-    tried = [one for one in released if any(at < one.at and 0 < shares.get(one.body["to"], 0.0) < 0.5 for at, shares in splits)]
-    told = f"{len(tried)} of {len(released)} versions that took over had a small share first; record of {known.history(QUARTER)}"
-    return Answer("pass" if tried else "fail", known.seen_at, observed=told)
-
-
-@rule("DEPL-05", earn="prove it: watchkeeper drill rollback SERVICE", lacks="the digest of what answered")
-def rolled_back(known: Known) -> Answer | None:
-    """The newest run of rollback that moved traffic, drill or not: from its first step to the look at what is served, and whether it succeeded."""
-    tried = next((run for run in known.runs if run.runbook == "rollback" and not run.active and run.wrote), None)
-    if tried is None:
-        return Answer("fail", known.seen_at, observed=f"never run, as far as the record goes: {known.history(QUARTER)}")
-    at, what = tried.ended_at or tried.wanted_at, "drill" if tried.drill else "run"
-    took = _seconds(tried)
-    if tried.state != "succeeded" or took is None:
-        return Answer("fail", at, observed=f"{what} {tried.id} ended as {tried.state}")
-    said: Said = "pass" if took <= FAST else "partial" if took <= SLOW else "fail"
-    return Answer(said, at, observed=f"{what} {tried.id} took {took:.1f} s, {brief(known.now - at)} ago")
-
-
-def _seconds(run: Run) -> float | None:
-    """From the first step's beginning to the last one's end, without what takes a drill back."""
-    spans = [(step.intended_at, step.ended_at) for step in run.steps if not step.undo and step.intended_at and step.ended_at]
-    ends = [ended for _, ended in spans]
-    return (max(ends) - min(began for began, _ in spans)).total_seconds() if spans else None
-
-
-@rule("DEPL-06", earn="watch sla.latency at the rate of the peak", lacks="what the peak is, and how it fares at twice that")
-def load(known: Known) -> Answer | None:
-    """The last load test at the rate that is configured."""
-    return _worst(known, "DEPL-06")
-
-
-# Monitoring
-
-
-@rule("MON-03", earn="watch drift.features for 7 days", lacks="a test of its own errors, and whether every input is among what is tested")
-def drifting(known: Known) -> Answer | None:
-    """Of the looks that were due in 7 days, how many each watch of drift made; it counts from its first look."""
-    parts = [known.looks(watch, 7) for watch, _, _ in known.last("MON-03")]
-    if not parts:
-        return None
-    least = min(one.kept for one in parts)
-    told = f"{least:.0%} of the looks that were due were made, {min(parts, key=lambda one: one.length).history}"
-    return Answer(among(least, 0.95, 0.8), known.seen_at, observed=told)
-
-
-@rule(
-    "MON-04",
-    earn="watch drift.predictions, quality.calibration and serving.answers",
-    lacks="whether predictions, calibration and values are all watched",
-)
-def outputs(known: Known) -> Answer | None:
-    """Which watches look at what the model answers, and what they last saw. None configured is a fail; an alarm is none while it is watched."""
-    watches = known.watching("MON-04")
-    if not watches:
-        return Answer("fail", known.seen_at, observed="no watch looks at what the model answers")
-    found = known.last("MON-04")
-    if not found:
-        return None
-    told = "; ".join(f"{watch.name} {signal.status.value}" for watch, signal, _ in found)
-    return Answer("pass", min(signal.looked_at for _, signal, _ in found), observed=f"{told}, of {len(watches)} watches")
-
-
-@rule(
-    "MON-05",
-    earn="watch quality.accuracy with a limit; until labels come, quality.estimated",
-    lacks="whether as many labels came as should, and the gap to what was measured offline",
-)
-def quality(known: Known) -> Answer | None:
-    """The last look of the watches of quality on what was served. None configured is a fail: nobody knows."""
-    if not known.watching("MON-05"):
-        return Answer("fail", known.seen_at, observed="no watch measures or estimates quality on what is served")
-    return _worst(known, "MON-05")
+    return worst(known, "MODEL-10")
