@@ -462,6 +462,32 @@ def test_readiness_says_what_is_seen_and_counts_the_rest_as_nothing(made):
     assert told["attached"] == ["registry", "server", "tables"] and told["ceiling"] == ceiling(frozenset(told["attached"])) <= 10
 
 
+def test_what_a_watch_said_is_text_in_the_page_and_never_markup(made):
+    from agent import audit
+
+    desk = made(watch("data.contract"))
+    desk.saw("data.contract", ok("<script>alert(1)</script>"))
+    with desk.world.store.read() as ledger:
+        report = audit.collect(desk.world.config, ledger, ["fraud"], NOW - DAY, NOW)
+    (told,) = (one for one in report["services"][0]["readiness"]["items"] if one["item"] == "DATA-01")
+    assert "<script>" in told["why"]
+    page = audit.page(report)
+    assert "<script" not in page and "&lt;script&gt;alert(1)" in page
+
+
+def test_the_same_record_makes_the_same_answers(made):
+    desk = made(watch("serving.ready"))
+    desk.page(NOW - DAY)
+    desk.ran("rollback", NOW - DAY)
+    with desk.world.store.read() as ledger:
+        service = desk.world.config.services["fraud"]
+        one, other = (readiness(Known(desk.world.config, ledger, service, NOW)) for _ in range(2))
+        later = readiness(Known(desk.world.config, ledger, service, NOW + 400 * DAY))
+    assert one == other
+    assert all(was["points"] >= now["points"] for was, now in zip(one["items"], later["items"], strict=True)), "time alone only takes away"
+    assert later["fresh"] < one["fresh"]
+
+
 def test_the_best_that_can_be_had_by_hand():
     """Everything attached: of MODEL three rules, each half at best."""
     assert [RULES[name].best for name in ("MODEL-01", "MODEL-07", "MODEL-10")] == [0.5, 0.5, 0.5]
@@ -514,10 +540,13 @@ def test_a_length_is_never_said_to_be_longer_than_it_was(length, told):
 # The page
 
 
+BEST = {1.0: "pass", 0.5: "partial", 0.0: "tells a fail, and else nothing"}
+
+
 def tables() -> dict[str, str]:
     """The two tables of docs/audit.md, from the rules there are."""
     items = catalogue().items
-    answered = [f"| {name} | {item.question} | {'partial' if RULES[name].lacks else 'pass'} |" for name, item in items.items() if name in RULES]
+    answered = [f"| {name} | {item.question} | {BEST[RULES[name].best]} |" for name, item in items.items() if name in RULES]
     left = [f"| {name} | {item.question} | {item.evidence} |" for name, item in items.items() if name not in RULES]
     return {
         "answered": "\n".join(["| Item | Question | At best |", "|---|---|---|", *answered, ""]),

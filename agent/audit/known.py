@@ -183,17 +183,21 @@ def worst(known: Known, item: str) -> Answer | None:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one question is answered. `lacks` names the part of its pass that cannot be seen: then the answer is partial at most."""
+    """How one question is answered. `lacks` names the part of its pass that cannot be seen: then the answer is partial at most.
+
+    `accuses`: so much cannot be seen that it can only tell a fail.
+    """
 
     item: str
     ask: Callable[[Known], Answer | None]
     earn: str
     lacks: str = ""
+    accuses: bool = False
 
     @property
     def best(self) -> float:
         """The most points it can come to."""
-        return 0.5 if self.lacks else 1.0
+        return 0.0 if self.accuses else 0.5 if self.lacks else 1.0
 
     @property
     def reads(self) -> str:
@@ -205,17 +209,22 @@ class Rule:
         found = self.ask(known)
         if found is None or found.said == "fail" or not self.lacks:
             return found
+        if self.accuses:
+            return None
         return replace(found, said="partial", observed=f"{found.observed}; not seen: {self.lacks}")
 
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(item: str, *, earn: str, lacks: str = "") -> Callable[[Callable[[Known], Answer | None]], Callable[[Known], Answer | None]]:
+Ask = Callable[[Known], Answer | None]
+
+
+def rule(item: str, *, earn: str, lacks: str = "", accuses: bool = False) -> Callable[[Ask], Ask]:
     """Write a function down as the rule of a question; its docstring says what it goes by, `earn` what to do for a better answer."""
 
-    def note(ask: Callable[[Known], Answer | None]) -> Callable[[Known], Answer | None]:
-        RULES[item] = Rule(item, ask, earn, lacks)
+    def note(ask: Ask) -> Ask:
+        RULES[item] = Rule(item, ask, earn, lacks, accuses)
         return ask
 
     return note

@@ -77,13 +77,13 @@ def two_people(known: Known) -> Answer | None:
     return Answer(said, known.seen_at, observed=f"different people: {told}; record of {known.history(HALF)}")
 
 
-@rule("TEAM-05", earn="put right what opened a page more than once", lacks="reviews and their actions, which are not recorded yet")
+@rule("TEAM-05", earn="put right what opened a page more than once", lacks="reviews and their actions, which are not recorded yet", accuses=True)
 def learned(known: Known) -> Answer | None:
     """Watches that opened more than one page in 90 days. Reviews and their actions are not recorded, so that this says fail or nothing."""
     watches = [member.watch for one in known.pages(QUARTER) for member in one.members]
     again = len(watches) - len(set(watches))
     if again <= 1:
-        return None
+        return None  # one miss is half, and a review that is missing is another
     told = f"{again} pages came again from a watch that had paged before; record of {known.history(QUARTER)}"
     return Answer("fail", known.seen_at, observed=told)
 
