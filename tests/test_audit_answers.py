@@ -30,7 +30,7 @@ SERVICE = """
 services:
   fraud:
     owner: ada
-    escalation: [eve]
+    escalation: [{line}]
     load: {{rate: 300, longest: 20m}}
     targets: {targets}
     watches: [{watches}]
@@ -122,9 +122,9 @@ def made(tmp_path: Path) -> Iterator[Make]:
     """A desk of a service with these watches; without targets nothing is attached."""
     open_things: list[object] = []
 
-    def make(*watches: str, targets: str = TARGETS, more: str = "") -> Desk:
+    def make(*watches: str, targets: str = TARGETS, more: str = "", line: str = "eve") -> Desk:
         path = tmp_path / f"watchkeeper-{len(open_things)}.yaml"
-        path.write_text(SERVICE.format(targets=targets, watches=", ".join(watches), more=f"store: {path}.db\n{more}"))
+        path.write_text(SERVICE.format(targets=targets, watches=", ".join(watches), line=line, more=f"store: {path}.db\n{more}"))
         read = config.load(path)
         store, pool = Store.open(read.store).start(), Pool(1)
         open_things.extend((store, pool))
@@ -173,8 +173,19 @@ def test_an_owner_and_a_deputy_who_were_seen_to_act_pass_and_one_is_half(made):
     desk.page(NOW - DAY, by="ada")
     assert desk.said("TEAM-01") == "partial"
     desk.ran("rollback", NOW - DAY, by="eve")
-    assert desk.say("TEAM-01") == ("pass", "named: ada (seen to act) and eve (seen to act); record of 1 d of 90 d")
+    assert desk.say("TEAM-01") == ("pass", "named: ada (seen to act), eve (seen to act); record of 1 d of 90 d")
     assert desk.said("TEAM-01", NOW + 100 * DAY) == "fail", "what they did then says nothing of them now"
+
+
+def test_nobody_is_a_deputy_of_their_own_and_any_deputy_will_do(made):
+    alone = made(targets=BARE, line="")
+    alone.page(NOW - DAY, by="ada")
+    assert alone.say("TEAM-01")[0] == "partial" and "no deputy" in alone.say("TEAM-01")[1]
+    several = made(targets=BARE, line="eve, ada")
+    several.page(NOW - DAY, by="ada")
+    assert several.said("TEAM-01") == "partial"
+    several.page(NOW - DAY, by="eve")
+    assert several.said("TEAM-01") == "pass"
 
 
 def test_people_answer_in_time_or_not_and_few_pages_are_no_proof(made):

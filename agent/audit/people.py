@@ -20,12 +20,13 @@ ENOUGH = 10  # pages, below which their p90 is a guess
 
 @rule("TEAM-01", earn="name `owner:` and `escalation:`, and let each acknowledge or approve: watchkeeper ack NUMBER --by NAME")
 def owner(known: Known) -> Answer | None:
-    """The owner and the first in line after, and what each was seen to do in 90 days: acknowledge, approve, silence."""
-    named = [name for name in (known.service.owner, *known.service.escalation) if name][:2]
-    active = [name for name in named if name in {who for who, _ in known.acts(QUARTER)}]
-    told = " and ".join(f"{name} ({'seen to act' if name in active else 'never seen to act'})" for name in named) or "nobody"
-    said: Said = "pass" if len(active) == 2 else "partial" if active else "fail"
-    return Answer(said, known.seen_at, observed=f"named: {told}{'; no deputy' if len(named) == 1 else ''}; record of {known.history(QUARTER)}")
+    """The owner and those in line after, and who of them was seen to do anything in 90 days: acknowledge, approve, silence."""
+    line = dict.fromkeys(name for name in (known.service.owner, *known.service.escalation) if name)  # who stands there twice is one person
+    active = [name for name in line if name in {who for who, _ in known.acts(QUARTER)}]
+    told = ", ".join(f"{name} ({'seen to act' if name in active else 'never seen to act'})" for name in line) or "nobody"
+    both = known.service.owner in active and len(active) > 1
+    said: Said = "pass" if both else "partial" if active else "fail"
+    return Answer(said, known.seen_at, observed=f"named: {told}{'; no deputy' if len(line) == 1 else ''}; record of {known.history(QUARTER)}")
 
 
 @rule("TEAM-02", earn="acknowledge pages within 15 minutes: watchkeeper ack NUMBER --by NAME; ten pages are wanted to know")
