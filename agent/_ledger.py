@@ -181,6 +181,12 @@ class Ledger:
         """Minute rows of a watch: looks, good, readings, low, total, high."""
         return self._all(select(ROLLUP).where(ROLLUP.c.watch == watch, ROLLUP.c.minute_at >= since).order_by(ROLLUP.c.minute_at))
 
+    def looks(self, watch: str, since: datetime) -> tuple[int, int, datetime | None]:
+        """How often a watch looked, how often that was good, and the first minute of it."""
+        counted = func.sum(ROLLUP.c.looks).label("looks"), func.sum(ROLLUP.c.good).label("good"), func.min(ROLLUP.c.minute_at).label("first")
+        row = self.one(select(*counted).where(ROLLUP.c.watch == watch, ROLLUP.c.minute_at >= since))
+        return (0, 0, None) if row is None or row["first"] is None else (row["looks"], row["good"], row["first"])
+
     def append(self) -> None:
         """Write the rows of the chain, each kind in one statement: one by one they would cost twenty times as much."""
         rows, self._rows = self._rows, {}
@@ -251,6 +257,11 @@ class Ledger:
             query = query.where(FINDING.c.looked_at <= until)
         return [_finding(row) for row in self._all(query)]
 
+    def statuses(self, watch: str, since: datetime) -> dict[Status, int]:
+        """How many kept findings of a watch came to which status; all that were not ok are kept."""
+        query = select(FINDING.c.status, func.count().label("n")).where(FINDING.c.watch == watch, FINDING.c.looked_at >= since)
+        return {Status(row["status"]): row["n"] for row in self._all(query.group_by(FINDING.c.status))}
+
     def file(self, name: str) -> bytes | None:
         row = self.one(select(FILE).where(FILE.c.digest == name))
         return None if row is None else row["body"]
@@ -313,6 +324,11 @@ class Ledger:
             )
             self.link = GENESIS if row is None else row["link"]
         return self.link
+
+    def span(self) -> tuple[datetime, datetime] | None:
+        """When the record as it is held begins and ends; None when nothing is in it."""
+        row = self.one(select(func.min(EVIDENCE.c.at).label("first"), func.max(EVIDENCE.c.at).label("last")))
+        return None if row is None or row["first"] is None else (row["first"], row["last"])
 
     def prune(self, findings_before: datetime, rollups_before: datetime, evidence_before: datetime, now: datetime) -> int:
         """Drop bodies of old findings, old roll-ups and, behind a checkpoint, old links. Returns how many findings were dropped.

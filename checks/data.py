@@ -17,7 +17,15 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 AHEAD = timedelta(minutes=5)  # how far two machines' clocks may stand apart
 
 
-@check(pillar="data", asks="Do live rows keep their contract: columns, types, nulls, ranges, categories, keys, freshness, volume?", cause="data")
+@check(
+    pillar="data",
+    asks="Do live rows keep their contract: columns, types, nulls, ranges, categories, keys, freshness, volume?",
+    cause="data",
+    answers=(
+        "DATA-01",
+        "DATA-03",
+    ),
+)
 def contract(
     live: Table,
     window: Window | None,

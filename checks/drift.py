@@ -26,7 +26,7 @@ from checks._windows import unjudged
 DRAWN = 12  # drifted columns in the picture that is kept with a finding
 
 
-@check(pillar="monitoring", asks="Do live columns still follow the distribution of the reference?", cause="drift")
+@check(pillar="monitoring", asks="Do live columns still follow the distribution of the reference?", cause="drift", answers=("MON-03",))
 def compare(
     live: Table,
     reference: Columns,
@@ -93,7 +93,7 @@ def _files(told: Verdict, result: Result, draw_all: bool) -> dict[str, bytes]:
 # Evidence that adds up over windows
 
 
-@check(pillar="monitoring", asks="Does each live feature still follow its training distribution?", cause="drift")
+@check(pillar="monitoring", asks="Does each live feature still follow its training distribution?", cause="drift", answers=("MON-03",))
 def features(
     live: Table,
     window: Window,
@@ -128,7 +128,7 @@ def features(
     return follow(live, {name: kinds.get(name) for name in names}, window, reference, baseline, memory, settings, nominal or (), cluster)
 
 
-@check(pillar="monitoring", asks="Do predictions still fall as they did on the reference?", cause="drift")
+@check(pillar="monitoring", asks="Do predictions still fall as they did on the reference?", cause="drift", answers=("MON-04",))
 def predictions(
     live: Table,
     window: Window,
@@ -221,7 +221,12 @@ def past(
 # All columns as one
 
 
-@check(pillar="monitoring", asks="Do live rows, all columns together, still follow the distribution of the reference?", cause="drift")
+@check(
+    pillar="monitoring",
+    asks="Do live rows, all columns together, still follow the distribution of the reference?",
+    cause="drift",
+    answers=("MON-03",),
+)
 def multivariate(
     live: Columns,
     reference: Columns,

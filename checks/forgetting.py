@@ -31,7 +31,12 @@ class _Asked:
         return Slice(name, kind, self.margins.get(name, self.margin), self.floors.get(name, self.floor), self.used.get(name, 0))
 
 
-@check(pillar="learning", asks="Does the model still know what was learned before, and may it replace the one that is served?", cause="answers")
+@check(
+    pillar="learning",
+    asks="Does the model still know what was learned before, and may it replace the one that is served?",
+    cause="answers",
+    answers=("MODEL-10",),
+)
 def eval(
     candidate: Model,
     champion: Model | None = None,

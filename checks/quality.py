@@ -40,7 +40,15 @@ Metric = Literal[
 Slices = list[str | dict[str, list[float]]]
 
 
-@check(pillar="monitoring", asks="Are the answers as good as they should be, by the labels that are due?", cause="answers")
+@check(
+    pillar="monitoring",
+    asks="Are the answers as good as they should be, by the labels that are due?",
+    cause="answers",
+    answers=(
+        "MON-05",
+        "MODEL-07",
+    ),
+)
 def accuracy(
     live: Columns,
     labels: Columns,
@@ -142,7 +150,7 @@ def _yardstick(
 # Calibration
 
 
-@check(pillar="monitoring", asks="Do the probabilities that the answers come with come true?", cause="answers")
+@check(pillar="monitoring", asks="Do the probabilities that the answers come with come true?", cause="answers", answers=("MON-04",))
 def calibration(
     live: Columns,
     labels: Columns,
@@ -210,7 +218,7 @@ def _calibrated(
 # Without labels
 
 
-@check(pillar="monitoring", asks="How good are the answers likely to be, before any label has come?", cause="drift")
+@check(pillar="monitoring", asks="How good are the answers likely to be, before any label has come?", cause="drift", answers=("MON-05",))
 def estimated(
     live: Columns,
     reference: Columns,

@@ -42,7 +42,7 @@ UNTOLD = (
 SHAPE = "{'inputs': [{'name': ..., 'datatype': 'FP32', 'shape': [-1, 64]}, ...], 'outputs': [...]}"
 
 
-@check(pillar="monitoring", asks="Does the server say it is ready to answer?", cause="errors", exact=True)
+@check(pillar="monitoring", asks="Does the server say it is ready to answer?", cause="errors", exact=True, answers=("DEPL-01",))
 def ready(server: Server) -> Verdict:
     """Fails when the server itself says that the model is not ready. A server that cannot be reached is a TargetError, not a verdict."""
     if server.ready():
@@ -255,7 +255,9 @@ def replay(
     return _told(judged, found, f"live inputs{aside}", f"its {file} does")
 
 
-@check(pillar="monitoring", asks="Does the server take the inputs it gets, and answer with numbers?", cause="answers", exact=True)
+@check(
+    pillar="monitoring", asks="Does the server take the inputs it gets, and answer with numbers?", cause="answers", exact=True, answers=("MON-04",)
+)
 def answers(
     server: Server,
     live: Columns,

@@ -17,7 +17,7 @@ SINCE = datetime(1970, 1, 1, tzinfo=UTC)
 PER_ENTITY = 10  # recent rows read for each entity of the sample: busy ones come many times
 
 
-@check(pillar="data", asks="Does the online store give the features that training reads offline?", cause="data")
+@check(pillar="data", asks="Does the online store give the features that training reads offline?", cause="data", answers=("DATA-06",))
 def features(
     online: OnlineStore,
     offline: Columns,
@@ -59,7 +59,7 @@ def features(
     return verdict(seen, Limits(share, late, entities_at_least), "online", "offline", f"{len(entities)} entities", apart, False)
 
 
-@check(pillar="data", asks="Are the features that were served those of the training rows with the same ids?", cause="data")
+@check(pillar="data", asks="Are the features that were served those of the training rows with the same ids?", cause="data", answers=("DATA-06",))
 def logged(
     live: Columns,
     reference: Columns,

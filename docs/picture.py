@@ -18,7 +18,7 @@ from examples.digits.narrator import COLOURS
 
 PICTURE = Path(__file__).resolve().parent / "demo.svg"
 WIDTH = 124
-FIRST, LAST = "loads version 2", "$ watchkeeper audit"
+FIRST, LAST = "loads version 2", "$ watchkeeper audit run"
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # from elsewhere; a picture asks nobody for anything
 
 

@@ -23,7 +23,7 @@ from loadtests._spec import Expect, Pattern
 Tell = Callable[[float, str], None]
 
 
-@check(pillar="deployment", asks="Does the service answer in time at this rate?", cause="latency")
+@check(pillar="deployment", asks="Does the service answer in time at this rate?", cause="latency", answers=("DEPL-06",))
 def latency(
     server: Server,
     load: Load,

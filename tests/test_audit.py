@@ -42,7 +42,7 @@ def only(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_report_says_who_answers_what_was_done_and_that_it_is_proved(desk: Desk) -> None:
-    report = desk.json("audit", "fraud")
+    report = desk.json("audit", "run", "fraud")
     service = only(report)
     assert report["evidence"]["verified"] is True
     assert len(report["evidence"]["last_link"]) == 64
@@ -60,16 +60,52 @@ def test_the_report_says_who_answers_what_was_done_and_that_it_is_proved(desk: D
 
 
 def test_the_report_says_what_nobody_looks_at(desk: Desk) -> None:
-    service = only(desk.json("audit"))
+    service = only(desk.json("audit", "run"))
     unwatched = {pillar for pillar, watches in service["pillars"].items() if not watches}
     assert {"data", "training", "learning"} <= unwatched
-    assert "no check configured for data, training" in desk("audit", "--out", desk.folder / "a.html")
+    assert "no check configured for data, training" in desk("audit", "run", "--out", desk.folder / "a.html")
 
 
 def test_findings_are_counted_by_status(desk: Desk) -> None:
-    parity = next(f for f in only(desk.json("audit"))["findings"] if f["watch"] == "fraud/serving.parity")
+    parity = next(f for f in only(desk.json("audit", "run"))["findings"] if f["watch"] == "fraud/serving.parity")
     assert (parity["counts"], parity["looks"], parity["good"]) == ({"ok": 1, "fail": 1}, 2, 1)
     assert parity["last"]["status"] == "fail"
+
+
+def test_the_report_says_how_ready_a_service_is_in_one_line_and_question_by_question(desk: Desk) -> None:
+    told = only(desk.json("audit", "run"))["readiness"]
+    assert re.fullmatch(r"[\d.]+/10 \(R\d\), evidence \d+/50 fresh, \d+ blockers open, MTS-eq [\d.]+", told["headline"])
+    states = {one["item"]: one["state"] for one in told["items"]}
+    assert (states["DEPL-05"], states["MODEL-01"], states["TEAM-01"], states["DATA-02"]) == ("partial", "partial", "partial", "unknown")
+    assert told["verdict"] == "UNVERIFIED"  # little of it was seen
+    text = desk("audit", "run", "--out", desk.folder / "ready.html")
+    assert told["headline"].split(",")[0] in text
+    page = (desk.folder / "ready.html").read_text(encoding="utf-8")
+    for said in ("How ready it is", told["headline"], "the least: this is the score", "DEPL-05", "Technical debt", "nothing has answered it"):
+        assert said in page
+
+
+def test_a_gate_ends_with_the_code_of_the_one_table(desk: Desk) -> None:
+    told = only(desk.json("audit", "run", "--gate", "level=R0"))["readiness"]
+    assert {one["state"] for one in told["blockers"]} >= {"partial", "unknown"}
+    desk("audit", "run", "--json", "--gate", "blockers", code=1)
+    desk("audit", "run", "--json", "--gate", "verdict", code=3)
+    desk("audit", "run", "--json", "--gate", "level=R5", code=3)  # what is not known decides
+    for wrong in ("level=R9", ""):
+        assert "none of" in desk("audit", "run", "--gate", wrong, code=2)
+
+
+def test_one_question_is_explained_with_what_is_known_of_it(desk: Desk) -> None:
+    told = desk.json("audit", "explain", "depl-05", "fraud")
+    assert (told["id"], told["counts"]["pass"], told["not_seen"]) == ("DEPL-05", "<=300 s, verified by digest", "the digest of what answered")
+    assert told["now"][0]["state"] == "partial"
+    assert "took" in told["now"][0]["why"]
+    said = desk("audit", "explain", "DEPL-05")
+    assert "How fast is rollback" in said
+    assert "To earn it: prove it: watchkeeper drill rollback SERVICE" in said
+    assert "none yet: it stays unknown" in desk("audit", "explain", "DATA-02")
+    assert "did you mean 'DEPL-05'" in desk("audit", "explain", "DEPL-5", code=2)
+    assert "did you mean 'fraud'" in desk("audit", "explain", "DEPL-05", "fruad", code=2)
 
 
 class Tags(HTMLParser):
@@ -90,7 +126,7 @@ class Tags(HTMLParser):
 
 
 def test_the_page_stands_alone(desk: Desk) -> None:
-    desk("audit", "--out", desk.folder / "page.html")
+    desk("audit", "run", "--out", desk.folder / "page.html")
     text = (desk.folder / "page.html").read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(text)
@@ -154,7 +190,9 @@ def test_a_changed_record_is_found_and_ends_with_the_code_for_it(desk: Desk, tmp
         conn.commit()
     other = object.__new__(Desk)
     other.path = path
-    report = json.loads(other("audit", "--json", code=4))
+    other("audit", "run", "--json", "--gate", "level=R0", code=4)
+    report = json.loads(other("audit", "run", "--json", code=4))
+    assert next(one for one in report["services"][0]["readiness"]["items"] if one["item"] == "MON-10")["state"] == "fail"
     assert report["evidence"]["verified"] is False
     assert "is not what was sealed" in report["evidence"]["problems"][0]
     assert "Do not rely on" in audit.page(report)

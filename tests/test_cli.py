@@ -196,7 +196,7 @@ def test_the_demo_says_where_it_is_when_only_the_package_is_installed(tmp_path: 
 
 
 def test_a_store_that_is_not_there_yet_is_said_so_and_not_made(desk: Desk) -> None:
-    for words in (("status",), ("incidents",), ("audit",), ("db", "verify"), ("silence", "list"), ("runbook", "show", 1)):
+    for words in (("status",), ("incidents",), ("audit", "run"), ("db", "verify"), ("silence", "list"), ("runbook", "show", 1)):
         assert "no store" in desk(*words, code=3)
     assert not desk.store.exists()
 

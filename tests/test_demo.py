@@ -46,7 +46,7 @@ STORY = (  # in this order, each found in a line of its own
     r"agent +rollback: declined at counterfactual: version 1 is no better.*likely cause",
     r"upstream +sends good images again",
     r"agent +resolved after",
-    r"operator +\$ watchkeeper audit --out",
+    r"operator +\$ watchkeeper audit run --out",
     r"story +every step was seen, in [\d.]+ s; the audit page is .*\.html",
     r"story +nothing is left running",
 )

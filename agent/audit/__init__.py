@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from agent import _proof, plugins
+from agent.audit.known import Known
+from agent.audit.readiness import GATE, explained, explanation, gate, readiness
 from agent.changes import sources
 from agent.config import Config, ServiceConfig
 from agent.credential import shown
@@ -16,22 +18,37 @@ from agent.store import Ledger
 from agent.world import bound
 
 PILLARS = ("data", "training", "deployment", "monitoring", "learning")
+__all__ = ["GATE", "collect", "evidence", "explain", "explanation", "gate", "page", "summary"]
+
 MOST = 5000  # findings of a watch, or events, that are read; more are said to be there
 EVERYTHING = "*"  # the service of an incident that belongs to no single one
 
 
 def collect(config: Config, ledger: Ledger, services: Sequence[str], since: datetime, now: datetime) -> dict[str, Json]:
     """The report as JSON values, for [since, now). Everything in it is read from one snapshot of the store."""
+    proved = evidence(ledger)
     return {
         "generated_at": to_json(now),
         "since_at": to_json(since),
         "config": {"path": str(config.path), "digest": config.digest},
         "store": config.store,
-        "evidence": evidence(ledger),
+        "evidence": proved,
         "looking": _looking(ledger, since, now),
         "everywhere": [_incident(ledger, i) for i in ledger.incidents(service=EVERYTHING, limit=MOST) if _within(i, since)],
-        "services": [_service(config, ledger, config.services[name], since, now) for name in services],
+        "services": [
+            {
+                **_service(config, ledger, config.services[name], since, now),
+                "readiness": readiness(Known(config, ledger, config.services[name], now, proved["verified"])),
+            }
+            for name in services
+        ],
     }
+
+
+def explain(config: Config, ledger: Ledger, item: str, services: Sequence[str], now: datetime) -> dict[str, Json]:
+    """One question of the fifty, and what is known of it in each service now."""
+    intact = bool(evidence(ledger)["verified"])
+    return explained(item, [Known(config, ledger, config.services[name], now, intact) for name in services])
 
 
 def evidence(ledger: Ledger) -> dict[str, Json]:
@@ -153,6 +170,21 @@ def summary(report: Mapping[str, Json]) -> str:
             f"{service['service']}: {looks} looks, {incidents} incident{'' if incidents == 1 else 's'}, {runs} run{'' if runs == 1 else 's'}"
         )
         lines += [f"  no check configured for {', '.join(blank)}"] if blank else []
+        lines += [f"  {line}" for line in _ready(service["readiness"])]
     found = report["evidence"]
     lines.append(f"evidence: {'the chain holds' if found['verified'] else 'THE CHAIN DOES NOT HOLD'}; last link {found['last_link'][:16]}")
     return "\n".join([*lines, *(f"  {problem}" for problem in found["problems"][:20])])
+
+
+def _ready(told: Mapping[str, Json]) -> list[str]:
+    """How ready it is, in the words of a terminal."""
+    sections = ", ".join(f"{one['section']} {one['points']:g}{' (least)' if one['least'] else ''}" for one in told["sections"])
+    lines = [
+        f"{told['verdict']}: {told['headline']}",
+        sections,
+        f"{told['answerable']} of {len(told['items'])} questions have a rule; the rest is unknown",
+    ]
+    lines += [f"next: {one['item']} {one['question']} Now: {one['why']}. Do: {one['earn']}" for one in told["plan"]]
+    source = told["next"]
+    best = f"with what is attached {told['ceiling']:g}/10 can be had at best"
+    return [*lines, best + (f"; attach {source['source']} next: {source['more']} more answers, {source['ceiling']:g}/10" if source else "")]

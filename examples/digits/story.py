@@ -120,7 +120,7 @@ class Story:
 
     def audit(self) -> None:
         """The page that proves it is written."""
-        self.wk("audit", "--out", self.page, by=False)
+        self.wk("audit", "run", "--out", self.page, by=False)
         if not self.page.exists():
             raise MissedError(f"{self.page} was not written")
 
