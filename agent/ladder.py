@@ -105,7 +105,7 @@ def _marked(run: Run, mark: Mark, why: str, finding: int | None = None) -> Judge
 
 def report(config: Config, ledger: Ledger, services: Sequence[str], since: datetime, now: datetime) -> list[Json]:
     """One entry for each runbook that a service could want, has run, or has a mode for."""
-    known = plugins.listing("runbook")
+    known = config.runbooks()
     found = []
     for name in services:
         service, runs = config.services[name], ledger.runs(service=name, since=since)
@@ -169,7 +169,7 @@ def _next(
     wrong = [one.run for one in marks if one.mark == "wrong"]
     needs = [("a run that was right, or that acted and succeeded", right + acted > 0), (f"no run that was wrong{_named(wrong)}", not wrong)]
     needs.append(("somebody who is told", bool(config.party(service.name).channels)))
-    plugin = plugins.listing("runbook").get(book)
+    plugin = config.runbooks().get(book)
     if plugin and any(need.name == "good" for need in plugin.needs):
         served = ledger.served_now(service.name)
         needs.append(("a version to go back to", last_good(ledger, service.name, served.version if served else None) is not None))

@@ -52,7 +52,7 @@ def _waited(one: Incident, now: datetime) -> timedelta:
 def runbooks(known: Known) -> Answer | None:
     """The runbook that the cause of each watch leads to, and the last run of each runbook in 90 days."""
     checks, since = plugins.listing("check"), known.now - timedelta(days=QUARTER)
-    linked = [runbook_for(known.service, str(checks[watch.check].promises.get("cause", ""))) for watch in known.service.watches]
+    linked = [runbook_for(known.config, known.service, str(checks[watch.check].promises.get("cause", ""))) for watch in known.service.watches]
     books = sorted({book for book in linked if book})
     if not linked:
         return None
