@@ -250,14 +250,14 @@ def test_a_rollback_is_refused_then_planned_then_done(desk: Desk) -> None:
     assert "watchkeeper good fraud VERSION" in desk("runbook", "run", "rollback", "fraud", "--dry-run", code=3)
     assert desk.json("good", "fraud", "1")["by"] == "ada"
     plan = desk.json("runbook", "run", "rollback", "fraud", "--dry-run")
-    assert [step["name"] for step in plan["steps"]] == ["preflight", "flip", "look"]
+    assert [step["name"] for step in plan["steps"]] == ["preflight", "flip", "look", "record"]
     assert len(plan["digest"]) == 64
     assert desk.server.served == "2"
     said = desk("runbook", "run", "rollback", "fraud")
     assert "done  flip" in said
     assert desk.server.flips == ["1"]
     shown = desk.json("runbook", "show", 1)
-    assert (shown["state"], shown["by"], [step["state"] for step in shown["steps"]]) == ("succeeded", "ada", ["done"] * 3)
+    assert (shown["state"], shown["by"], [step["state"] for step in shown["steps"]]) == ("succeeded", "ada", ["done"] * 4)
     assert "already has the traffic" in desk("runbook", "run", "rollback", "fraud", "--param", "to=1", code=3)
     assert "is not KEY=VALUE" in desk("runbook", "run", "rollback", "fraud", "--param", "to", code=2)
     assert "succeeded" in desk("runbook", "cancel", 1, code=3)
@@ -350,7 +350,7 @@ def test_while_the_agent_runs_it_does_what_the_commands_ask(watched: Desk) -> No
     assert watched.json("status", code=watched_code(watched))["agent"]["url"].startswith("http://127.0.0.1:")
     assert [one["status"] for one in watched.json("check", "fraud")] == ["ok", "ok"]
     watched("good", "fraud", "2")
-    assert [step["name"] for step in watched.json("runbook", "run", "rollback", "fraud", "--dry-run")["steps"]] == ["preflight", "flip", "look"]
+    assert [step["name"] for step in watched.json("runbook", "run", "rollback", "fraud", "--dry-run")["steps"]] == ["preflight", "flip", "look", "record"]
     assert watched.json("drill", "rollback", "fraud")["state"] == "succeeded"
     assert watched.server.flips == ["2", "1"]
     made = watched.json("silence", "add", "fraud/*", "--for", "2h", "--why", "test")
