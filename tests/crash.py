@@ -58,7 +58,7 @@ def _driven(world: World, responder: Responder, by: str) -> bool:
         if not active:
             return True
         for run in active:
-            if by and run.state == "awaiting" and run.approved_by is None:
+            if by and run.state == "awaiting" and not run.approved_by:
                 with suppress(StoreError):  # no room to write it down: whoever approves is told so, and tries again
                     verbs.approve(world, run.id, by)
         time.sleep(0.01)  # runs wait in steps of 50 ms and more: do not spin meanwhile
