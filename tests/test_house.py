@@ -336,3 +336,13 @@ def test_no_file_names_a_machine_s_folders_or_a_package_host() -> None:
         for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
             found = FOREIGN.search(line)
             assert found is None, f"{path.relative_to(HOUSE)}:{number}: {found.group()!r} belongs to one machine"
+
+
+def test_nothing_in_a_package_is_called_like_a_module_beside_it() -> None:
+    """Importing the module would put it in the other's place, for whoever asks the package afterwards."""
+    for init in HOUSE.glob("*/**/__init__.py"):
+        if init.relative_to(HOUSE).parts[0] not in ("agent", "checks", "loadtests", "runbooks", "tests", "examples", "benchmarks"):
+            continue
+        beside = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+        defined = {node.name for node in ast.parse(init.read_text()).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        assert not defined & beside, f"{init.relative_to(HOUSE)}: {defined & beside}"

@@ -31,14 +31,14 @@ def at(text: str) -> Locator:
     scheme = text.partition(":")[0].partition("+")[0].lower()
     if "://" in text or f"table:{scheme}" in plugins.listing("adapter"):
         return Locator("", "live", text)
-    for name in _names(text):
+    for name in _carriers(text):
         suffixes = (suffix.lower() for suffix in reversed(Path(name).suffixes))
         if (found := SUFFIXES.get(next((suffix for suffix in suffixes if suffix not in PACKED), ""))) is not None:
             return Locator("", "live", f"{found}:{text}")
     raise ConfigError(f"{text}: no scheme and no suffix says what this table is; write a URL such as parquet:{text}, or name {', '.join(SUFFIXES)}")
 
 
-def _names(text: str) -> Iterator[str]:
+def _carriers(text: str) -> Iterator[str]:
     """What may carry the suffix: the path, with its `?table=` or without, or the files in the folder."""
     yield text.partition("?")[0]
     if Path(text).is_dir():
