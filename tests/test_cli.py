@@ -350,7 +350,8 @@ def test_while_the_agent_runs_it_does_what_the_commands_ask(watched: Desk) -> No
     assert watched.json("status", code=watched_code(watched))["agent"]["url"].startswith("http://127.0.0.1:")
     assert [one["status"] for one in watched.json("check", "fraud")] == ["ok", "ok"]
     watched("good", "fraud", "2")
-    assert [step["name"] for step in watched.json("runbook", "run", "rollback", "fraud", "--dry-run")["steps"]] == ["preflight", "flip", "look", "record"]
+    plan = watched.json("runbook", "run", "rollback", "fraud", "--dry-run")
+    assert [step["name"] for step in plan["steps"]] == ["preflight", "flip", "look", "record"]
     assert watched.json("drill", "rollback", "fraud")["state"] == "succeeded"
     assert watched.server.flips == ["2", "1"]
     made = watched.json("silence", "add", "fraud/*", "--for", "2h", "--why", "test")
