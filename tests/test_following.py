@@ -96,7 +96,7 @@ def test_without_a_terminal_each_step_is_a_line_and_json_is_one_document(desk: P
     done = CliRunner().invoke(main, [*command, "--json"])
     assert (json.loads(done.stdout)["state"], done.stderr) == ("succeeded", "")
     again = CliRunner().invoke(main, [*command, "--param", "to=2"])
-    assert re.findall(r"^  done  (\w+)", again.stderr, re.MULTILINE) == ["preflight", "flip", "look"]
+    assert re.findall(r"^  done  (\w+)", again.stderr, re.MULTILINE) == ["preflight", "flip", "look", "record"]
     assert "planned" not in again.stderr
 
 
