@@ -516,7 +516,7 @@ def _undo_later(world: World, run: Run, row: StepRow, said: str) -> bool:
 def _finish(world: World, run: Run, plan: Plan) -> bool:
     if run.drill:
         return _compensate(world, run, plan, "")
-    done = [row.said for row in run.steps if not row.undo and row.state == "done" and row.action not in plan.seen and row.n > _last_written(plan)]
+    done = [row.said for row in run.steps if row.n > _last_written(plan) and row.state == "done" and not row.undo and not row.tries]
     return _ended(world, run.id, "succeeded", "; ".join(done) or "done")
 
 

@@ -25,7 +25,9 @@ def test_two_failures_are_found_put_right_and_told(place: Place) -> None:  # noq
     assert running.returncode == 0, said
     deploy, nulls = found["bad deploy"], found["null burst"]
     assert (deploy["outcome"], deploy["found_by"]) == (PASS, "serving.parity") and "rollback" in deploy["recovered_by"]
-    assert "watchkeeper" in deploy["recovered_by"] and 0 < deploy["found_after"] <= deploy["recovered_after"]
+    assert (
+        "watchkeeper" in deploy["recovered_by"] and deploy["found_after"] > 0 and deploy["recovered_after"] > 0
+    )  # the last bad answer may come before the look
     assert (nulls["outcome"], nulls["found_by"]) == (PASS, "data.contract") and "a person" in nulls["recovered_by"]
     assert 0 < nulls["lost"] <= nulls["answers"]
     text = out.read_text()

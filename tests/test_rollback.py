@@ -179,4 +179,5 @@ def test_it_says_what_it_cures_and_what_it_needs():
         "drill": True,
         "trigger": True,
         "registry": True,
+        "most": True,
     }
