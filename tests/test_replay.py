@@ -245,7 +245,10 @@ def test_a_check_that_remembers_is_folded_as_observe_folds_it_one_look_after_the
 def test_a_fail_whose_cause_has_a_runbook_would_have_proposed_it_once_and_begins_nothing(tmp_path, monkeypatch):
     with plugin_box.install(tmp_path, {"sums": REMEMBERS}) as package:
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HOUSE), str(tmp_path / f"site-{package}")]))
-        path = desk(tmp_path, more="      - {check: sums.total, every: 1h, with: {limit: 600}}\n    causes: {answers: rollback}\n    mode: {default: observe, rollback: auto}")
+        path = desk(
+            tmp_path,
+            more="      - {check: sums.total, every: 1h, with: {limit: 600}}\n    causes: {answers: rollback}\n    mode: {default: observe, rollback: auto}",
+        )
         config = configuration.load(path)
         found = backtest(config, ["fraud/sums.total"], START, START + 40 * HOUR)
         assert found["would_have"]["proposed"] == {"rollback": 1}

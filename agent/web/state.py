@@ -127,7 +127,7 @@ def incident(ledger: Ledger, one: Incident) -> dict[str, Json]:
 
 def run(one: Run, in_full: bool = True) -> dict[str, Json]:
     """A run with its steps; `in_full` with its plan, and the digest that an approval binds."""
-    short: dict[str, Json] = to_json(replace(one, plan=None))
+    short: dict[str, Json] = {**to_json(replace(one, plan=None)), "approved_by": " and ".join(one.approved_by) or None}
     if in_full and one.plan is not None:
         short["plan"] = plan_json(one.plan)
     return short
