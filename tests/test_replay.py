@@ -247,7 +247,8 @@ def test_a_fail_whose_cause_has_a_runbook_would_have_proposed_it_once_and_begins
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HOUSE), str(tmp_path / f"site-{package}")]))
         path = desk(
             tmp_path,
-            more="      - {check: sums.total, every: 1h, with: {limit: 600}}\n    causes: {answers: rollback}\n    mode: {default: observe, rollback: auto}",
+            more="      - {check: sums.total, every: 1h, with: {limit: 600}}\n"
+            "    causes: {answers: rollback}\n    mode: {default: observe, rollback: auto}",
         )
         config = configuration.load(path)
         found = backtest(config, ["fraud/sums.total"], START, START + 40 * HOUR)
