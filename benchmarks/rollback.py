@@ -96,7 +96,7 @@ class Play:
         for version in ("0", "1"):
             self.wk("good", SERVICE, version)
         self.until("both watches are ok", self.well, 60)
-        self.wk("drill", "rollback", SERVICE)
+        self.wk("drill", "rollback", SERVICE, "--live")
         self._users()
 
     def _users(self) -> None:
