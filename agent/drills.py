@@ -34,10 +34,13 @@ def around(service: ServiceConfig, runbook: plugins.Plugin, steps: Sequence[Step
     if not any(need.name == "most" for need in runbook.needs) and any(_moved(step) > terms.most for step in steps):
         raise PlanError(f"{runbook.name} moves more than the {terms.most:.0%} of the traffic that a drill of {service.name} may move (drills.most)")
     watches = [f"{service.name}/{name}" for name in terms.abort_on]
+    if not watches:
+        still = Step("held", "clock.wait", {"length": terms.hold.total_seconds()}, terms.hold + ROOM, "undo", f"for {spell(terms.hold)}")
+        return (*steps, still) if terms.hold else tuple(steps)
     before = Step("well before", "check.steady", {"watches": watches, "length": 0}, ROOM, "stop", f"{', '.join(terms.abort_on)} must be ok to begin")
-    why = f"for {spell(terms.hold)}" + (f", and taken back at once when {' or '.join(terms.abort_on)} is not ok" if watches else "")
+    why = f"for {spell(terms.hold)}, and taken back at once when {' or '.join(terms.abort_on)} is not ok"
     held = Step("held", "check.steady", {"watches": watches, "length": terms.hold.total_seconds()}, terms.hold + ROOM, "undo", why)
-    return (*([before] if watches else []), *steps, *([held] if watches or terms.hold else []))
+    return (before, *steps, held)
 
 
 def _moved(step: Step) -> float:

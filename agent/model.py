@@ -525,6 +525,7 @@ class Plan:
     made_at: datetime
     good_until: datetime
     undo: Mapping[str, Json] = field(default_factory=dict)
+    aside: tuple[str, ...] = ()  # steps that change something the run does not depend on: no lease is taken for it, and it is not taken back
 
     @property
     def digest(self) -> str:
@@ -627,7 +628,8 @@ class Action(Protocol):
 class Swap:
     """The Action most routers need: one value, read back after a compare-and-set write.
 
-    `read()` gives the value; `write(value, expected)` must refuse when the value is no longer `expected`; `same` tells whether two values are one.
+    `read()` gives the value; `write(value, expected)` must refuse when the value is no longer `expected`; `same` tells whether two values are one;
+    `word` says what the value is, when it is.
     """
 
     read: Callable[[], Json]
@@ -637,6 +639,7 @@ class Swap:
     same: Callable[[Json, Json], bool] = eq
     takes: frozenset[str] = frozenset({"to"})
     gives: frozenset[str] = frozenset({"from", "to"})
+    word: str = "pointed at"
 
     def before(self, args: Mapping[str, Json]) -> Json:
         return self.read()
@@ -645,10 +648,10 @@ class Swap:
         now = self.read()
         told = "nothing" if now is None else now
         if self.same(now, args["to"]):
-            return Done({"from": t.before, "to": now}, f"{told} is pointed at")
+            return Done({"from": t.before, "to": now}, f"{told} is {self.word}")
         if self.same(now, t.before):
-            return Absent(f"{told} is still pointed at")
-        return Failed(f"it points at {told}, which this run did not ask for: somebody else moved it")
+            return Absent(f"{told} is still {self.word}")
+        return Failed(f"{told} is {self.word}, which this run did not ask for: somebody else moved it")
 
     def do(self, args: Mapping[str, Json], t: Try) -> None:
         self.write(args["to"], t.before)
@@ -1042,6 +1045,7 @@ def plan_from_json(body: Mapping[str, Json]) -> Plan:
         datetime.fromisoformat(body["made_at"]),
         datetime.fromisoformat(body["good_until"]),
         body.get("undo", {}),
+        tuple(body.get("aside", ())),
     )
 
 

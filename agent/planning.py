@@ -48,7 +48,8 @@ def make_plan(world: World, run: Run) -> Plan:
     until_at = now + service.asking.get(run.runbook, Asking()).within
     seen = seen_now(world, run.service, steps)
     undo = undos([(step, known[step.action]) for step in steps], seen)
-    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen, steps, now, until_at, undo)
+    aside = tuple(step.name for step in steps if step.otherwise == "go on" and known[step.action].writes)
+    return Plan(run.runbook, run.service, run.reason, tuple(evidence), seen, steps, now, until_at, undo, aside)
 
 
 def _words(world: World, ledger: Ledger, run: Run, now: datetime) -> dict[str, Any]:

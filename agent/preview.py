@@ -10,7 +10,7 @@ from agent.model import Json, Plan, spell, to_json
 NEVER = "cannot be taken back"
 PERHAPS = "back to where it stood, if the action can"  # what it is given comes from an earlier step, so nobody could ask it yet
 CHILD = "not by this run"
-NOTED = "stays as it is set: the run does not depend on it"
+ASIDE = "stays: the run does not depend on it"
 
 
 def plan_json(plan: Plan) -> Json:
@@ -26,21 +26,21 @@ def plan_json(plan: Plan) -> Json:
 
 def table(plan: Mapping[str, Json]) -> list[dict[str, Json]]:
     """One row a step, each cell a sentence; `changes` and `back` are empty for a step that only looks."""
-    steps, seen = plan["steps"], plan["seen"]
-    undo = plan.get("undo", {})
-    return [_row(n, steps, seen, undo) for n in range(len(steps))]
+    return [_row(n, plan) for n in range(len(plan["steps"]))]
 
 
-def _row(n: int, steps: Sequence[Mapping[str, Json]], seen: Mapping[str, Json], undo: Mapping[str, Json]) -> dict[str, Json]:
+def _row(n: int, plan: Mapping[str, Json]) -> dict[str, Json]:
+    steps, seen, undo = plan["steps"], plan["seen"], plan.get("undo", {})
     step = steps[n]
     action, args = step["action"], step["args"]
-    writes = action in seen
+    aside = step["name"] in plan.get("aside", ())
+    writes = action in seen and not aside
     return {
         "n": n + 1,
         "step": step["name"],
-        "looks": f"where {action} stands" if writes else f"{action}: {words(args)}",
-        "changes": changed(action, args, seen[action]) if writes else _apart(step) or _noted(step),
-        "back": _back(step, undo) if writes else CHILD if _apart(step) else NOTED if _noted(step) else "",
+        "looks": f"where {action} stands" if writes or aside else f"{action}: {words(args)}",
+        "changes": changed(action, args, seen[action]) if writes else f"{action}: {words(args)}" if aside else _apart(step),
+        "back": _back(step, undo) if writes else ASIDE if aside else CHILD if _apart(step) else "",
         "within": spell(timedelta(seconds=step["within"])),
         "failing": _failing(step, [one for one in steps[: n + 1] if one["action"] in seen], undo),
         "why": step.get("why", ""),
@@ -50,12 +50,6 @@ def _row(n: int, steps: Sequence[Mapping[str, Json]], seen: Mapping[str, Json], 
 def _apart(step: Mapping[str, Json]) -> str:
     """What a run within this one changes."""
     return f"what {value(step['args'].get('runbook'))} changes, with a plan and a permission of its own" if step["action"] == "run.child" else ""
-
-
-def _noted(step: Mapping[str, Json]) -> str:
-    """What a step sets that its run does not depend on, such as the note of a registry."""
-    aside = step["otherwise"] == "go on" and set(step["args"]) == {"to"}
-    return f"{step['action']} to {value(step['args']['to'])}" if aside else ""
 
 
 def changed(action: str, args: Mapping[str, Json], stands: Json) -> str:

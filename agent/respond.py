@@ -174,7 +174,7 @@ def _undone_by_others(world: World, run: Run, action: Action, row: StepRow) -> s
 
 def _step_back(world: World, run: Run, row: StepRow) -> bool:
     """Halted: what has not changed anything yet asks for permission again, on evidence that is fresh then; what has, waits where it is."""
-    if run.wrote:
+    if run.wrote or row.tries:
         return _wait(world, run, "automatic action is halted", timedelta(seconds=1))
 
     def back(ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from agent.stats import clopper_pearson
+from benchmarks._parts import parts
 from checks._arms import arranged, counted
 from checks._canary import Evidence, averaged, further, harm_ratios, rates, safe_ratios, summed
 from checks._hits import Hits
@@ -237,13 +238,5 @@ PARTS: dict[str, Callable[[], None]] = {
 }
 
 
-def main(chosen: list[str]) -> Iterator[None]:
-    for name, part in PARTS.items():
-        if not chosen or name in chosen:
-            part()
-            yield
-
-
 if __name__ == "__main__":
-    for _ in main(sys.argv[1:]):
-        pass
+    parts(PARTS, sys.argv[1:])

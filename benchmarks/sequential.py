@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy import stats
 from agent import Window, to_json
 from agent.rebuild import rebuild
 from benchmarks._arrays import HOUR, START, Arrays, window
+from benchmarks._parts import parts
 from benchmarks._streams import CHANGES, FEATURES, MOVED, REFERENCE, ROWS, A, at, category, columns, say, step, stream
 from checks._evidence import Settings, Sums, counted, fold, layout
 from checks._past import Past, further
@@ -133,13 +134,5 @@ def cost(looks: int = 200) -> None:
 PARTS: dict[str, Callable[[], None]] = {"cost": cost, "own past": own_past, "promise": promise, "delays": delays}
 
 
-def main(chosen: list[str]) -> Iterator[None]:
-    for name, part in PARTS.items():
-        if not chosen or name in chosen:
-            part()
-            yield
-
-
 if __name__ == "__main__":
-    for _ in main(sys.argv[1:]):
-        pass
+    parts(PARTS, sys.argv[1:])

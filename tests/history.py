@@ -51,18 +51,13 @@ class History:
 
 
 def read(store: Store, **more: Any) -> History:
-    """The history that a store holds; `more` is what the target or the caller knows."""
+    """The history that a store holds, without steps that their runs do not depend on: nothing is promised of those. `more`: what the target knows."""
     with store.read() as ledger:
         rows = (ledger.events(limit=ALL), ledger.runs(limit=ALL), ledger.findings(limit=ALL), ledger.incidents(limit=ALL), ledger.letters(limit=ALL))
     events, runs, findings, incidents, letters = (tuple(reversed(some)) for some in rows)
-    seen = {run.id: run.plan.seen for run in runs if run.plan is not None}
-    events = tuple(event for event in events if not _aside(event, seen.get(event.run or 0)))
+    aside = {(run.id, n) for run in runs if run.plan is not None for n, step in enumerate(run.plan.steps) if step.name in run.plan.aside}
+    events = tuple(event for event in events if event.kind != "step" or (event.run, event.body["n"]) not in aside)
     return History(events, runs, findings, incidents, letters, **more)
-
-
-def _aside(event: Event, seen: Mapping[str, Json] | None) -> bool:
-    """Whether it tells of a step that its run does not depend on, such as the note to a registry: it takes no lease, and nothing is taken back."""
-    return event.kind == "step" and bool(event.body.get("tries")) and seen is not None and event.body["action"] not in seen
 
 
 # I1: one at a time

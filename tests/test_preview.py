@@ -11,7 +11,7 @@ import pytest
 from agent import Ref, Step, verbs
 from agent.model import Absent, Plan, Swap, plan_from_json, to_json
 from agent.planning import undos
-from agent.preview import NEVER, NOTED, PERHAPS, plan_json, table, together, value, words
+from agent.preview import ASIDE, NEVER, PERHAPS, plan_json, table, together, value, words
 from tests.fraud import drilled, fraud, spoiled
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -37,7 +37,7 @@ def test_a_rollback_tells_what_every_step_would_look_at_change_and_take_back(tmp
         (1, "preflight", "", "", "10s", "the run stops; nothing was changed"),
         (2, "flip", "router.point from 2 to 1", "router.point to 2", "10s", "what flip changed is taken back"),
         (3, "look", "", "", "10s", "what flip changed is taken back"),
-        (4, "record", "registry.record to 1", NOTED, "10s", "the run goes on without it"),
+        (4, "record", "registry.record: to 1", ASIDE, "10s", "the run goes on without it"),
     ]
     assert told["table"][0]["looks"] == "check.passes: watches fraud/serving.ready, fraud/serving.parity; versions 1"
     assert told["table"][1]["looks"] == "where router.point stands"

@@ -133,7 +133,7 @@ def test_a_plan_whose_action_is_gone_before_anything_was_changed_changes_nothing
 VALUES = st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=4), st.lists(st.integers(), max_size=2), st.just({"from": "a.b"}))
 STEP = {"name": "flip", "action": "router.point", "args": {"to": "1"}, "within": 10.0, "otherwise": "undo", "why": ""}
 PLAN = {"runbook": "rollback", "service": "fraud", "reason": "asked for", "evidence": [], "seen": {"router.point": "2"}}
-TIMES = {"made_at": "2026-03-01T12:00:00+00:00", "good_until": "2026-03-01T13:00:00+00:00", "undo": {}}
+TIMES = {"made_at": "2026-03-01T12:00:00+00:00", "good_until": "2026-03-01T13:00:00+00:00", "undo": {}, "aside": []}
 
 
 @settings(max_examples=60)

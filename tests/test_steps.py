@@ -47,6 +47,12 @@ def latest(desk, number):
         return ledger.run(number)
 
 
+def wanted_by(desk, parent, n: int = 0):
+    """The run that the n-th step of another wanted."""
+    with desk.world.store.read() as ledger:
+        return ledger.child(f"run-{parent.id}/{n}")
+
+
 def step(action: str, args: dict, within: str = "seconds=10", name: str = "it", otherwise: str = "undo") -> str:
     return f'Step("{name}", "{action}", {args!r}, timedelta({within}), "{otherwise}")'
 
@@ -149,8 +155,7 @@ def test_a_child_asks_for_itself_and_its_parent_waits_for_its_end(tmp_path):
     with planned(tmp_path, WANTS, step("notify.send", {"text": "the child is done"}, name="told"), little=CHILD) as desk:
         parent = verbs.start(desk.world, "plan", "fraud", {}, "ada")
         desk.respond()
-        with desk.world.store.read() as ledger:
-            child = ledger.child(f"run-{parent.id}/0")
+        child = wanted_by(desk, parent)
         assert (child.state, child.mode) == ("awaiting", "approve") and desk.server.flips == []
         verbs.approve(desk.world, child.id, "eve")
         for _ in range(5):
@@ -164,8 +169,7 @@ def test_a_child_that_was_called_off_ends_its_parent(tmp_path):
     with planned(tmp_path, WANTS, little=CHILD) as desk:
         parent = verbs.start(desk.world, "plan", "fraud", {}, "ada")
         desk.respond()
-        with desk.world.store.read() as ledger:
-            child = ledger.child(f"run-{parent.id}/0")
+        child = wanted_by(desk, parent)
         verbs.cancel(desk.world, child.id, "eve")
         for _ in range(3):
             desk.later(1.0)
@@ -178,8 +182,7 @@ def test_a_parent_that_is_called_off_calls_off_the_child_that_has_not_begun(tmp_
     with planned(tmp_path, WANTS, little=CHILD) as desk:
         parent = verbs.start(desk.world, "plan", "fraud", {}, "ada")
         desk.respond()
-        with desk.world.store.read() as ledger:
-            child = ledger.child(f"run-{parent.id}/0")
+        child = wanted_by(desk, parent)
         verbs.cancel(desk.world, parent.id, "ada")
         assert latest(desk, child.id).state == "cancelled" and f"run {parent.id}" in latest(desk, child.id).said
 
@@ -188,8 +191,7 @@ def test_a_child_must_not_change_what_its_parent_holds(tmp_path):
     with planned(tmp_path, FLIP, WANTS, little=CHILD.replace('"to": "2"', '"to": "1"')) as desk:
         parent = verbs.start(desk.world, "plan", "fraud", {}, "ada")
         desk.respond()
-        with desk.world.store.read() as ledger:
-            child = ledger.child(f"run-{parent.id}/1")
+        child = wanted_by(desk, parent, 1)
         verbs.approve(desk.world, child.id, "eve")
         for _ in range(6):
             desk.later(1.0)

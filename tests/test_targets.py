@@ -709,14 +709,14 @@ class TestRegistry:
         with talk(name, tmp_path) as (speaker, registry):
             assert "record" in registry.can
             assert registry.record.before({"to": "2"}) is None
-            assert registry.record.look({"to": "2"}, attempt(None)) == Absent("nothing is still pointed at")
+            assert registry.record.look({"to": "2"}, attempt(None)) == Absent("nothing is still in force by the registry")
             for to, was in (("2", None), ("1", "2")):
                 registry.record.do({"to": to}, attempt(was))
-                assert registry.record.look({"to": to}, attempt(was)) == Done({"from": was, "to": to}, f"{to} is pointed at")
+                assert registry.record.look({"to": to}, attempt(was)) == Done({"from": was, "to": to}, f"{to} is in force by the registry")
                 assert speaker.recorded == to
             back = registry.record.undo({"to": "2"}, None, None)
             registry.record.do(back, attempt("1"))
-            assert registry.record.look(back, attempt("1")) == Done({"from": "1", "to": None}, "nothing is pointed at")
+            assert registry.record.look(back, attempt("1")) == Done({"from": "1", "to": None}, "nothing is in force by the registry")
             assert speaker.recorded is None
 
     def test_it_leaves_alone_what_somebody_else_has_recorded(self, name, tmp_path):

@@ -26,7 +26,7 @@ PATIENCE = timedelta(seconds=10)  # one look may take as long as that, however o
 
 @dataclass(frozen=True, slots=True)
 class Hold(Looking):
-    """`check.hold {check, with, every, window}`: a check looked at again and again, on what has come in since, until it says ok or fail.
+    """`check.hold {check, with, every}`: a check looked at again and again, on what has come in since, until it says ok or fail.
 
     ok: the step is done. fail: it has failed. Everything else (nodata, error, warn) holds until the step's time is over. `check` sees the targets of
     this service and its own memory; each look is a finding of the watch "service/step@run-N", and opens no incident. `every` is how often, 10s

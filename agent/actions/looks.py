@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from agent.changes import see_served
 from agent.config import ServiceConfig
-from agent.errors import WatchkeeperError
+from agent.errors import PlanError, WatchkeeperError
 from agent.fitting import refs
 from agent.look import confirmed, look
 from agent.model import Done, Failed, Json, Look, Pending, Status, Try, Unknown, Verdict, Window, error, spell
@@ -183,10 +183,17 @@ class Steady(Looking):
     takes = frozenset({"watches", "length"})
     gives = frozenset({"watches"})
 
+    def fits(self, args: Mapping[str, Json]) -> None:
+        """PluginError when one of them is no watch; PlanError when there is none."""
+        if not args.get("watches"):
+            raise PlanError("check.steady needs `watches`; to wait only, there is clock.wait")
+        for name in args["watches"]:
+            self.world.find(name)
+
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         watches, length = list(args["watches"]), timedelta(seconds=float(args["length"]))
         if wrong := [f"{w.watch.name} {v.status}: {v.reason}" for w, v in self._looks(watches, None, t) if v.status is not Status.OK]:
             return Failed("; ".join(wrong))
         left = t.began_at + length - self.world.clock()
-        said = f"{', '.join(name.partition('/')[2] for name in watches) or 'held'}" + (" ok" if watches else "")
+        said = f"{', '.join(name.partition('/')[2] for name in watches)} ok"
         return Pending(min(left, AGAIN), f"{said}; for {spell(left)} more") if left > timedelta() else Done({"watches": watches}, said)

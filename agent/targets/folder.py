@@ -69,7 +69,7 @@ class Folder:
     @property
     def record(self) -> Swap:
         """Writes `{"to": version}`, None for none, into the file `_promoted`: compare-and-set on what it held. A record, which moves no traffic."""
-        return Swap(self._promoted, self._promote)
+        return Swap(self._promoted, self._promote, word="in force by the registry")
 
     def close(self) -> None:
         """Nothing is held open."""

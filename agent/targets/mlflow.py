@@ -65,7 +65,7 @@ class MLflow:
     def record(self) -> Swap:
         """Moves the alias to `{"to": version}`, None to take it away: it is the record of truth, and moves no traffic. MLflow compares nothing, so
         it is read again right before."""
-        return Swap(self._recorded, self._record)
+        return Swap(self._recorded, self._record, word="in force by the registry")
 
     def close(self) -> None:
         """Closes the connections."""
