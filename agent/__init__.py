@@ -68,6 +68,7 @@ from agent.model import (
     warn,
 )
 from agent.plugins import adapter, check, runbook
+from agent.training import Job, Manifest, Train, Trainer, asked, hand_in, handed
 
 __all__ = [
     "BEGINNING",
@@ -91,11 +92,13 @@ __all__ = [
     "Finding",
     "Golden",
     "GoldenRow",
+    "Job",
     "Json",
     "Kind",
     "Load",
     "Locator",
     "Look",
+    "Manifest",
     "Metrics",
     "Model",
     "ModelVersion",
@@ -121,12 +124,15 @@ __all__ = [
     "Table",
     "Tally",
     "Tensor",
+    "Train",
+    "Trainer",
     "Try",
     "Unknown",
     "Verdict",
     "Window",
     "adapter",
     "admit",
+    "asked",
     "bounded",
     "check",
     "digest",
@@ -135,6 +141,8 @@ __all__ = [
     "fail",
     "fill",
     "golden_rows",
+    "hand_in",
+    "handed",
     "logged",
     "nodata",
     "ok",

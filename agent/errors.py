@@ -16,6 +16,7 @@ WatchkeeperError
     BusyError              another load test has it at the moment
   DataError              a table cannot be read as declared (missing column, file, type)
   ArtefactError          a model file must not be opened: damaged, not what was registered, or able to do more than hold a model
+  TrainingError          a trainer did not make what it says, or what was asked
   StoreError             the store could not take or give rows
     StoreBusyError         another process holds it
     StoreFullError         no room, or read-only
@@ -112,6 +113,10 @@ class DataError(WatchkeeperError):
 
 class ArtefactError(WatchkeeperError):
     """A model file must not be opened: it is damaged, is not what was registered, or could do more than hold a model."""
+
+
+class TrainingError(WatchkeeperError):
+    """A trainer did not make what its manifest says, or not what it was asked for."""
 
 
 class StoreError(WatchkeeperError):

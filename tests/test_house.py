@@ -20,7 +20,23 @@ HOUSE = Path(__file__).resolve().parent.parent
 
 # A module of agent/ imports only what stands before it: left to right, top to bottom. "" is the front door, `agent` itself.
 FLOORS = (
-    ("errors", "model", "plugins", "artefacts", "asking", "", "stats", "alone", "reply", "dial", "credential", "proxy", "wire", "targets"),
+    (
+        "errors",
+        "model",
+        "plugins",
+        "artefacts",
+        "training",
+        "asking",
+        "",
+        "stats",
+        "alone",
+        "reply",
+        "dial",
+        "credential",
+        "proxy",
+        "wire",
+        "targets",
+    ),
     (
         "fitting",
         "config",

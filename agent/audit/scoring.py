@@ -33,6 +33,26 @@ EFFORTS = {"S": 1.0, "M": 3.0, "L": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """One thing an answer rests on, so that it can be found, checked and made again.
+
+    `kind`: finding, run, event, incident, config, attestation; `source` as in the catalogue; `vantage`: independent where the agent does not own what
+    was read, self where it reads its own record; `collector`: the check, runbook or rule that made it, and with what (`query`); `locator`: where it
+    is ("finding 812", "run 7"); `digest`: sha256 of its body; `link`: its place in the chain of evidence.
+    """
+
+    kind: str
+    source: str
+    vantage: Literal["independent", "self"]
+    at: datetime
+    collector: str
+    query: str
+    locator: str
+    digest: str
+    link: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What one question came to: by evidence made at `at` about a version, again and again (`repeated`) or once; a drill counts as repeated."""
 
@@ -42,6 +62,7 @@ class Answer:
     version: str | None = None
     observed: str = ""
     attested: bool = False  # by a person alone, and not borne out by anything seen
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
