@@ -1,62 +1,146 @@
-"""Proves the record: that the chain of evidence holds, and that what it seals is still there and still the same."""
+"""Proves the record: that the chain of evidence holds, and that what it seals is still there and still the same.
+
+One pass over the chain and, beside it, one over each kind of row that it seals: both were appended in the same order. Rows are read raw, and their
+JSON is hashed as it is stored, which is canonical; only where that does not fit is a row taken apart and said anew, as older stores need it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from typing import Any
 
-from sqlalchemy import Table, and_, select, text
+from sqlalchemy import JSON, Table, and_, select, text
 
-from agent._ledger import CHAINED, CHECKPOINT, EVENT, EVIDENCE, GENESIS, RUN, Ledger, link
-from agent.model import UTC, digest
+from agent._ledger import CHAINED, CHECKPOINT, EVENT, GENESIS, RUN, Ledger, link
+from agent._rows import Moment
+from agent.model import digest
+
+Text = Callable[[Any], str]
 
 
 def broken(ledger: Ledger) -> Iterator[str]:
     """A sentence for every place where the record is not what was sealed; nothing when it is."""
+    ledger.append()
     start = ledger.one(select(CHECKPOINT).order_by(CHECKPOINT.c.seq.desc()).limit(1))
-    yield from _chain(ledger, start)
-    for kind, table in CHAINED.items():
-        yield from _altered(ledger, kind, table, start is None)
-        yield from _gone(ledger, kind, table)
-    yield from _plans(ledger)
-
-
-def _chain(ledger: Ledger, start: Mapping[str, Any] | None) -> Iterator[str]:
+    kinds = {kind: _Sealed(kind, table, ledger, whole=start is None) for kind, table in CHAINED.items()}
     before, seq = (GENESIS, 0) if start is None else (start["link"], start["seq"])
-    for row in ledger.stream(select(EVIDENCE).order_by(EVIDENCE.c.seq)):
-        if row["seq"] != seq + 1:
-            yield f"evidence {seq + 1} to {row['seq'] - 1} is missing"
-        if row["link"] != link(before, row["digest"]):
-            yield f"evidence {row['seq']} ({row['kind']} {row['ref']}, {row['at']:%Y-%m-%d %H:%M:%S}Z) does not follow from what is before it"
-        before, seq = row["link"], row["seq"]
+    for number, at, kind, ref, own, linked in _raw(ledger, "SELECT seq, at, kind, ref, digest, link FROM evidence ORDER BY seq"):
+        if number != seq + 1:
+            yield f"evidence {seq + 1} to {number - 1} is missing"
+        if linked != link(before, own):
+            yield f"evidence {number} ({kind} {ref}, {str(at)[:19]}Z) does not follow from what is before it"
+        before, seq = linked, number
+        if kind in kinds and isinstance(ref, int):
+            yield from kinds[kind].held(ref, own, at)
+        else:
+            yield f"evidence {number} seals no row: {kind} {ref}"
     last = ledger.conn.execute(text("SELECT max(seq) FROM sqlite_sequence WHERE name = 'evidence'")).scalar() or 0
     if last > seq:
         yield f"evidence {seq + 1} to {last} is missing"
+    for sealed in kinds.values():
+        yield from sealed.loose()
+    yield from _plans(ledger)
 
 
-def _altered(ledger: Ledger, kind: str, table: Table, whole: bool) -> Iterator[str]:
-    sealed = and_(EVIDENCE.c.ref == table.c.id, EVIDENCE.c.kind == kind)
-    for row in ledger.stream(select(table, EVIDENCE.c.digest.label("sealed")).join(EVIDENCE, sealed, isouter=True)):
-        body = {name: row[name] for name in _names(table) if name != "id"}
-        if row["sealed"] is not None and digest(body) != row["sealed"]:
-            yield f"{kind} {row['id']} is not what was sealed"
-        if row["sealed"] is None and whole:
-            yield f"{kind} {row['id']} is not in the chain"
+def _raw(ledger: Ledger, statement: str) -> Iterator[tuple[Any, ...]]:
+    """Rows as the database holds them: to make values of a hundred thousand that are only hashed would cost ten times as much."""
+    cursor: Iterator[tuple[Any, ...]] = ledger.conn.connection.cursor().execute(statement)
+    return cursor
 
 
-def _names(table: Table) -> list[str]:
-    return [column.name for column in table.columns]
+@dataclass
+class _Sealed:
+    """The rows of one kind, walked beside the chain that seals them."""
+
+    kind: str
+    table: Table
+    ledger: Ledger
+    whole: bool  # the chain reaches back to the first row
+    names: Sequence[str] = field(init=False)
+    texts: Sequence[Text] = field(init=False)
+    said: str = field(init=False)  # the canonical JSON of a row, with a place for each value
+
+    def __post_init__(self) -> None:
+        self.names = sorted(column.name for column in self.table.columns if column.name != "id")
+        self.texts = [_text(self.table.c[name].type) for name in self.names]
+        self.said = "{" + ",".join(f'"{name}":%s' for name in self.names) + "}"
+        listed = ", ".join(f'"{name}"' for name in ("id", *self.names))
+        self._rows = _raw(self.ledger, f"SELECT {listed} FROM {self.kind} ORDER BY id")  # noqa: S608 - names of our own tables
+        self._row = next(self._rows, None)
+        self._dropped = _dropped(self.ledger) if self.kind == "finding" else ""
+
+    def held(self, ref: int, sealed: str, at: str) -> Sequence[str]:
+        """Hold the row of that number against what was sealed of it; what stands before it and was never sealed is told too."""
+        told = self.loose(ref) if self._row is not None and self._row[0] < ref else ()
+        row, self.whole = self._row, True  # from the first that is sealed on, all are
+        if row is None or row[0] != ref:
+            return (*told, f"{self.kind} {ref} is gone") if str(at) >= self._dropped else told
+        self._row = next(self._rows, None)
+        said = self.said % tuple([text(value) for text, value in zip(self.texts, row[1:], strict=True)])
+        if hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest() == sealed or self._taken_apart(row) == sealed:
+            return told
+        return (*told, f"{self.kind} {ref} is not what was sealed")
+
+    def loose(self, before: float = math.inf) -> Sequence[str]:
+        """Rows that come next and before that number: none of them was sealed."""
+        found = []
+        while self._row is not None and self._row[0] < before:
+            found.append(f"{self.kind} {self._row[0]} is not in the chain")
+            self._row = next(self._rows, None)
+        return found if self.whole else ()
+
+    def _taken_apart(self, row: tuple[Any, ...]) -> str:
+        """The digest of a row whose JSON is not stored in the canonical way; no digest where it cannot be read at all."""
+        try:
+            return digest({name: self._value(name, value) for name, value in zip(self.names, row[1:], strict=True)})
+        except (ValueError, TypeError):
+            return ""
+
+    def _value(self, name: str, value: Any) -> Any:
+        kind = self.table.c[name].type
+        if value is None:
+            return None
+        if isinstance(kind, Moment):
+            return datetime.fromisoformat(value).replace(tzinfo=UTC)
+        return json.loads(value) if isinstance(kind, JSON) else value
 
 
-def _gone(ledger: Ledger, kind: str, table: Table) -> Iterator[str]:
-    """What is sealed and no longer there, but for the findings that retention wrote down to have dropped."""
-    query = select(EVIDENCE.c.ref).where(EVIDENCE.c.kind == kind, EVIDENCE.c.ref.not_in(select(table.c.id)))
-    dropped = ledger.one(select(EVENT.c.body).where(EVENT.c.kind == "retention").order_by(EVENT.c.id.desc()).limit(1)) if kind == "finding" else None
-    if dropped is not None:
-        query = query.where(EVIDENCE.c.at >= datetime.fromisoformat(dropped["body"]["findings_before"]).astimezone(UTC))
-    for row in ledger.stream(query):
-        yield f"{kind} {row['ref']} is gone"
+def _text(kind: Any) -> Text:
+    """How a column's raw value is said in canonical JSON."""
+    if isinstance(kind, JSON):
+        return _json
+    return _moment if isinstance(kind, Moment) else _plain
+
+
+def _json(raw: Any) -> str:
+    return "null" if raw is None else str(raw)
+
+
+def _plain(raw: Any) -> str:
+    if isinstance(raw, str):
+        return encode_basestring(raw)
+    return "null" if raw is None else repr(raw) if isinstance(raw, int | float) and raw == raw else json.dumps(raw, default=str)
+
+
+def _moment(raw: Any) -> str:
+    if raw is None:
+        return "null"
+    fraction = raw[19:]
+    return f'"{raw[:10]}T{raw[11:19]}{"" if fraction == ".000000" else fraction}+00:00"'
+
+
+def _dropped(ledger: Ledger) -> str:
+    """Until when retention wrote down to have dropped findings, as a stored time; "" for never."""
+    found = ledger.one(select(EVENT.c.body).where(EVENT.c.kind == "retention").order_by(EVENT.c.id.desc()).limit(1))
+    if found is None:
+        return ""
+    return datetime.fromisoformat(found["body"]["findings_before"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _plans(ledger: Ledger) -> Iterator[str]:

@@ -682,10 +682,14 @@ def to_json(value: Any) -> Json:
     return value
 
 
+def canonical(value: Json) -> str:
+    """The one JSON text of a value: keys sorted, nothing between, letters as they are."""
+    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def digest(value: Json) -> str:
     """sha256 of the canonical JSON text of a value."""
-    text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def speakable(text: str) -> str:

@@ -346,7 +346,9 @@ class _Afloat:
     def __init__(self, disk: Engine, signals: dict[str, Signal], why: str) -> None:
         self.why, self.jobs, self.try_at = why, deque[_Job](maxlen=ROOM), time.monotonic() + 1.0
         self.signals_before = dict(signals)
-        self.engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False, "isolation_level": None})
+        self.engine = create_engine(
+            "sqlite://", json_serializer=rows.stored, poolclass=StaticPool, connect_args={"check_same_thread": False, "isolation_level": None}
+        )
         rows.METADATA.create_all(self.engine)
         with contextlib.suppress(DatabaseError), disk.connect() as source, self.engine.connect() as target:
             _seed(source, target)
@@ -455,7 +457,8 @@ def _settle(done: _Done) -> None:
 
 def _engine(path: Path) -> Engine:
     # Transactions are begun by hand: pysqlite's own would begin them too late, and never IMMEDIATE.
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 0.5, "isolation_level": None, "check_same_thread": False})
+    link = {"timeout": 0.5, "isolation_level": None, "check_same_thread": False}
+    engine = create_engine(f"sqlite:///{path}", json_serializer=rows.stored, connect_args=link)
 
     @event.listens_for(engine, "connect")
     def _(conn: sqlite3.Connection, _record: object) -> None:

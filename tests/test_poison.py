@@ -148,7 +148,7 @@ def test_a_plan_that_was_changed_after_it_was_sealed_shows(tmp_path):
         assert isinstance(run, Run) and run.plan is not None
         assert digest(run.plan) == run.plan.digest
         desk.world.store.write(
-            lambda ledger: ledger.conn.exec_driver_sql('UPDATE run SET plan = replace(plan, \'"reason": "drill\', \'"reason": "dril\')')
+            lambda ledger: ledger.conn.exec_driver_sql('UPDATE run SET plan = replace(plan, \'"reason":"drill\', \'"reason":"dril\')')
         )
         assert any(f"run {run.id}" in line for line in desk.world.store.verify())
 

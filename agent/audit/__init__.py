@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -26,7 +25,7 @@ EVERYTHING = "*"  # the service of an incident that belongs to no single one
 
 def collect(config: Config, ledger: Ledger, services: Sequence[str], since: datetime, now: datetime) -> dict[str, Json]:
     """The report as JSON values, for [since, now). Everything in it is read from one snapshot of the store."""
-    proved = evidence(ledger)
+    proved, changes = evidence(ledger), ledger.events("change", since=since, limit=MOST)
     return {
         "generated_at": to_json(now),
         "since_at": to_json(since),
@@ -37,7 +36,7 @@ def collect(config: Config, ledger: Ledger, services: Sequence[str], since: date
         "everywhere": [_incident(ledger, i) for i in ledger.incidents(service=EVERYTHING, limit=MOST) if _within(i, since)],
         "services": [
             {
-                **_service(config, ledger, config.services[name], since, now),
+                **_service(config, ledger, config.services[name], since, now, changes),
                 "readiness": readiness(Known(config, ledger, config.services[name], now, proved["verified"])),
             }
             for name in services
@@ -64,14 +63,14 @@ def _looking(ledger: Ledger, since: datetime, now: datetime) -> dict[str, Json]:
     return {"events": _told(events)}
 
 
-def _service(config: Config, ledger: Ledger, service: ServiceConfig, since: datetime, now: datetime) -> dict[str, Json]:
+def _service(config: Config, ledger: Ledger, service: ServiceConfig, since: datetime, now: datetime, changes: Sequence[Event]) -> dict[str, Json]:
     incidents = [i for i in ledger.incidents(service=service.name, limit=MOST) if _within(i, since)]
     return {
         **standing(config, ledger, service, now),
         "escalation": list(service.escalation),
         "targets": {role: shown(at.url) for role, at in sorted(service.targets.items())},
         "watched_for_changes": sources(service),
-        "changes": _told([e for e in ledger.events("change", since=since, limit=MOST) if e.service in (service.name, None)]),
+        "changes": _told([e for e in changes if e.service in (service.name, None)]),
         "drills": [_drill(ledger, service.name, name) for name, known in sorted(config.runbooks().items()) if bound(known, service)],
         "incidents": [_incident(ledger, i) for i in incidents],
         "runs": [_run(run) for run in ledger.runs(service=service.name, since=since, limit=MOST)],
@@ -128,15 +127,13 @@ def _drill(ledger: Ledger, service: str, runbook: str) -> dict[str, Json]:
 
 def _findings(ledger: Ledger, watch: str, since: datetime) -> dict[str, Json]:
     """How often a watch was looked at, and what it found. Looks are counted by the minute; of a fast watch only some findings are kept whole."""
-    kept, minutes = ledger.findings(watch=watch, since=since, limit=MOST), ledger.rollups(watch, since)
-    counts, signal = Counter(finding.status for finding in kept), ledger.signal(watch)
+    (looks, good, _), counts, signal = ledger.looks(watch, since), ledger.statuses(watch, since), ledger.signal(watch)
     return {
         "watch": watch,
-        "looks": sum(row["looks"] for row in minutes),
-        "good": sum(row["good"] for row in minutes),
-        "kept": len(kept),
-        "more": len(kept) == MOST,
-        "counts": {status.value: counts[status] for status in Status if counts[status]},
+        "looks": looks,
+        "good": good,
+        "kept": sum(counts.values()),
+        "counts": {status.value: counts[status] for status in Status if status in counts},
         "last": None if signal is None else {"status": signal.status.value, "at": to_json(signal.looked_at), "reason": signal.reason},
     }
 
