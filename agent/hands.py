@@ -129,8 +129,10 @@ class Here:
         assert isinstance(made, Plan)
         return plan_json(made)
 
-    def start(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, live: bool = False) -> int:
-        made = verbs.start(self.world, runbook, service, parameters, by, drill, live=live)
+    def start(
+        self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, live: bool = False, fix: str = ""
+    ) -> int:
+        made = verbs.start(self.world, runbook, service, parameters, by, drill, live=live, fix=fix)
         assert isinstance(made, Run)
         return made.id
 
@@ -216,11 +218,13 @@ class There:
     def plan(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False) -> Json:
         return self._start(runbook, service, parameters, by, drill, dry_run=True)
 
-    def start(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, live: bool = False) -> int:
-        return int(self._start(runbook, service, parameters, by, drill, dry_run=False, live=live)["id"])
+    def start(
+        self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, live: bool = False, fix: str = ""
+    ) -> int:
+        return int(self._start(runbook, service, parameters, by, drill, dry_run=False, live=live, fix=fix or None)["id"])
 
-    def _start(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool, dry_run: bool, live: bool = False) -> Json:
-        body = {"by": by, "parameters": to_json(parameters), "drill": drill, "dry_run": dry_run, "live": live}
+    def _start(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool, dry_run: bool, **more: Json) -> Json:
+        body = {"by": by, "parameters": to_json(parameters), "drill": drill, "dry_run": dry_run, **more}
         return self._ask("POST", f"services/{quote(service)}/runbooks/{quote(runbook)}", body, within=30.0)
 
     def planned(self, number: int, digest: str) -> Json:

@@ -162,13 +162,21 @@ def good(world: World, service: str, version: str, by: str) -> None:
 
 
 def start(
-    world: World, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, dry_run: bool = False, live: bool = False
+    world: World,
+    runbook: str,
+    service: str,
+    parameters: Mapping[str, Json],
+    by: str,
+    drill: bool = False,
+    dry_run: bool = False,
+    live: bool = False,
+    fix: str = "",
 ) -> Run | Plan:
     """Start a runbook because a person asks for it (which is its approval), or with `dry_run` only plan it.
 
     The active run of that runbook on that service is returned when there is one: a second trigger attaches to the first, and approves it
-    if nobody has. PlanError when that one is not what was asked for: a drill, or other parameters; and for a drill that nobody allowed (`live`: this
-    person does).
+    if nobody has. `fix` says why it is one: then it may bring in what is new though an error budget is used up. PlanError when the active one is
+    not what was asked for, a drill, or other parameters; and for a drill that nobody allowed (`live`: this person does).
     """
     world.config.runbook(runbook)
     world.service(service)
@@ -194,6 +202,8 @@ def start(
         )
         said = f"{runbook} {reason}" if new else f"{runbook} {reason}: run {run.id} is already under way"
         ledger.record(now, "run.wanted", said, service=service, run=run.id)
+        if fix:
+            ledger.record(now, "run.fix", f"tagged as a fix by {by}: {fix}", service=service, run=run.id, body={"by": by, "why": fix})
         return run if new else _attached(ledger, run, drill, parameters, by, now)
 
     run = world.store.write(do, durable=True)

@@ -200,7 +200,7 @@ BAD = [  # name, text, lines
         ["$:1:43 freeze[0].to: must be later than `from`"],
     ),
     (
-        "objectives_before_their_time",
+        "objectives_as_a_list",
         SERVICE + "    objectives: [{p99: 300ms}]\n",
         ["$:3:17 services.fraud.objectives: objectives come in a later version; remove them, or leave the list empty"],
     ),

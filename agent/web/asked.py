@@ -29,7 +29,16 @@ class Verbs(Protocol):
     def resume(self, world: World, by: str) -> None: ...
     def good(self, world: World, service: str, version: str, by: str) -> None: ...
     def start(
-        self, world: World, runbook: str, service: str, parameters: Any, by: str, drill: bool = False, dry_run: bool = False, live: bool = False
+        self,
+        world: World,
+        runbook: str,
+        service: str,
+        parameters: Any,
+        by: str,
+        drill: bool = False,
+        dry_run: bool = False,
+        live: bool = False,
+        fix: str = "",
     ) -> Run | Plan: ...
     def approve(self, world: World, run: int, by: str) -> Run: ...
     def cancel(self, world: World, run: int, by: str) -> Run: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Security
 from fastapi.security import HTTPBearer
@@ -53,6 +53,7 @@ class Start(By):
     drill: bool = False
     dry_run: bool = False
     live: bool = False
+    fix: Words | None = None
 
 
 class Good(By):
@@ -138,7 +139,8 @@ def check(request: Request, world: W, verbs: V, service: str, watch: str) -> Ans
 @doing.post("/services/{service}/runbooks/{runbook}")
 def start(world: W, verbs: V, service: str, runbook: str, body: Start) -> Answer:
     """Start a runbook, or with `dry_run` only plan it: answers with the run, or with the plan."""
-    made = verbs.start(world, runbook, service, body.parameters, body.by, drill=body.drill, dry_run=body.dry_run, live=body.live)
+    how: dict[str, Any] = {"drill": body.drill, "dry_run": body.dry_run, "live": body.live, "fix": body.fix or ""}
+    made = verbs.start(world, runbook, service, body.parameters, body.by, **how)
     return Answer(plan_json(made) if isinstance(made, Plan) else state.run(made))
 
 
