@@ -11,8 +11,8 @@ from agent import ErrorBudget, Reading, Verdict, check, fail, nodata, ok, warn
 def burn(budgets: Sequence[ErrorBudget], *, fast: float = 14.4, slow: float = 6.0) -> Verdict:
     """No budget burns `fast` times as fast as it lasts over the last 1h and 5m, or `slow` times over 6h and 30m.
 
-    Windows and rates are those of the SRE workbook (Beyer et al. 2018, chapter 5). A fail tells how much is used and when it is gone; a budget that is
-    used up, and burns no more, is a warning; one that is not seen at present, and does not burn by what was seen, is nodata.
+    Windows and rates are those of the SRE workbook (Beyer et al. 2018, chapter 5). A fail tells how much is used and when it is gone; a budget that
+    is used up, and burns no more, is a warning; one that is not seen at present, and does not burn by what was seen, is nodata.
     """
     burning = {one.objective: why for one in budgets if (why := one.burning(fast, slow))}
     parts = {name: reading for one in budgets for name, reading in _parts(one, fast, slow)}
