@@ -20,6 +20,7 @@ from typing import Any
 
 from agent import config as configuration
 from agent import metrics, notify, objectives, permit, verbs, web
+from agent.audit import attested
 from agent.changes import see_changes
 from agent.config import Config
 from agent.errors import CancelledError, ConfigError, LeadLostError, StoreError
@@ -251,6 +252,7 @@ class Daemon:
                 if before:
                     ledger.record(now, "change.config", "the configuration of Watchkeeper changed", body={"digest": config.digest})
                 ledger.set("config", {"digest": config.digest}, now, "watchkeeper")
+            attested.take_up(ledger, config, now)
             let_go(self.world, ledger, now)
             if self.store.aside:
                 said = f"the store failed its integrity check; it was set aside as {self.store.aside} and a new one begun: restore a backup"

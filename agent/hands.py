@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from agent import reach, verbs
 from agent.changes import see_changes
-from agent.config import Config
+from agent.config import Config, Said
 from agent.errors import (
     AnswerError,
     ConfigError,
@@ -124,6 +124,12 @@ class Here:
     def good(self, service: str, version: str, by: str) -> None:
         verbs.good(self.world, service, version, by)
 
+    def attest(self, service: str, said: Said) -> Json:
+        return to_json(verbs.attest(self.world, service, said))
+
+    def withdraw(self, service: str, item: str, by: str) -> int:
+        return verbs.withdraw(self.world, service, item, by)
+
     def plan(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False) -> Json:
         made = verbs.start(self.world, runbook, service, parameters, by, drill, dry_run=True)
         assert isinstance(made, Plan)
@@ -214,6 +220,12 @@ class There:
 
     def good(self, service: str, version: str, by: str) -> None:
         self._ask("POST", f"services/{quote(service)}/good", {"version": version, "by": by})
+
+    def attest(self, service: str, said: Said) -> Json:
+        return self._ask("POST", f"services/{quote(service)}/attestations", to_json(said))
+
+    def withdraw(self, service: str, item: str, by: str) -> int:
+        return int(self._ask("DELETE", f"services/{quote(service)}/attestations/{quote(item)}?by={quote(by, safe='')}")["withdrawn"])
 
     def plan(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False) -> Json:
         return self._start(runbook, service, parameters, by, drill, dry_run=True)

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent import drills, incidents, plugins
+from agent.audit import attested
 from agent.changes import registered
+from agent.config import Said
 from agent.errors import PlanError
 from agent.look import Tell
 from agent.model import Approval, Baseline, Finding, Incident, Json, Plan, Run, Silence, Window, spell
@@ -159,6 +161,33 @@ def good(world: World, service: str, version: str, by: str) -> None:
         ledger.record(world.clock(), "good", f"version {version} is good ({by})", service=service, body={"version": version, "by": by})
 
     world.store.write(do)
+
+
+def attest(world: World, service: str, said: Said) -> Said:
+    """A person's word on a question of the audit, sealed with the time at which it is given. PlanError when it is refused."""
+
+    def do(ledger: Ledger) -> Said:
+        now = world.clock()
+        meant = attested.judged(said, world.service(service), ledger, now)
+        attested.record(ledger, service, meant, now)
+        return meant
+
+    return world.store.write(do, durable=True)
+
+
+def withdraw(world: World, service: str, item: str, by: str) -> int:
+    """Take back everything that was said of a question; how much that was. PlanError where there is nothing, or it stands in the configuration."""
+
+    def do(ledger: Ledger) -> int:
+        found = [one for one in attested.words(world.service(service), ledger, world.clock()) if one.said.item == item.upper() and one.event]
+        if not found:
+            raise PlanError(f"nothing is said of {item} of {service}; 'watchkeeper attest' lists what is")
+        if any(one.configured for one in found):
+            raise PlanError(f"what is said of {item} stands in the configuration: take it out under services.{service}.attest")
+        attested.withdraw(ledger, service, found, by, world.clock())
+        return len(found)
+
+    return world.store.write(do, durable=True)
 
 
 def start(

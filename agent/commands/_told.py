@@ -39,6 +39,21 @@ def _fast(one: Mapping[str, Json]) -> str:
     return f"; burns {one['burning']}" if one["burning"] else ""
 
 
+# What people said
+
+
+def said(found: Sequence[Mapping[str, Json]]) -> str:
+    if not found:
+        return "nobody has said anything\n"
+    body = [[one["service"], one["item"], one["kind"], one["by"], when(one["at"]), one["until_at"][:10], _counts(one)] for one in found]
+    return printed(rows(("service", "question", "is", "by", "said", "until", "what"), body))
+
+
+def _counts(one: Mapping[str, Json]) -> str:
+    what = f"{one['reason']}: {one['note']}" if one["reason"] else one["note"]
+    return f"does not count: {one['void']} ({what})" if one["void"] else what
+
+
 # Incidents
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from typing import Literal
 
 from pydantic import SecretStr
 
@@ -23,11 +24,12 @@ from agent.config.values import (
     Notify,
     Objective,
     Retention,
+    Said,
     ServiceConfig,
     WatchConfig,
 )
 from agent.config.words import Known, read_length, split
-from agent.model import Auth, Json, Load, Locator
+from agent.model import UTC, Auth, Json, Load, Locator
 
 
 class Maker:
@@ -86,6 +88,7 @@ class Maker:
             watches=watches,
             load=Load(made.load.rate, made.load.longest, made.load.errors, made.load.latency) if made.load else None,
             drills=Drills(made.drills.live, made.drills.most, made.drills.hold, tuple(made.drills.abort_on)),
+            attest=tuple(map(_said, made.attest)),
         )
 
     def watch(self, service: str, place: int, made: shape.WatchFile, quiet: timedelta) -> WatchConfig:
@@ -149,6 +152,11 @@ class Maker:
 
 def _freezes(made: list[shape.Freeze]) -> tuple[Freeze, ...]:
     return tuple(Freeze(one.start, one.end, one.why) for one in made)
+
+
+def _said(made: shape.AttestFile) -> Said:
+    kind: Literal["attested", "waived", "not applicable"] = "waived" if made.waive else "not applicable" if made.not_applicable else "attested"
+    return Said(kind, made.item, made.by, made.until.astimezone(UTC), made.note, made.waive or made.not_applicable or "", made.version)
 
 
 def _objectives(made: shape.Objectives, watches: Iterable[WatchConfig]) -> Iterator[Objective]:

@@ -15,6 +15,7 @@ from agent.config.words import (
     CheckName,
     Flag,
     HeaderName,
+    ItemName,
     Length,
     ModeKey,
     Moment,
@@ -23,6 +24,7 @@ from agent.config.words import (
     ServiceName,
     Shorthand,
     SomeLength,
+    Until,
     Url,
     WatchName,
     WebUrl,
@@ -324,6 +326,28 @@ class Freeze(Shape):
         return value
 
 
+Waived = Literal["accepted-risk", "remediated-elsewhere", "not-detected"]
+Apart = Literal["no-such-thing", "not-supported"]
+
+
+class AttestFile(Shape):
+    """What a person says of one question of the audit: that it is met, or, with a reason, that its gap is accepted or that it does not apply."""
+
+    item: ItemName
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+    until: Until
+    note: Annotated[str, Field(min_length=1, max_length=1000)]
+    version: str | None = None
+    waive: Waived | None = None
+    not_applicable: Apart | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> AttestFile:
+        if self.waive and self.not_applicable:
+            raise ValueError("is either waived or not applicable, not both")
+        return self
+
+
 class ObjectiveFile(Shape):
     """What a watch looks at is to be good for `target` of the last `over`."""
 
@@ -366,6 +390,7 @@ class ServiceFile(Shape):
     drills: DrillsFile = DrillsFile()
     targets: Targets | None = None
     objectives: Objectives = Objectives()
+    attest: list[AttestFile] = []
     watches: list[WatchFile] = []
 
 

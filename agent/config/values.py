@@ -145,6 +145,19 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What a person says of one question of the audit: that it is met (attested), that its gap is accepted (waived), or that it does not apply."""
+
+    kind: Literal["attested", "waived", "not applicable"]
+    item: str
+    by: str
+    until_at: datetime
+    note: str
+    reason: str = ""
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """One model service; `mode` holds for every runbook but those in `modes`."""
 
@@ -167,6 +180,7 @@ class ServiceConfig:
     watches: tuple[WatchConfig, ...]
     load: Load | None = None  # its lock is that of the server a watch looks at
     drills: Drills = Drills()
+    attest: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
