@@ -81,6 +81,8 @@ def _put_rollups() -> Any:
         set_={
             "looks": ROLLUP.c.looks + put.looks,
             "good": ROLLUP.c.good + put.good,
+            "bad": ROLLUP.c.bad + put.bad,
+            "blind": ROLLUP.c.blind + put.blind,
             "readings": ROLLUP.c.readings + put.readings,
             "low": func.min(func.coalesce(ROLLUP.c.low, put.low), func.coalesce(put.low, ROLLUP.c.low)),
             "high": func.max(func.coalesce(ROLLUP.c.high, put.high), func.coalesce(put.high, ROLLUP.c.high)),
@@ -168,17 +170,17 @@ class Ledger:
         self.signals.pop(watch, None)
         self.forgotten.add(watch)
 
-    def roll_up(self, watch: str, at: datetime, good: bool, value: float | None) -> None:
-        """Count one look into its minute."""
+    def roll_up(self, watch: str, at: datetime, good: bool, value: float | None, *, bad: bool = False, blind: bool = False) -> None:
+        """Count one look into its minute: it was good, `bad` (a fail), `blind` (it saw nothing of the world), or none of these (a warning)."""
         key = (watch, at.replace(second=0, microsecond=0))
-        looks, fine, readings, low, total, high = self._rollups.get(key, (0, 0, 0, None, 0.0, None))
+        looks, fine, ill, unseen, readings, low, total, high = self._rollups.get(key, (0, 0, 0, 0, 0, None, 0.0, None))
         if value is not None and math.isfinite(value):
             low, high = value if low is None else min(low, value), value if high is None else max(high, value)
             readings, total = readings + 1, total + value
-        self._rollups[key] = (looks + 1, fine + good, readings, low, total, high)
+        self._rollups[key] = (looks + 1, fine + good, ill + bad, unseen + blind, readings, low, total, high)
 
     def rollups(self, watch: str, since: datetime) -> list[Mapping[str, Any]]:
-        """Minute rows of a watch: looks, good, readings, low, total, high."""
+        """Minute rows of a watch: looks, good, bad, blind, readings, low, total, high."""
         return self._all(select(ROLLUP).where(ROLLUP.c.watch == watch, ROLLUP.c.minute_at >= since).order_by(ROLLUP.c.minute_at))
 
     def looks(self, watch: str, since: datetime) -> tuple[int, int, datetime | None]:
@@ -186,6 +188,24 @@ class Ledger:
         counted = func.sum(ROLLUP.c.looks).label("looks"), func.sum(ROLLUP.c.good).label("good"), func.min(ROLLUP.c.minute_at).label("first")
         row = self.one(select(*counted).where(ROLLUP.c.watch == watch, ROLLUP.c.minute_at >= since))
         return (0, 0, None) if row is None or row["first"] is None else (row["looks"], row["good"], row["first"])
+
+    def first_look(self, watch: str, since: datetime) -> datetime | None:
+        """The first minute since then in which a watch looked."""
+        row = self.one(select(func.min(ROLLUP.c.minute_at).label("first")).where(ROLLUP.c.watch == watch, ROLLUP.c.minute_at >= since))
+        return None if row is None else row["first"]
+
+    def saw(self, watch: str, since: datetime, until: datetime) -> bool:
+        """Whether a watch saw something of the world, good or not, in the minutes between two times."""
+        within = (ROLLUP.c.watch == watch, ROLLUP.c.minute_at >= since, ROLLUP.c.minute_at <= until)
+        return self.one(select(ROLLUP.c.looks).where(*within, ROLLUP.c.looks > ROLLUP.c.blind).limit(1)) is not None
+
+    def bad_minutes(self, watch: str, since: datetime) -> list[Mapping[str, Any]]:
+        """The minutes in which a watch found something bad, oldest first: looks, bad, blind, and `next_at`, when it looked next."""
+        later = ROLLUP.alias("later")
+        after = select(func.min(later.c.minute_at)).where(later.c.watch == watch, later.c.minute_at > ROLLUP.c.minute_at)
+        columns = (ROLLUP.c.minute_at, ROLLUP.c.looks, ROLLUP.c.bad, ROLLUP.c.blind, after.scalar_subquery().label("next_at"))
+        where = (ROLLUP.c.watch == watch, ROLLUP.c.minute_at >= since, text("rollup.bad > 0"))  # as the index has it
+        return self._all(select(*columns).where(*where).order_by(ROLLUP.c.minute_at))
 
     def append(self) -> None:
         """Write the rows of the chain, each kind in one statement: one by one they would cost twenty times as much."""
@@ -199,7 +219,7 @@ class Ledger:
         if self.signals:
             self.conn.execute(PUT_SIGNALS, [_signal_row(signal) for signal in self.signals.values()])
         if self._rollups:
-            names = ("looks", "good", "readings", "low", "total", "high")
+            names = ("looks", "good", "bad", "blind", "readings", "low", "total", "high")
             batch = [{"watch": watch, "minute_at": minute, **dict(zip(names, row, strict=True))} for (watch, minute), row in self._rollups.items()]
             self.conn.execute(PUT_ROLLUPS, batch)
             self._rollups = {}
@@ -303,6 +323,11 @@ class Ledger:
         if until is not None:
             query = query.where(EVENT.c.at <= until)
         return [_make(Event, row) for row in self._all(query)]
+
+    def sealed(self, kind: str, number: int) -> tuple[str, int | None]:
+        """The digest of a finding or an event and its place in the chain; "" and None where the chain does not hold it (any more)."""
+        row = self.one(select(EVIDENCE.c.digest, EVIDENCE.c.seq).where(EVIDENCE.c.kind == kind, EVIDENCE.c.ref == number))
+        return ("", None) if row is None else (row["digest"], row["seq"])
 
     def _chained(self, kind: str, at: datetime, values: Mapping[str, Any]) -> int:
         own, ref = digest(values), self._number(kind)

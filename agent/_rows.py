@@ -102,10 +102,13 @@ class SignalRow(SQLModel, table=True):
 
 class RollupRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "rollup"
+    __table_args__ = (Index("bad_minutes", "watch", "minute_at", sqlite_where=text("bad > 0")),)
     watch: str = Field(primary_key=True)
     minute_at: datetime = _moment(primary_key=True)
     looks: int
     good: int
+    bad: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    blind: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     readings: int
     low: float | None = None
     total: float = 0.0

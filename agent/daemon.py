@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from agent import config as configuration
-from agent import metrics, notify, permit, verbs, web
+from agent import metrics, notify, objectives, permit, verbs, web
+from agent.audit import attested
 from agent.changes import see_changes
 from agent.config import Config
 from agent.errors import CancelledError, ConfigError, LeadLostError, StoreError
@@ -138,6 +139,7 @@ class Daemon:
                 letter_failures=lambda: self.postman.failures,
                 heartbeat_failures=lambda: self.heart.failures if self.heart else 0,
                 halted=lambda: bool(permit.halted(self.world)),
+                budgets=lambda ledger: objectives.everywhere(ledger, self.world.config, self.world.clock()),
             )
         )
         self.token = secrets.token_urlsafe(24)
@@ -250,6 +252,7 @@ class Daemon:
                 if before:
                     ledger.record(now, "change.config", "the configuration of Watchkeeper changed", body={"digest": config.digest})
                 ledger.set("config", {"digest": config.digest}, now, "watchkeeper")
+            attested.take_up(ledger, config, now)
             let_go(self.world, ledger, now)
             if self.store.aside:
                 said = f"the store failed its integrity check; it was set aside as {self.store.aside} and a new one begun: restore a backup"

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from agent import reach, verbs
 from agent.changes import see_changes
-from agent.config import Config
+from agent.config import Config, Said
 from agent.errors import (
     AnswerError,
     ConfigError,
@@ -124,13 +124,21 @@ class Here:
     def good(self, service: str, version: str, by: str) -> None:
         verbs.good(self.world, service, version, by)
 
+    def attest(self, service: str, said: Said) -> Json:
+        return to_json(verbs.attest(self.world, service, said))
+
+    def withdraw(self, service: str, item: str, by: str) -> int:
+        return verbs.withdraw(self.world, service, item, by)
+
     def plan(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False) -> Json:
         made = verbs.start(self.world, runbook, service, parameters, by, drill, dry_run=True)
         assert isinstance(made, Plan)
         return plan_json(made)
 
-    def start(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, live: bool = False) -> int:
-        made = verbs.start(self.world, runbook, service, parameters, by, drill, live=live)
+    def start(
+        self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, live: bool = False, fix: str = ""
+    ) -> int:
+        made = verbs.start(self.world, runbook, service, parameters, by, drill, live=live, fix=fix)
         assert isinstance(made, Run)
         return made.id
 
@@ -213,14 +221,22 @@ class There:
     def good(self, service: str, version: str, by: str) -> None:
         self._ask("POST", f"services/{quote(service)}/good", {"version": version, "by": by})
 
+    def attest(self, service: str, said: Said) -> Json:
+        return self._ask("POST", f"services/{quote(service)}/attestations", to_json(said))
+
+    def withdraw(self, service: str, item: str, by: str) -> int:
+        return int(self._ask("DELETE", f"services/{quote(service)}/attestations/{quote(item)}?by={quote(by, safe='')}")["withdrawn"])
+
     def plan(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False) -> Json:
         return self._start(runbook, service, parameters, by, drill, dry_run=True)
 
-    def start(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, live: bool = False) -> int:
-        return int(self._start(runbook, service, parameters, by, drill, dry_run=False, live=live)["id"])
+    def start(
+        self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, live: bool = False, fix: str = ""
+    ) -> int:
+        return int(self._start(runbook, service, parameters, by, drill, dry_run=False, live=live, fix=fix or None)["id"])
 
-    def _start(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool, dry_run: bool, live: bool = False) -> Json:
-        body = {"by": by, "parameters": to_json(parameters), "drill": drill, "dry_run": dry_run, "live": live}
+    def _start(self, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool, dry_run: bool, **more: Json) -> Json:
+        body = {"by": by, "parameters": to_json(parameters), "drill": drill, "dry_run": dry_run, **more}
         return self._ask("POST", f"services/{quote(service)}/runbooks/{quote(runbook)}", body, within=30.0)
 
     def planned(self, number: int, digest: str) -> Json:

@@ -27,6 +27,7 @@ from agent.errors import (
 )
 from agent.judge import ALL
 from agent.model import Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
+from agent.objectives import budgets
 from agent.perform import perform
 from agent.rebuild import baseline_to_json
 from agent.wire import Wire, deadline
@@ -88,6 +89,9 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
     if "good" in w.words:
         with world.store.read() as ledger:
             job["good"] = [name for name, _, _ in ledger.goods(w.service.name) if name != world.alone(w.service.name)]
+    if "budgets" in w.words:
+        with world.store.read() as ledger:
+            job["budgets"] = to_json(budgets(ledger, w.service, world.clock()))
     if "party" in w.words:
         job["party"] = world.config.party(w.service.name)
     if w.words & {"memory", "history"} or w.baseline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from agent.errors import StoreError
-from agent.model import ACTIVE, Status
-from agent.store import Store
+from agent.model import ACTIVE, ErrorBudget, Status
+from agent.store import Ledger, Store
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
@@ -43,6 +43,12 @@ FAMILIES: Mapping[str, Family] = {
     "watchkeeper_incidents_open": Family("gauge", "Incidents that are not over.", ("service", "severity")),
     "watchkeeper_runs_active": Family("gauge", "Runs of this runbook that are not over, waiting for approval included.", ("service", "runbook")),
     "watchkeeper_runs_total": Family("counter", "Runs of this runbook that ended so.", ("service", "runbook", "state")),
+    "watchkeeper_budget_used_ratio": Family(
+        "gauge", "The share of an objective's error budget that is used; more than 1 when it is overdrawn.", ("service", "objective")
+    ),
+    "watchkeeper_budget_burn_ratio": Family(
+        "gauge", "How fast the budget was used over the last 1h or 6h; at 1 it lasts just as long as it counts.", ("service", "objective", "over")
+    ),
     "watchkeeper_halted": Family("gauge", "1 while no automatic action is taken."),
     "watchkeeper_slots_total": Family(
         "counter", "Scheduled looks: run, in_flight (an earlier one was still going), no_room (the lane was full).", ("outcome",)
@@ -114,9 +120,11 @@ class Watching(Collector):
         letter_failures: Callable[[], int] = lambda: 0,
         heartbeat_failures: Callable[[], int] = lambda: 0,
         halted: Callable[[], bool] = lambda: False,
+        budgets: Callable[[Ledger], Iterable[tuple[str, ErrorBudget]]] = lambda ledger: (),
     ) -> None:
         self._store, self._clock, self._loop = store, clock, loop
         self._letter_failures, self._heartbeat_failures, self._halted = letter_failures, heartbeat_failures, halted
+        self._budgets = budgets
         self._errors = 0
 
     def collect(self) -> Iterator[Metric]:
@@ -174,9 +182,10 @@ class Watching(Collector):
         yield _one("watchkeeper_store_size_bytes", sum(_size(f"{store.path}{ending}") for ending in ("", "-wal")))
 
     def _kept(self) -> Iterator[Metric]:
-        opened, runs, letters = self._store.see(
-            lambda ledger: (ledger.incidents(open_only=True, limit=10_000), ledger.run_counts(), ledger.letter_counts()), within=5.0
-        )
+        def read(ledger: Ledger) -> tuple[Any, Any, Any, list[tuple[str, ErrorBudget]]]:
+            return ledger.incidents(open_only=True, limit=10_000), ledger.run_counts(), ledger.letter_counts(), list(self._budgets(ledger))
+
+        opened, runs, letters, budgets = self._store.see(read, within=5.0)
         yield _counted("watchkeeper_incidents_open", Counter((i.service, i.severity) for i in opened))
         active: Counter[tuple[str, ...]] = Counter()
         for (service, runbook, state), n in runs.items():
@@ -186,6 +195,9 @@ class Watching(Collector):
         yield _one("watchkeeper_letters_waiting", letters.get("waiting", 0))
         yield _counted("watchkeeper_letters_total", {(state,): letters.get(state, 0) for state in ("sent", "dropped")})
         yield _one("watchkeeper_halted", self._halted())
+        yield _counted("watchkeeper_budget_used_ratio", {(service, one.objective): one.used for service, one in budgets})
+        burns = {(service, one.objective, over): one.burns[over] for service, one in budgets for over in ("1h", "6h")}
+        yield _counted("watchkeeper_budget_burn_ratio", burns)
 
 
 def exporter(collector: Collector) -> Callable[[], bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC as UTC
@@ -727,6 +728,24 @@ def spell(length: timedelta) -> str:
     return out
 
 
+def brief(length: timedelta) -> str:
+    """A length in its largest whole unit, rounded down: what is printed never claims more than there was."""
+    return rough(length, 1)
+
+
+def rough(length: timedelta, units: int = 2) -> str:
+    """A length in its largest whole unit and those next to it, rounded down: "3 h 20 min"."""
+    seconds = max(0, int(length.total_seconds()))
+    whole = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s")]
+    first = next((n for n, (count, _) in enumerate(whole) if count), 3)
+    return " ".join(f"{count} {unit}" for n, (count, unit) in enumerate(whole) if n == first or (first < n < first + units and count))
+
+
+def reach(length: timedelta, wanted: timedelta) -> str:
+    """ "3 min of 28 d"."""
+    return f"{brief(min(length, wanted))} of {brief(wanted)}"
+
+
 # Where things are and how to be let in (made by config, handed to adapters; goes to workers over a pipe, never to the store)
 
 
@@ -812,6 +831,63 @@ class Baseline:
     @property
     def window(self) -> Window:
         return Window(self.start_at, self.end_at)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBudget:
+    """How much is used of the time that an objective leaves to be bad. The objective: what `watch` looks at is good for `target` of the last `over`.
+
+    `bad` is how long of that it was seen to be bad, `history` how long ago the first look in it was, `seen` whether it is still being seen. `burns`
+    has for the last 5m, 30m, 1h and 6h the share that was bad over the share that may be: at 1 the budget lasts just as long as it counts.
+    """
+
+    objective: str
+    watch: str
+    target: float
+    over: timedelta
+    bad: timedelta
+    history: timedelta
+    seen: bool
+    burns: Mapping[str, float]
+
+    @property
+    def whole(self) -> timedelta:
+        return (1 - self.target) * self.over
+
+    @property
+    def used(self) -> float:
+        """The share of it that is used; more than 1 when more was bad than may be."""
+        return self.bad / self.whole
+
+    @property
+    def spent(self) -> bool:
+        return self.bad >= self.whole
+
+    @property
+    def gone_in(self) -> timedelta | None:
+        """How long what is left lasts if all goes on as in the last hour; None when that is no faster than it comes back."""
+        if self.spent or self.burns["1h"] <= 1:
+            return None
+        return (self.whole - self.bad) / (self.burns["1h"] * (1 - self.target))
+
+    def burning(self, fast: float = 14.4, slow: float = 6.0) -> str:
+        """By how much it is used too fast and since when, by the windows of the SRE workbook (Beyer et al. 2018, chapter 5); empty when it is not.
+
+        `fast` over 1h, `slow` over 6h: the long window keeps a blip from alarming, a short one beside it ends the alarm soon after the trouble.
+        """
+        for long, short, limit in (("1h", "5m", fast), ("6h", "30m", slow)):
+            if min(self.burns[long], self.burns[short]) >= limit:
+                return f"{self.burns[long]:.3g} times too fast over {long} and {short}"
+        return ""
+
+    @property
+    def said(self) -> str:
+        """It in plain words: "41 % used; gone in 3 h 20 min at this rate"."""
+        left = f"{rough(self.whole - self.bad)} left of {rough(self.whole)} in {spell(self.over)}"
+        rest = f"nothing left of {rough(self.whole)} in {spell(self.over)}" if self.spent else left
+        gone = "" if self.gone_in is None else f"; gone in {rough(self.gone_in)} at this rate"
+        short = f"; record of {reach(self.history, self.over)}" if self.history < self.over else ""
+        return f"{math.floor(100 * self.used + 1e-9):d} % used{gone or f'; {rest}'}{short}{'' if self.seen else '; not seen now'}"
 
 
 State: TypeAlias = Literal["ok", "bad", "blind", "new"]

@@ -131,7 +131,8 @@ def _set_back(w: Watched, before: Signal, finding: Finding) -> bool:
 def _remember(ledger: Ledger, finding: Finding, verdict: Verdict, signal: Signal, kept: bool) -> Finding:
     ledger.put_signal(signal)
     value = finding.reading.observed if finding.reading else finding.seconds
-    ledger.roll_up(finding.watch, finding.looked_at, finding.status is Status.OK, value)
+    status, saw = finding.status, (Status.OK, Status.WARN, Status.FAIL)
+    ledger.roll_up(finding.watch, finding.looked_at, status is Status.OK, value, bad=status is Status.FAIL, blind=status not in saw)
     if verdict.memory is not None:
         ledger.put_memory(finding.watch, signal.seq, finding.rule, verdict.memory)
     return replace(finding, id=ledger.keep(verdict.data, **_values(finding, signal.seq))) if kept else finding

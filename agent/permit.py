@@ -1,4 +1,4 @@
-"""Whether a run may have its first effect: mode, halt, freeze, fresh evidence, budget, and a drill that succeeded."""
+"""Whether a run may have its first effect: error budget, mode, halt, freeze, fresh evidence, budget of actions, and a drill that succeeded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from agent.alone import lock_of, taken
 from agent.config import Asking, ServiceConfig
 from agent.drills import HOLDS
 from agent.model import Plan, Run, RunState, Status, spell
+from agent.objectives import budgets
+from agent.store import Ledger
 from agent.world import World
 
 
@@ -48,6 +50,8 @@ def may(world: World, service: ServiceConfig, run: Run, plan: Plan) -> Permissio
         return Permission("no", f"nobody approved it within {spell(plan.good_until - plan.made_at)}", "expired")
     if run.by == "watchkeeper" and _over(world, run):
         return Permission("no", "its incident is resolved", "expired")
+    if why := _spent(world, service, run, now):
+        return Permission("no", why, "refused")
     freeze = "" if run.runbook == "rollback" and not run.drill else frozen(world, service, now)
     if freeze:
         return Permission("wait", freeze)
@@ -65,6 +69,37 @@ def may(world: World, service: ServiceConfig, run: Run, plan: Plan) -> Permissio
         two = " (two people must)" if asking.two_person else ""
         return Permission("ask", f"wants to {effect}; approve it{two} with: {_how(run)}")
     return _alone(world, service, run, now)
+
+
+def _spent(world: World, service: ServiceConfig, run: Run, now: datetime) -> str:
+    """Why what is new has to wait for better days: the error budgets that are used up. Never said of what takes back, nor of a fix."""
+    book = world.config.runbooks().get(run.runbook)
+    if book is None or not book.promises.get("promotes") or not service.objectives:
+        return ""
+    with world.store.read() as ledger:
+        gone = [one for one in budgets(ledger, service, now) if one.spent]
+        if not gone or _fixes(ledger, run):
+            return ""
+    told = "; ".join(f"{one.objective}: {one.said}" for one in gone)
+    return f"the error budget is used up ({told}), so nothing new is brought in; a fix may be: {_fix(run)}"
+
+
+def _fixes(ledger: Ledger, run: Run) -> bool:
+    """Whether a person tagged it, or the run that wanted it, as a fix."""
+    if ledger.events("run.fix", run=run.id, limit=1):
+        return True
+    parent = ledger.run(parent_of(run)) if run.parent else None
+    return parent is not None and _fixes(ledger, parent)
+
+
+def _fix(run: Run) -> str:
+    return f"watchkeeper runbook run {run.runbook} {run.service} --fix WHY --by NAME"
+
+
+def parent_of(run: Run) -> int:
+    """The number of the run whose step wanted this one."""
+    assert run.parent is not None
+    return int(run.parent.removeprefix("run-").partition("/")[0])
 
 
 def _how(run: Run) -> str:

@@ -21,7 +21,7 @@ TABLES = ("live", "labels", "reference", "offline", "parents", "inputs", "old", 
 MODELS = ("champion", "candidate")
 ROLES = ("server", "online", "registry", "router", "trainer", "metrics", "code", "data", "process", *TABLES, *MODELS)
 PLATFORM = (
-    *("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "service", "run_length", "load"),  # told to checks
+    *("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "service", "run_length", "load", "budgets"),  # told to checks
     *("trigger", "good", "looks", "judges", "drill", "most"),  # and to runbooks
 )
 
@@ -42,9 +42,12 @@ def check(
     return _mark("check", pillar=pillar, asks=asks, cause=cause, exact=exact, severity=severity, answers=tuple(answers))
 
 
-def runbook(*, asks: str, cures: Sequence[str] = ()) -> Callable[[Made], Made]:
-    """Mark a function that returns the steps of a plan; `cures` are the causes it is the default answer to."""
-    return _mark("runbook", asks=asks, cures=tuple(cures))
+def runbook(*, asks: str, cures: Sequence[str] = (), promotes: bool = False) -> Callable[[Made], Made]:
+    """Mark a function that returns the steps of a plan; `cures` are the causes it is the default answer to.
+
+    `promotes`: it brings something new to the users of the service, which waits while an error budget is used up.
+    """
+    return _mark("runbook", asks=asks, cures=tuple(cures), promotes=promotes)
 
 
 def adapter(*, role: str, schemes: Sequence[str], heavy: bool = False) -> Callable[[Made], Made]:

@@ -182,7 +182,8 @@ def _begin(world: World, threads: ThreadPoolExecutor, timeline: Iterator[_Next],
         ahead.append(one)
     waiting: set[str] = set()
     for one in ahead:
-        if one.w is not None and one.future is None and one.line not in waiting:
+        alone = one is ahead[0] or one.w is None or "budgets" not in one.w.words  # those are reckoned from the looks of every watch before it
+        if one.w is not None and one.future is None and one.line not in waiting and alone:
             one.future = threads.submit(_look, world, one.w, one.due)
         if one.line:
             waiting.add(one.line)

@@ -374,7 +374,7 @@ def _not_yet(world: World, run: Run, verdict: permit.Permission) -> bool:
 
 def _hold(world: World, ledger: Ledger, run: Run, things: Sequence[str]) -> int | str:
     """The leases of the run. A rollback does not wait for anything else: it supersedes what holds them, in this transaction."""
-    if run.parent and (parent := parent_of(run)) in ledger.holders(things):
+    if run.parent and (parent := permit.parent_of(run)) in ledger.holders(things):
         raise PlanError(f"run {parent}, which wanted it, holds what it would change: a plan and its child must not change the same")
     held = ledger.hold(things, run.id)
     if isinstance(held, int) or run.runbook != "rollback":
@@ -546,16 +546,10 @@ def end(world: World, ledger: Ledger, number: int, state: RunState, said: str, n
         _settled(ledger, run, now)
     else:
         _hand_back(ledger, run, now)
-    if run.parent and (parent := ledger.run(parent_of(run))) and parent.active:
+    if run.parent and (parent := ledger.run(permit.parent_of(run))) and parent.active:
         ledger.save_run(replace(parent, wake_at=None))
     if tell and (not run.drill or state == "stuck"):
         _tell(world, ledger, run, f"run-{run.id}/{state}", f"{run.runbook} of {run.service} {state}: {said}", page=state in ("stuck", "compensated"))
-
-
-def parent_of(run: Run) -> int:
-    """The number of the run whose step wanted this one."""
-    assert run.parent is not None
-    return int(run.parent.removeprefix("run-").partition("/")[0])
 
 
 def _settled(ledger: Ledger, run: Run, now: datetime) -> None:

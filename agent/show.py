@@ -44,7 +44,7 @@ COLOURS = {
         ),
         "yellow",
     ),
-    **dict.fromkeys(("fail", "bad", "open", "stuck", "failed", "stopped", "denied", "left", "page", "wrong"), "bold red"),
+    **dict.fromkeys(("fail", "bad", "open", "stuck", "failed", "stopped", "denied", "left", "page", "wrong", "used up", "burning"), "bold red"),
     **dict.fromkeys(("error", "blind", "unreachable", "refused", "expired"), "magenta"),
     **dict.fromkeys(("nodata", "skip", "new", "unwatched", "planned", "cancelled", "superseded", "undecided", "-"), "dim"),
 }
@@ -130,6 +130,8 @@ def _service(told: Mapping[str, Json], now: datetime) -> Iterator[Any]:
         yield Text.assemble("  incident         ", (f"{incident['id']} {incident['state']}", "bold red"), f"  {plain(incident['title'])}")
     for run in told["runs"]:
         yield Text.assemble("  run              ", f"{run['id']} {run['runbook']} ", word(run["state"]), f"  {plain(run['said'])}")
+    for one in told["objectives"]:
+        yield Text.assemble("  ", (f"{one['objective']:15}", "bold red" if one["spent"] else ""), f"  {plain(one['said'])}")
     if not told["watches"]:
         yield Text("  no watches: nothing about this service is looked at", style="bold yellow")
         return

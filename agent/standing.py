@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from agent import objectives
 from agent.config import Config, ServiceConfig, WatchConfig
 from agent.model import Json, Signal, Status, spell, to_json
 from agent.store import Ledger
@@ -32,6 +33,7 @@ def standing(config: Config, ledger: Ledger, service: ServiceConfig, now: dateti
         "last_known_good": last_good(ledger, service.name, served.version if served else None),
         "incidents": [to_json(incident) for incident in ledger.open_incidents(service.name)],
         "runs": [{"id": r.id, "runbook": r.runbook, "state": r.state, "said": r.said} for r in ledger.runs(active_only=True, service=service.name)],
+        "objectives": objectives.told(ledger, service, now),
         "watches": watches,
     }
 

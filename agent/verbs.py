@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent import drills, incidents, plugins
+from agent.audit import attested
 from agent.changes import registered
+from agent.config import Said
 from agent.errors import PlanError
 from agent.look import Tell
 from agent.model import Approval, Baseline, Finding, Incident, Json, Plan, Run, Silence, Window, spell
@@ -161,14 +163,49 @@ def good(world: World, service: str, version: str, by: str) -> None:
     world.store.write(do)
 
 
+def attest(world: World, service: str, said: Said) -> Said:
+    """A person's word on a question of the audit, sealed with the time at which it is given. PlanError when it is refused."""
+
+    def do(ledger: Ledger) -> Said:
+        now = world.clock()
+        meant = attested.judged(said, world.service(service), ledger, now)
+        attested.record(ledger, service, meant, now)
+        return meant
+
+    return world.store.write(do, durable=True)
+
+
+def withdraw(world: World, service: str, item: str, by: str) -> int:
+    """Take back everything that was said of a question; how much that was. PlanError where there is nothing, or it stands in the configuration."""
+
+    def do(ledger: Ledger) -> int:
+        found = [one for one in attested.words(world.service(service), ledger, world.clock()) if one.said.item == item.upper() and one.event]
+        if not found:
+            raise PlanError(f"nothing is said of {item} of {service}; 'watchkeeper attest' lists what is")
+        if any(one.configured for one in found):
+            raise PlanError(f"what is said of {item} stands in the configuration: take it out under services.{service}.attest")
+        attested.withdraw(ledger, service, found, by, world.clock())
+        return len(found)
+
+    return world.store.write(do, durable=True)
+
+
 def start(
-    world: World, runbook: str, service: str, parameters: Mapping[str, Json], by: str, drill: bool = False, dry_run: bool = False, live: bool = False
+    world: World,
+    runbook: str,
+    service: str,
+    parameters: Mapping[str, Json],
+    by: str,
+    drill: bool = False,
+    dry_run: bool = False,
+    live: bool = False,
+    fix: str = "",
 ) -> Run | Plan:
     """Start a runbook because a person asks for it (which is its approval), or with `dry_run` only plan it.
 
     The active run of that runbook on that service is returned when there is one: a second trigger attaches to the first, and approves it
-    if nobody has. PlanError when that one is not what was asked for: a drill, or other parameters; and for a drill that nobody allowed (`live`: this
-    person does).
+    if nobody has. `fix` says why it is one: then it may bring in what is new though an error budget is used up. PlanError when the active one is
+    not what was asked for, a drill, or other parameters; and for a drill that nobody allowed (`live`: this person does).
     """
     world.config.runbook(runbook)
     world.service(service)
@@ -194,6 +231,8 @@ def start(
         )
         said = f"{runbook} {reason}" if new else f"{runbook} {reason}: run {run.id} is already under way"
         ledger.record(now, "run.wanted", said, service=service, run=run.id)
+        if fix:
+            ledger.record(now, "run.fix", f"tagged as a fix by {by}: {fix}", service=service, run=run.id, body={"by": by, "why": fix})
         return run if new else _attached(ledger, run, drill, parameters, by, now)
 
     run = world.store.write(do, durable=True)

@@ -10,7 +10,7 @@ from agent.errors import PlanError
 from runbooks._rollout import asked_by_name, drained, newer, preflight, recorded, served_alone
 
 
-@runbook(asks="Is the new version well, and does everything stay well once it has all the traffic?")
+@runbook(asks="Is the new version well, and does everything stay well once it has all the traffic?", promotes=True)
 def bluegreen(
     service: str,
     router: Router,

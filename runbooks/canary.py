@@ -17,7 +17,7 @@ WIDEST = 0.5  # a margin of one version's requests
 FINEST = 0.01  # no proxy keeps a smaller share
 
 
-@runbook(asks="Is the new version no worse than the old one with a little of the traffic, then with more, and may it have it all?")
+@runbook(asks="Is the new version no worse than the old one with a little of the traffic, then with more, and may it have it all?", promotes=True)
 def canary(
     service: str,
     router: Router,

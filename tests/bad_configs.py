@@ -200,9 +200,30 @@ BAD = [  # name, text, lines
         ["$:1:43 freeze[0].to: must be later than `from`"],
     ),
     (
-        "objectives_before_their_time",
+        "objectives_as_a_list",
         SERVICE + "    objectives: [{p99: 300ms}]\n",
-        ["$:3:17 services.fraud.objectives: objectives come in a later version; remove them, or leave the list empty"],
+        ["$:3:17 services.fraud.objectives: must be a mapping, not a list"],
+    ),
+    (
+        "an_objective_nobody_can_keep",
+        WATCH + "      - {check: toy.ready}\n    objectives: {availability: {target: 1, watch: toy.ready}}\n",
+        ["$:7:41 services.fraud.objectives.availability.target: must be less than 1, not the number 1"],
+    ),
+    (
+        "objectives_that_nothing_judges",
+        "retention: {rollups: 30d}\n"
+        + WATCH
+        + "      - {check: toy.ready}\n    objectives: {availabilty: {target: 0.9, watch: toy.ready}, quality: {target: 0.9, watch: toy.redy, over: 60d}}\n",
+        [
+            "$:8:18 services.fraud.objectives.availabilty: unknown key; did you mean 'availability'?",
+            "$:8:94 services.fraud.objectives.quality.watch: no watch 'toy.redy'; did you mean 'toy.ready'?",
+            "$:8:110 services.fraud.objectives.quality.over: must be at most retention.rollups (30d): what is older is not remembered",
+        ],
+    ),
+    (
+        "an_objective_of_an_hour",
+        WATCH + "      - {check: toy.ready}\n    objectives: {availability: {target: 0.9, watch: toy.ready, over: 1h}}\n",
+        ["$:7:70 services.fraud.objectives.availability.over: must be at least 1d, or a burn could not be told from a spent budget"],
     ),
     ("a_target_without_a_url", SERVICE + "    targets: {server: {verify: true}}\n", ["$:3:23 services.fraud.targets.server: needs `url`"]),
     (

@@ -44,7 +44,7 @@ services:
     control: http://127.0.0.1:9/up
     causes: {errors: mend, drift: null}
     runbooks: {mend: {with: {pause: 5s}}}
-    objectives: []
+    objectives: {availability: {target: 0.99, watch: brisk}}
     targets:
       server:
         url: oip+https://models.example/fraud

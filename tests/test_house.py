@@ -61,6 +61,7 @@ FLOORS = (
     ),
     (
         "incidents",
+        "objectives",
         "world",
         "changes",
         "judge",

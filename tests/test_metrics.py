@@ -19,7 +19,7 @@ from agent.store import Store
 from tests.conftest import HOUSE
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-BOUNDED = {"service", "check", "runbook", "state", "status", "severity", "outcome", "version"}
+BOUNDED = {"service", "check", "runbook", "state", "status", "severity", "outcome", "version", "objective", "over"}
 
 
 def signal(n: int, check: str = "serving.ready", status: Status = Status.OK, service: str = "fraud") -> Signal:

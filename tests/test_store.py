@@ -128,6 +128,10 @@ OLD_RUN = """INSERT INTO run (runbook, service, state, mode, by, reason, wanted_
 VALUES ('rollback', 'fraud', 'succeeded', 'approve', 'ada', 'asked for by ada', '2026-05-01 10:00:00.000000', 0, '{}', :by, 0, '')"""
 
 
+OLD_FINDING = """INSERT INTO finding (watch, service, "check", start_at, end_at, looked_at, status, reason, parts, data, rule, seq, seconds)
+VALUES ('s/w', 's', 'c', :end, :end, :end, :status, '', '{}', '{}', 'r', 1, 0)"""
+
+
 def test_a_store_of_the_first_schema_is_left_alone_until_it_is_asked_to_be_upgraded(tmp_path):
     path = tmp_path / "w.db"
     setup = AlembicConfig()
@@ -138,6 +142,11 @@ def test_a_store_of_the_first_schema_is_left_alone_until_it_is_asked_to_be_upgra
         command.upgrade(setup, "0001")
         for by in ("ada", None):
             conn.execute(text(OLD_RUN), {"by": by})
+        for number, status in enumerate(("ok", "fail", "fail", "warn", "error", "nodata", "skip")):
+            conn.execute(text(OLD_FINDING), {"end": f"2026-05-01 10:01:0{number}.500000", "status": status})
+        conn.execute(
+            text("INSERT INTO rollup (watch, minute_at, looks, good, readings, total) VALUES ('s/w', '2026-05-01 10:01:00.000000', 8, 2, 0, 0)")
+        )
         conn.commit()
     with pytest.raises(StoreSchemaError, match="has the older schema 0001; run 'watchkeeper db upgrade'"):
         Store.open(path)
@@ -150,6 +159,8 @@ def test_a_store_of_the_first_schema_is_left_alone_until_it_is_asked_to_be_upgra
         nobody, ada = ledger.runs()
         assert (ada.approved_by, ada.approvals[0].at.isoformat()) == (("ada",), "2026-05-01T10:00:00+00:00")
         assert nobody.approvals == () and nobody.parent is None and ledger.baselines() == {}
+        (minute,) = ledger.rollups("s/w", ada.approvals[0].at)
+        assert (minute["looks"], minute["good"], minute["bad"], minute["blind"]) == (8, 2, 2, 3), "what was held of the past is counted"
 
 
 def test_a_pinned_finding_outlives_retention_with_its_files(store):

@@ -10,7 +10,8 @@ from functools import cached_property
 from agent import plugins
 from agent.audit.scoring import Answer, Said
 from agent.config import Config, ServiceConfig, WatchConfig
-from agent.model import Event, Finding, Incident, Locator, Run, Signal, Status
+from agent.model import Event, Finding, Incident, Locator, Run, Signal, Status, reach
+from agent.model import brief as brief
 from agent.plugins import TABLES
 from agent.store import Ledger
 
@@ -146,18 +147,6 @@ class Looks:
     @property
     def history(self) -> str:
         return reach(self.length, self.wanted)
-
-
-def reach(length: timedelta, wanted: timedelta) -> str:
-    """ "3 min of 28 d"."""
-    return f"{brief(min(length, wanted))} of {brief(wanted)}"
-
-
-def brief(length: timedelta) -> str:
-    """A length in its largest whole unit, rounded down: what is printed never claims more than there was."""
-    seconds = max(0, int(length.total_seconds()))
-    size, unit = next(((size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= size), (1, "s"))
-    return f"{seconds // size} {unit}"
 
 
 # Rules

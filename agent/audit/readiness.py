@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from agent import objectives
+from agent.audit import attested
 from agent.audit.answers import RULES, answers
 from agent.audit.catalogue import SECTIONS, Item, catalogue
 from agent.audit.known import Known
@@ -21,7 +23,9 @@ PLANNED = 5  # of what to do next
 def readiness(known: Known) -> dict[str, Json]:
     """Everything the audit says of how ready a service is. What no rule answers, or nothing is attached for, is unknown and counts as nothing."""
     found = _score(known)
-    word, why = verdict(found, intact=known.intact)
+    said = attested.words(known.service, known.ledger, known.now)
+    budgets = objectives.told(known.ledger, known.service, known.now)
+    word, why = verdict(found, intact=known.intact, spent=any(one["spent"] for one in budgets), planned=attested.planned(said))
     points, band = ml_test_score(found)
     fresh = sum(one.state in SEEN for one in found.scored.values())
     least = min(found.sections.values())
@@ -41,6 +45,8 @@ def readiness(known: Known) -> dict[str, Json]:
         "items": [_told(one) for one in found.scored.values()],
         "plan": [{**_told(one), "earn": _earn(one.item, known.attached)} for one in _plan(found)],
         "debt": {name: round(value, 1) for name, value in debt(found).items()},
+        "objectives": budgets,
+        "said": attested.told(said),
         "attached": sorted(known.attached),
         "ceiling": ceiling(known.attached),
         "next": _next(known.attached),
@@ -49,7 +55,9 @@ def readiness(known: Known) -> dict[str, Json]:
 
 
 def _score(known: Known) -> Score:
-    return score(catalogue(), answers(catalogue(), known), known.now, known.served)
+    return score(
+        catalogue(), answers(catalogue(), known), known.now, known.served, attested.apart(attested.words(known.service, known.ledger, known.now))
+    )
 
 
 def _told(one: Scored) -> dict[str, Json]:

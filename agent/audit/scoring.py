@@ -16,7 +16,7 @@ from agent.audit.catalogue import DEBTS, ML_TEST_SCORE, OTHER_DEBTS, SECTIONS, C
 from agent.model import Json
 
 Said = Literal["pass", "partial", "fail"]
-State = Literal["pass", "partial", "fail", "stale", "unknown"]
+State = Literal["pass", "partial", "fail", "stale", "unknown", "n/a"]
 Verdict = Literal["READY", "CONDITIONAL", "NOT-READY", "UNVERIFIED"]
 LEVELS = ((0.0, "R0"), (1.5, "R1"), (3.0, "R2"), (4.5, "R3"), (7.0, "R4"), (10.0, "R5"))  # up to and with
 BANDS = (
@@ -86,6 +86,11 @@ class Score:
     coverage: float  # the share of questions with fresh evidence, whatever it says
 
     @property
+    def asked(self) -> list[Scored]:
+        """The questions that apply."""
+        return [one for one in self.scored.values() if one.state != "n/a"]
+
+    @property
     def final(self) -> float:
         """The least of the sections: a model is as ready as its weakest part."""
         return min(self.sections.values())
@@ -97,7 +102,7 @@ class Score:
     @property
     def blockers(self) -> tuple[str, ...]:
         """Blockers that are not wholly met, the worst first."""
-        short = [one for one in self.scored.values() if one.item.criticality == "blocker" and one.points < 1]
+        short = [one for one in self.asked if one.item.criticality == "blocker" and one.points < 1]
         return tuple(one.item.id for one in sorted(short, key=lambda one: (one.points, one.item.id)))
 
 
@@ -127,12 +132,26 @@ def scored(item: Item, answer: Answer | None, as_of: datetime, served: str | Non
     return Scored(item, answer.said, points, why + by, until, answer)
 
 
-def score(catalogue: Catalogue, answers: Mapping[str, Answer], as_of: datetime, served: str | None = None) -> Score:
-    """Every question scored, the sections added up, and how much of it is seen."""
-    found = {name: scored(item, answers.get(name), as_of, served) for name, item in catalogue.items.items()}
-    sections = {section: sum(one.points for one in found.values() if one.item.section == section) for section in SECTIONS}
-    seen = sum(one.state in ("pass", "partial", "fail") for one in found.values())
-    return Score(found, sections, seen / len(found))
+def score(catalogue: Catalogue, answers: Mapping[str, Answer], as_of: datetime, served: str | None = None, apart: Mapping[str, str] = {}) -> Score:
+    """Every question scored, the sections added up, and how much of it is seen.
+
+    `apart` are those that do not apply, and why: neither counted nor missed, and the rest of their section is scaled up to ten.
+    """
+    found = {name: scored(item, answers.get(name), as_of, served) for name, item in catalogue.items.items() if name not in apart}
+    seen = sum(one.state in ("pass", "partial", "fail") for one in found.values()) / max(len(found), 1)
+    sections = _sections(catalogue, {name: one.points for name, one in found.items()})
+    whole = {name: found.get(name) or Scored(item, "n/a", 0.0, apart.get(name, "")) for name, item in catalogue.items.items()}
+    return Score(whole, sections, seen)
+
+
+def _sections(catalogue: Catalogue, points: Mapping[str, float]) -> dict[str, float]:
+    """What each section comes to by the points of its questions that apply, scaled to as many as it has."""
+    made = {}
+    for section in SECTIONS:
+        names = [name for name, item in catalogue.items.items() if item.section == section]
+        asked = [points[name] for name in names if name in points]
+        made[section] = sum(asked) if len(asked) == len(names) else sum(asked) * len(names) / max(len(asked), 1)
+    return made
 
 
 def verdict(found: Score, *, intact: bool = True, spent: bool = False, planned: Collection[str] = ()) -> tuple[Verdict, str]:
@@ -158,7 +177,7 @@ def verdict(found: Score, *, intact: bool = True, spent: bool = False, planned: 
 
 def ml_test_score(found: Score) -> tuple[float, str]:
     """The same evidence on the scale of 2017: each of its 28 tests counts as the least of the questions that stand for it; and its band."""
-    tests = {test: [one.points for one in found.scored.values() if test in one.item.ml_test_score] for test in ML_TEST_SCORE}
+    tests = {test: [one.points for one in found.asked if test in one.item.ml_test_score] for test in ML_TEST_SCORE}
     points = {test: min(values) if values else 0.0 for test, values in tests.items()}
     final = min(sum(points[f"{section}{number}"] for number in range(1, 8)) for section in "DMIN")
     return final, next(band for most, band in BANDS if final <= most)
@@ -189,7 +208,7 @@ def debt(found: Score) -> Mapping[str, float]:
     """
     made: dict[str, float] = {}
     for kind in (*DEBTS, *OTHER_DEBTS):
-        about = [(one.item.weight / len(one.item.debt), one.points) for one in found.scored.values() if kind in one.item.debt]
+        about = [(one.item.weight / len(one.item.debt), one.points) for one in found.asked if kind in one.item.debt]
         most = sum(weight for weight, _ in about)
         made[kind] = 100 * sum(weight * (1 - points) for weight, points in about) / most if most else 0.0
     return made
@@ -210,18 +229,17 @@ def fixes(catalogue: Catalogue, found: Score, incidents: Mapping[str, int] = {})
 
     `incidents` are those of 90 days by failure mode: what has hurt weighs more, up to three times.
     """
-    points = {name: one.points for name, one in found.scored.items()}
-    left = [one for one in found.scored.values() if one.points < 1]
+    points = {one.item.id: one.points for one in found.asked}
+    left = [one for one in found.asked if one.points < 1]
     made: list[Fix] = []
     while left:
-        sections = {section: sum(value for name, value in points.items() if catalogue.items[name].section == section) for section in SECTIONS}
+        sections = _sections(catalogue, points)
         least = min(sections.values())
         low = {section for section, value in sections.items() if value == least}
         best = max(left, key=lambda one: (one.item.criticality == "blocker", one.item.section in low, _worth(one, incidents), one.item.id))
         left.remove(best)
         points[best.item.id] = 1.0
-        sections[best.item.section] += 1 - best.points
-        made.append(Fix(best.item, best.why, 1 - best.points, min(sections.values())))
+        made.append(Fix(best.item, best.why, 1 - best.points, min(_sections(catalogue, points).values())))
     return made
 
 

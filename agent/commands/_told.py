@@ -18,6 +18,42 @@ from agent.show import plain, planned, printed, rows, took, when, word
 ENDS = {"refused": "it was not allowed to act", "expired": "it was not allowed to act any more", "stopped": "it stopped", "awaiting": "it waits"}
 
 
+# Error budgets
+
+
+def budgets(told: Sequence[Mapping[str, Json]]) -> str:
+    body = [
+        [each["service"], one["objective"], f"{one['target']:.6g}", one["watch"].partition("/")[2], word(_budget(one)), f"{one['said']}{_fast(one)}"]
+        for each in told
+        for one in each["objectives"]
+    ]
+    none = [f"{each['service']}: no objective; add `objectives:` to it" for each in told if not each["objectives"]]
+    return printed(*([rows(("service", "objective", "target", "watch", "state", "budget"), body)] if body else []), *none)
+
+
+def _budget(one: Mapping[str, Json]) -> str:
+    return "used up" if one["spent"] else "burning" if one["burning"] else "ok" if one["seen"] else "blind"
+
+
+def _fast(one: Mapping[str, Json]) -> str:
+    return f"; burns {one['burning']}" if one["burning"] else ""
+
+
+# What people said
+
+
+def said(found: Sequence[Mapping[str, Json]]) -> str:
+    if not found:
+        return "nobody has said anything\n"
+    body = [[one["service"], one["item"], one["kind"], one["by"], when(one["at"]), one["until_at"][:10], _counts(one)] for one in found]
+    return printed(rows(("service", "question", "is", "by", "said", "until", "what"), body))
+
+
+def _counts(one: Mapping[str, Json]) -> str:
+    what = f"{one['reason']}: {one['note']}" if one["reason"] else one["note"]
+    return f"does not count: {one['void']} ({what})" if one["void"] else what
+
+
 # Incidents
 
 

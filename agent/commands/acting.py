@@ -31,8 +31,9 @@ def runbook_list(call: Call) -> None:
 @click.argument("service")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
 @click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of the runbook; may be given again.")
+@click.option("--fix", default="", metavar="WHY", help="It mends something, and may bring in what is new though an error budget is used up.")
 @BY
-def runbook_run(call: Call, name: str, service: str, dry_run: bool, params: Sequence[str], by: str) -> None:
+def runbook_run(call: Call, name: str, service: str, dry_run: bool, params: Sequence[str], fix: str, by: str) -> None:
     """Plan a runbook and carry it out; asking for it is its approval."""
     from agent import reach, show
     from agent.hands import doing
@@ -44,7 +45,7 @@ def runbook_run(call: Call, name: str, service: str, dry_run: bool, params: Sequ
         if dry_run:
             call.say(them.plan(name, service, given, by), show.plan)
             return
-        _follow(call, them, them.start(name, service, given, by))
+        _follow(call, them, them.start(name, service, given, by, fix=fix))
 
 
 def _parameters(book: Plugin, given: Sequence[str]) -> dict[str, Any]:

@@ -96,6 +96,25 @@ def status(call: Call, service: str | None) -> None:
     raise SystemExit(worst([one["state"] for one in told["services"]]))
 
 
+@command("watchkeeper budget fraud")
+@click.argument("service", required=False)
+def budget(call: Call, service: str | None) -> None:
+    """How much of each error budget is used, and when it is gone at this rate.
+
+    Exit code 1 when one is used up, or used up too fast by the rates of the SRE workbook; 3 when there is none, or one is not seen now.
+    """
+    from agent import objectives, reach
+    from agent.commands import _told
+
+    config, now = call.config(), moment()
+    names = [reach.service_named(config, service)] if service else list(config.services)
+    with reach.reading(config) as ledger:
+        found = {name: objectives.told(ledger, config.services[name], now) for name in names}
+    call.say(plain([{"service": name, "objectives": told} for name, told in found.items()]), _told.budgets)
+    every = [one for told in found.values() for one in told]
+    raise SystemExit(1 if any(one["spent"] or one["burning"] for one in every) else 0 if every and all(one["seen"] for one in every) else 3)
+
+
 @command("watchkeeper finding 12 --out evidence")
 @click.argument("number", type=int)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Write the files it left as evidence there.")

@@ -19,7 +19,21 @@ from agent.config.problems import Path as Place
 from agent.config.problems import near, phrase
 from agent.config.source import Source
 from agent.config.source import read as read_source
-from agent.config.values import Asking, Budget, Channel, Config, Confirm, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
+from agent.config.values import (
+    Asking,
+    Budget,
+    Channel,
+    Config,
+    Confirm,
+    Freeze,
+    Heartbeat,
+    Notify,
+    Objective,
+    Retention,
+    Said,
+    ServiceConfig,
+    WatchConfig,
+)
 from agent.config.words import Known
 from agent.errors import ConfigError, PluginError
 from agent.plugins import listing
@@ -33,7 +47,9 @@ __all__ = [
     "Freeze",
     "Heartbeat",
     "Notify",
+    "Objective",
     "Retention",
+    "Said",
     "ServiceConfig",
     "WatchConfig",
     "complain",

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from agent.config import steps
 from agent.config.shape import Budget, Freeze, HeartbeatFile, NotifyFile, Retention, ServiceFile, Shape
-from agent.config.words import Address, CauseName, ServiceName, Shorthand, SomeLength, Whole, named, text_as
+from agent.config.words import Address, CauseName, Flag, ServiceName, Shorthand, SomeLength, Whole, named, text_as
 from agent.model import Json
 
 
@@ -60,6 +60,7 @@ class PlanFile(Shape):
 
     asks: Annotated[str, Field(min_length=1)]
     cures: list[CauseName] = Field([])
+    promotes: Flag = False
     parameters: dict[ParameterName, Annotated[ParameterFile, Shorthand(_typed, _DEFAULT)]] = Field({})
     steps: Annotated[list[StepFile], Field(min_length=1, max_length=200)]
 

@@ -55,6 +55,7 @@ class Links:
             self.targets(name, mapping(service, "targets"), ("services", name, "targets"))
             self.runbooks(service, ("services", name))
             self.drills(service, ("services", name, "drills"))
+            self.objectives(service, ("services", name))
             self.watches(services, name, service)
         self.needs()
         self.cycles()
@@ -121,6 +122,23 @@ class Links:
         for place, name in enumerate(items(mapping(service, "drills"), "abort_on")):
             if isinstance(name, str) and name not in watches:
                 self.source.complain((*path, "abort_on", place), f"no watch {shown(name)}{near(name, watches)}")
+
+    def objectives(self, service: Json, path: Path) -> None:
+        """What an objective is judged by is a watch of its own service, and how long it counts is how long that is remembered."""
+        names = [name for watch in items(service, "watches") if (name := name_of(watch)) is not None]
+        kept = _length(mapping(self.source.value, "retention").get("rollups", "400d"))
+        for name, one in mapping(service, "objectives").items():
+            watch, over = (one.get("watch"), _length(one.get("over", "28d"))) if isinstance(one, dict) else (None, None)
+            if isinstance(watch, str) and watch not in names:
+                self.source.complain((*path, "objectives", name, "watch"), f"no watch {shown(watch)}{near(watch, names)}")
+            if over and kept and over > kept:
+                said = f"must be at most retention.rollups ({spell(kept)}): what is older is not remembered"
+                self.source.complain((*path, "objectives", name, "over"), said)
+        for place, one in enumerate(items(service, "watches")):
+            check = self.known.checks.get(one["check"]) if isinstance(one, dict) and isinstance(one.get("check"), str) else None
+            if check is not None and any(need.name == "budgets" for need in check.needs) and not mapping(service, "objectives"):
+                said = f"{check.name} looks at error budgets, of which there are none; add `objectives:` to {path[-1]}"
+                self.source.complain((*path, "watches", place, "check"), said)
 
     def watches(self, services: Mapping[str, Json], name: str, service: Json) -> None:
         first: dict[str, Path] = {}

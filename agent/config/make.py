@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from typing import Literal
 
 from pydantic import SecretStr
 
@@ -11,9 +12,24 @@ from agent.config import parameters, shape
 from agent.config.file import File
 from agent.config.links import mapping, options_of
 from agent.config.source import Source
-from agent.config.values import Asking, Budget, Channel, Config, Confirm, Drills, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
+from agent.config.values import (
+    Asking,
+    Budget,
+    Channel,
+    Config,
+    Confirm,
+    Drills,
+    Freeze,
+    Heartbeat,
+    Notify,
+    Objective,
+    Retention,
+    Said,
+    ServiceConfig,
+    WatchConfig,
+)
 from agent.config.words import Known, read_length, split
-from agent.model import Auth, Json, Load, Locator
+from agent.model import UTC, Auth, Json, Load, Locator
 
 
 class Maker:
@@ -51,6 +67,7 @@ class Maker:
     def service(self, name: str, made: shape.ServiceFile, team: str | None, budget: Budget) -> ServiceConfig:
         modes = dict(made.mode)
         sequential = sum(self.known.checks[one.check].sequential for one in made.watches)
+        watches = tuple(self.watch(name, place, one, sequential * made.false_alarm_every) for place, one in enumerate(made.watches))
         return ServiceConfig(
             name=name,
             owner=made.owner,
@@ -67,10 +84,11 @@ class Maker:
             runbooks={book: self.parameters(book, given) for book, given in made.runbooks.items()},
             asking={book: Asking(given.two_person, given.approve_within) for book, given in made.runbooks.items() if given},
             targets=self.targets[name],
-            objectives=(),
-            watches=tuple(self.watch(name, place, one, sequential * made.false_alarm_every) for place, one in enumerate(made.watches)),
+            objectives=tuple(_objectives(made.objectives, watches)),
+            watches=watches,
             load=Load(made.load.rate, made.load.longest, made.load.errors, made.load.latency) if made.load else None,
             drills=Drills(made.drills.live, made.drills.most, made.drills.hold, tuple(made.drills.abort_on)),
+            attest=tuple(map(_said, made.attest)),
         )
 
     def watch(self, service: str, place: int, made: shape.WatchFile, quiet: timedelta) -> WatchConfig:
@@ -134,6 +152,18 @@ class Maker:
 
 def _freezes(made: list[shape.Freeze]) -> tuple[Freeze, ...]:
     return tuple(Freeze(one.start, one.end, one.why) for one in made)
+
+
+def _said(made: shape.AttestFile) -> Said:
+    kind: Literal["attested", "waived", "not applicable"] = "waived" if made.waive else "not applicable" if made.not_applicable else "attested"
+    return Said(kind, made.item, made.by, made.until.astimezone(UTC), made.note, made.waive or made.not_applicable or "", made.version)
+
+
+def _objectives(made: shape.Objectives, watches: Iterable[WatchConfig]) -> Iterator[Objective]:
+    named = {watch.name: watch for watch in watches}
+    for name, one in made:
+        if one is not None:
+            yield Objective(name, one.target, one.over, named[one.watch].key, named[one.watch].every)
 
 
 def _confirm(made: shape.ConfirmFile | None, exact: bool, sequential: bool) -> Confirm:

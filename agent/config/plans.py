@@ -38,7 +38,11 @@ def _plugin(source: Source, name: str, book: Mapping[str, Json]) -> Plugin:
     roles = {action.partition(".")[0] for one in items(book, "steps") for action in (actions(one) or [""])} & set(ROLES)
     needs = (Need("service", "str", False), *(Need(role, role.capitalize(), False) for role in sorted(roles)))
     file, _, line = source.place(("runbooks", name)).rpartition(":")
-    promises = {"asks": str(book.get("asks", "")), "cures": tuple(map(str, items(book, "cures")))}
+    promises = {
+        "asks": str(book.get("asks", "")),
+        "cures": tuple(map(str, items(book, "cures"))),
+        "promotes": str(book.get("promotes")).lower() == "true",
+    }
     doc = f"{promises['asks']}\n\nWritten out in {file}: {len(items(book, 'steps'))} steps."
     return Plugin("runbook", name, file, name, file, file, int(line), promises, needs, words, doc, made=_maker(name, book, given))
 

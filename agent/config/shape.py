@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from agent.config.words import (
     CauseName,
@@ -15,6 +15,7 @@ from agent.config.words import (
     CheckName,
     Flag,
     HeaderName,
+    ItemName,
     Length,
     ModeKey,
     Moment,
@@ -23,6 +24,7 @@ from agent.config.words import (
     ServiceName,
     Shorthand,
     SomeLength,
+    Until,
     Url,
     WatchName,
     WebUrl,
@@ -324,10 +326,50 @@ class Freeze(Shape):
         return value
 
 
-def _no_objectives(value: Json) -> Json:
-    if value not in (None, []):
-        raise ValueError("objectives come in a later version; remove them, or leave the list empty")
-    return []
+Waived = Literal["accepted-risk", "remediated-elsewhere", "not-detected"]
+Apart = Literal["no-such-thing", "not-supported"]
+
+
+class AttestFile(Shape):
+    """What a person says of one question of the audit: that it is met, or, with a reason, that its gap is accepted or that it does not apply."""
+
+    item: ItemName
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+    until: Until
+    note: Annotated[str, Field(min_length=1, max_length=1000)]
+    version: str | None = None
+    waive: Waived | None = None
+    not_applicable: Apart | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> AttestFile:
+        if self.waive and self.not_applicable:
+            raise ValueError("is either waived or not applicable, not both")
+        return self
+
+
+class ObjectiveFile(Shape):
+    """What a watch looks at is to be good for `target` of the last `over`."""
+
+    target: Annotated[Real, Field(gt=0, lt=1)]
+    watch: str
+    over: SomeLength = timedelta(days=28)
+
+    @field_validator("over")
+    @classmethod
+    def _long_enough(cls, value: timedelta) -> timedelta:
+        if value < timedelta(days=1):
+            raise ValueError("must be at least 1d, or a burn could not be told from a spent budget")
+        return value
+
+
+class Objectives(Shape):
+    """What is promised about a service."""
+
+    availability: ObjectiveFile | None = None
+    latency: ObjectiveFile | None = None
+    freshness: ObjectiveFile | None = None
+    quality: ObjectiveFile | None = None
 
 
 class ServiceFile(Shape):
@@ -347,7 +389,8 @@ class ServiceFile(Shape):
     runbooks: dict[RunbookName, RunbookFile | None] = {}
     drills: DrillsFile = DrillsFile()
     targets: Targets | None = None
-    objectives: Annotated[list[Json], BeforeValidator(_no_objectives)] = []
+    objectives: Objectives = Objectives()
+    attest: list[AttestFile] = []
     watches: list[WatchFile] = []
 
 

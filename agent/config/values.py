@@ -134,6 +134,30 @@ class WatchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Objective:
+    """What the watch `watch`, looked at every `every`, looks at is to be good for `target` of the last `over`."""
+
+    name: str  # availability, latency, freshness or quality
+    target: float
+    over: timedelta
+    watch: str  # its key
+    every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person says of one question of the audit: that it is met (attested), that its gap is accepted (waived), or that it does not apply."""
+
+    kind: Literal["attested", "waived", "not applicable"]
+    item: str
+    by: str
+    until_at: datetime
+    note: str
+    reason: str = ""
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """One model service; `mode` holds for every runbook but those in `modes`."""
 
@@ -152,10 +176,11 @@ class ServiceConfig:
     runbooks: Mapping[str, Mapping[str, Json]]  # runbook -> its parameters
     asking: Mapping[str, Asking]  # runbook -> whose yes it takes, where that is not one person's
     targets: Mapping[str, Locator] = field(repr=False)
-    objectives: tuple[Json, ...]
+    objectives: tuple[Objective, ...]
     watches: tuple[WatchConfig, ...]
     load: Load | None = None  # its lock is that of the server a watch looks at
     drills: Drills = Drills()
+    attest: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,16 @@ def moment(value: Json) -> datetime:
     return at
 
 
+def until(value: Json) -> datetime:
+    """A day, to its end in UTC, or a time with its zone."""
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+        try:
+            return datetime.fromisoformat(f"{value}T23:59:59+00:00")
+        except ValueError:
+            raise ValueError(f"{shown(value)} is no day there is") from None
+    return moment(value)
+
+
 def address(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not colon or not host or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535:
@@ -191,6 +201,7 @@ Real = Annotated[float, BeforeValidator(plainly), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, BeforeValidator(plainly)]
 Length = Annotated[timedelta, BeforeValidator(read_length, json_schema_input_type=str), Field(json_schema_extra=_DURATION, strict=False)]
 SomeLength = Annotated[Length, AfterValidator(some_length)]
+Until = Annotated[datetime, BeforeValidator(until, json_schema_input_type=str), Field(strict=False)]
 Moment = Annotated[datetime, BeforeValidator(moment, json_schema_input_type=str), Field(strict=False)]
 Url = Annotated[str, AfterValidator(no_password)]
 WebUrl = Annotated[Url, web("http", "https")]
@@ -198,6 +209,7 @@ ChannelUrl = Annotated[Url, web(*CHANNELS)]
 Address = Annotated[str, AfterValidator(address)]
 Zone = Annotated[str, AfterValidator(zone)]
 HeaderName = Annotated[str, named(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "letters, digits and -")]
+ItemName = Annotated[str, named(r"(DATA|MODEL|DEPL|MON|TEAM)-(0[1-9]|10)", "a question of the audit, DATA-01 to TEAM-10")]
 ServiceName = Annotated[str, named(r"[A-Za-z0-9][A-Za-z0-9_-]*", "letters, digits, - and _")]
 WatchName = Annotated[str, named(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "letters, digits, ., - and _")]
 CheckName = Annotated[str, of(lambda known: known.checks, "check", "`watchkeeper plugins` lists them")]

@@ -10,6 +10,7 @@ from fastapi import Depends, HTTPException, Path, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import StringConstraints
 
+from agent.config import Said
 from agent.model import Baseline, Finding, Incident, Plan, Run, Silence
 from agent.web import state
 from agent.world import World
@@ -28,8 +29,19 @@ class Verbs(Protocol):
     def halt(self, world: World, by: str, why: str) -> None: ...
     def resume(self, world: World, by: str) -> None: ...
     def good(self, world: World, service: str, version: str, by: str) -> None: ...
+    def attest(self, world: World, service: str, said: Said) -> Said: ...
+    def withdraw(self, world: World, service: str, item: str, by: str) -> int: ...
     def start(
-        self, world: World, runbook: str, service: str, parameters: Any, by: str, drill: bool = False, dry_run: bool = False, live: bool = False
+        self,
+        world: World,
+        runbook: str,
+        service: str,
+        parameters: Any,
+        by: str,
+        drill: bool = False,
+        dry_run: bool = False,
+        live: bool = False,
+        fix: str = "",
     ) -> Run | Plan: ...
     def approve(self, world: World, run: int, by: str) -> Run: ...
     def cancel(self, world: World, run: int, by: str) -> Run: ...

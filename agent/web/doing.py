@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Security
 from fastapi.security import HTTPBearer
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
+from agent.config import Said
+from agent.config.shape import Apart, Waived
 from agent.model import Plan, duration, to_json
 from agent.permit import halted
 from agent.preview import plan_json
@@ -53,6 +55,16 @@ class Start(By):
     drill: bool = False
     dry_run: bool = False
     live: bool = False
+    fix: Words | None = None
+
+
+class Attesting(By):
+    item: Annotated[str, StringConstraints(pattern=r"^(DATA|MODEL|DEPL|MON|TEAM)-(0[1-9]|10)$")]
+    until_at: Annotated[AwareDatetime, Field(strict=False)]
+    note: Words
+    kind: Literal["attested", "waived", "not applicable"] = "attested"
+    reason: Waived | Apart | Literal[""] = ""
+    version: Name | None = None
 
 
 class Good(By):
@@ -138,7 +150,8 @@ def check(request: Request, world: W, verbs: V, service: str, watch: str) -> Ans
 @doing.post("/services/{service}/runbooks/{runbook}")
 def start(world: W, verbs: V, service: str, runbook: str, body: Start) -> Answer:
     """Start a runbook, or with `dry_run` only plan it: answers with the run, or with the plan."""
-    made = verbs.start(world, runbook, service, body.parameters, body.by, drill=body.drill, dry_run=body.dry_run, live=body.live)
+    how: dict[str, Any] = {"drill": body.drill, "dry_run": body.dry_run, "live": body.live, "fix": body.fix or ""}
+    made = verbs.start(world, runbook, service, body.parameters, body.by, **how)
     return Answer(plan_json(made) if isinstance(made, Plan) else state.run(made))
 
 
@@ -154,6 +167,18 @@ def cancel(world: W, verbs: V, number: Number, body: By) -> Answer:
     """Call off a run that has not begun to change anything."""
     world.store.see(lambda ledger: there(ledger.run(number), f"run {number}"))
     return Answer(state.run(verbs.cancel(world, number, body.by)))
+
+
+@doing.post("/services/{service}/attestations", status_code=201)
+def attest(world: W, verbs: V, service: str, body: Attesting) -> Answer:
+    """A person's word on a question of the audit: that it is met, that its gap is accepted, or that it does not apply."""
+    return Answer(to_json(verbs.attest(world, world.service(service).name, Said(**body.model_dump()))), 201)
+
+
+@doing.delete("/services/{service}/attestations/{item}")
+def withdraw(world: W, verbs: V, service: str, item: str, by: Annotated[Name, Query()]) -> Answer:
+    """Take back what was said of a question."""
+    return Answer({"item": item, "withdrawn": verbs.withdraw(world, world.service(service).name, item, by)})
 
 
 @doing.post("/services/{service}/good")

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from agent import ladder
 from agent import runs as runs_of
 from agent.account import account
+from agent.audit import attested
 from agent.metrics import CONTENT_TYPE
 from agent.model import UTC, duration, to_json
 from agent.review import draft
@@ -146,6 +147,13 @@ def silences(world: W, active: bool = False) -> Answer:
 def baselines(world: W) -> Answer:
     """What is pinned as a yardstick, by watch."""
     return Answer(world.store.see(lambda ledger: [{"watch": watch, **to_json(one)} for watch, (_, one) in ledger.baselines().items()]))
+
+
+@seeing.get("/services/{service}/attestations")
+def attestations(world: W, service: str) -> Answer:
+    """What people said of the questions of the audit, newest first, and why what does not count does not."""
+    found = world.service(service)
+    return Answer(world.store.see(lambda ledger: attested.told(attested.words(found, ledger, world.clock()))))
 
 
 @seeing.get("/letters")
