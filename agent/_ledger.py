@@ -325,6 +325,12 @@ class Ledger:
             self.link = GENESIS if row is None else row["link"]
         return self.link
 
+    def head(self) -> tuple[int, str]:
+        """How many links the chain has had, those that retention dropped included, and the last of them: what an anchor outside writes down."""
+        row = self.one(select(func.max(EVIDENCE.c.seq).label("n"))) or {}
+        before = self.one(select(func.max(CHECKPOINT.c.seq).label("n"))) or {}
+        return row.get("n") or before.get("n") or 0, self.last_link()
+
     def span(self) -> tuple[datetime, datetime] | None:
         """When the record as it is held begins and ends; None when nothing is in it."""
         row = self.one(select(func.min(EVIDENCE.c.at).label("first"), func.max(EVIDENCE.c.at).label("last")))

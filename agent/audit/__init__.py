@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from agent import _proof, plugins
+from agent.audit.canonical import FORMAT
+from agent.audit.explaining import explained, explanation
+from agent.audit.gates import GATE, gate
 from agent.audit.known import Known
-from agent.audit.readiness import GATE, explained, explanation, gate, readiness
+from agent.audit.readiness import readiness
 from agent.changes import sources
 from agent.config import Config, ServiceConfig
 from agent.credential import shown
@@ -28,7 +31,8 @@ def collect(config: Config, ledger: Ledger, services: Sequence[str], since: date
     """The report as JSON values, for [since, now). Everything in it is read from one snapshot of the store."""
     proved = evidence(ledger)
     return {
-        "generated_at": to_json(now),
+        "format": FORMAT,
+        "as_of": to_json(now),
         "since_at": to_json(since),
         "config": {"path": str(config.path), "digest": config.digest},
         "store": config.store,
@@ -54,7 +58,7 @@ def explain(config: Config, ledger: Ledger, item: str, services: Sequence[str], 
 def evidence(ledger: Ledger) -> dict[str, Json]:
     """Whether the chain of evidence holds, and its last link: whoever wrote that link down before can tell whether this is the same chain."""
     problems = list(_proof.broken(ledger))
-    return {"verified": not problems, "problems": problems, "last_link": ledger.last_link()}
+    return {"verified": not problems, "problems": problems, "links": ledger.head()[0], "last_link": ledger.last_link()}
 
 
 def _looking(ledger: Ledger, since: datetime, now: datetime) -> dict[str, Json]:
