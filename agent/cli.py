@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from agent.commands import acting, comparing, contracts, evaluating, loading, looking, pinning, recounting, replaying, setting_up, telling
+from agent.commands import acting, auditing, comparing, contracts, evaluating, loading, looking, pinning, recounting, replaying, setting_up, telling
 from agent.door import EXITS, main
 
 # Importing a module of commands is what adds them.
 __all__ = [
     "EXITS",
     "acting",
+    "auditing",
     "comparing",
     "contracts",
     "evaluating",

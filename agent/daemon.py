@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from agent import audit, metrics, notify, permit, verbs, web
 from agent import config as configuration
-from agent import metrics, notify, permit, verbs, web
 from agent.changes import see_changes
 from agent.config import Config
 from agent.errors import CancelledError, ConfigError, LeadLostError, StoreError
@@ -138,6 +138,7 @@ class Daemon:
                 letter_failures=lambda: self.postman.failures,
                 heartbeat_failures=lambda: self.heart.failures if self.heart else 0,
                 halted=lambda: bool(permit.halted(self.world)),
+                audits=audit.reader(),
             )
         )
         self.token = secrets.token_urlsafe(24)

@@ -19,7 +19,7 @@ from agent.audit.questions import questions
 from agent.audit.scoring import Answer, Evidence, Fix, Score, Scored, debt, fixes, ml_test_score, score, verdict
 from agent.model import Json, to_json
 
-COMMAND = re.compile(r"watchkeeper [a-z][^;,()]*")
+COMMAND = re.compile(r"watchkeeper (?:[a-z][\w.-]* ){1,3}(?:(?:[A-Z]+\b|--[a-z-]+(?:[ =][\w.:/-]+)?) ?)+|watchkeeper [a-z][\w-]*(?: [a-z][\w-]*)?")
 LOOKS = ("audit", "baseline", "check", "compare", "contract", "drift", "eval", "replay", "status", "validate")  # change nothing of a service
 MOVES = ("drill", "load", "runbook")  # reach what is live: these want a person's yes, or may be heard by users
 
