@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from agent import _proof, plugins
-from agent.audit.canonical import FORMAT, canonical, read
+from agent.audit.canonical import FORMAT, read
 from agent.audit.comparing import compared, difference
 from agent.audit.doing import todo
 from agent.audit.explaining import explained, explanation
@@ -29,7 +29,6 @@ __all__ = [
     "ENDINGS",
     "FORMATS",
     "GATE",
-    "canonical",
     "collect",
     "compared",
     "difference",

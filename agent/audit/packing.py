@@ -53,8 +53,10 @@ def _files(config: Config, ledger: Ledger, report: Mapping[str, Json], anchors: 
     yield "config.json", canonical(_config(config, [one["service"] for one in report["services"]]))
     yield "accepted.json", canonical(_accepted(report))
     yield "anchors.json", canonical([to_json(one) for one in anchors])
-    yield "chain.jsonl", b"".join(_line(row) for row in ledger.chain())
-    yield from _bodies(ledger, report)
+    rows = list(ledger.chain())
+    yield "chain.jsonl", b"".join(_line(row) for row in rows)
+    links = {one["link"] for item in _items(report) for one in item["evidence"]}
+    yield from _bodies(ledger, [(row["kind"], row["ref"]) for row in rows if row["seq"] in links])
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
@@ -67,38 +69,30 @@ def _config(config: Config, services: Collection[str]) -> dict[str, Json]:
     return {**told, "services": {name: one for name, one in told["services"].items() if name in services}, "digest": config.digest}
 
 
+def _items(report: Mapping[str, Json]) -> Iterator[Mapping[str, Json]]:
+    return ({**item, "service": one["service"]} for one in report["services"] for item in one["readiness"]["items"])
+
+
 def _accepted(report: Mapping[str, Json]) -> list[dict[str, Json]]:
     """What people stand for: attestations and waivers, by service and question."""
-    items = [(one["service"], item) for one in report["services"] for item in one["readiness"]["items"]]
-    return [
-        {"service": name, "item": item["item"], "attestation": item["attestation"], "waiver": item["waiver"]}
-        for name, item in items
-        if item["attestation"] or item["waiver"]
-    ]
+    words = ("service", "item", "attestation", "waiver")
+    return [{word: item[word] for word in words} for item in _items(report) if item["attestation"] or item["waiver"]]
 
 
-def _bodies(ledger: Ledger, report: Mapping[str, Json]) -> Iterator[tuple[str, bytes]]:
+def _bodies(ledger: Ledger, sealed: Sequence[tuple[str, int]]) -> Iterator[tuple[str, bytes]]:
     """What the answers rest on and the chain seals, each exactly as it was sealed, so that its own sha256 is that of its link."""
-    for kind, ref in sorted({one for service in report["services"] for item in service["readiness"]["items"] for one in _refs(item)}):
+    for kind, ref in sealed:
         body = ledger.sealed(kind, ref)
         if body is not None:
             text = json.dumps(to_json(body), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
             yield f"evidence/{kind}-{ref}.json", text.encode("utf-8", "surrogatepass")
 
 
-def _refs(item: Mapping[str, Json]) -> Iterator[tuple[str, int]]:
-    for one in item["evidence"]:
-        kind, _, ref = one["locator"].partition(" ")
-        if kind in ("finding", "event") and ref.isdigit():
-            yield kind, int(ref)
-
-
 def _people(config: Config, report: Mapping[str, Json]) -> set[str]:
     """Who may be named: those who answer for a service, and those who acted on it and were written down for that."""
     named = {name for one in config.services.values() for name in (one.owner, *one.escalation) if name} | set(config.notify.channels)
-    acted = {run["by"] for one in report["services"] for run in one["runs"]} | {
-        i["acknowledged_by"] for one in report["services"] for i in one["incidents"]
-    }
+    acted = {run["by"] for one in report["services"] for run in one["runs"]}
+    acted |= {incident["acknowledged_by"] for one in report["services"] for incident in one["incidents"]}
     return named | {name for name in acted if name}
 
 

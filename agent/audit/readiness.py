@@ -26,7 +26,7 @@ MOVES = ("drill", "load", "runbook")  # reach what is live: these want a person'
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What counts beside the answers. By item: `waivers` (by, until, reason) and `attestations` (by, until, note); `budgets`: as they stand."""
+    """What counts beside the answers: by item `waivers` (by, until, reason) and `attestations` (by, until, note); `budgets`, as they are told."""
 
     service: str
     as_of: datetime
@@ -41,7 +41,7 @@ class Beside:
 
     @property
     def spent(self) -> bool:
-        return any((one.get("left") or 0.0) <= 0 for one in self.budgets)
+        return any(one["spent"] for one in self.budgets)
 
 
 def readiness(known: Known) -> dict[str, Json]:
@@ -120,8 +120,7 @@ def scored_now(known: Known) -> Score:
 
 
 def _left(budgets: Sequence[Mapping[str, Json]]) -> list[str]:
-    left = [one["left"] for one in budgets if one.get("left") is not None]
-    return [f"budget {max(0.0, min(left)):.0%} left"] if left else []
+    return [f"budget {max(0.0, 1 - max(one['used'] for one in budgets)):.0%} left"] if budgets else []
 
 
 # Items

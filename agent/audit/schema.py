@@ -141,7 +141,7 @@ READINESS = exactly(
         "elsewhere_hours_a_week": NUMBER,
         "hurt": {"type": "object", "additionalProperties": COUNT},
         "questions": many(exactly({"question": TEXT, "answer": none_or(TEXT), "why": TEXT})),
-        "budgets": many(ANYTHING),
+        "budgets": many(at_least({"objective": TEXT, "used": NUMBER, "spent": FLAG, "said": TEXT})),
         "attached": many({"enum": list(SOURCES)}),
         "sources": many(exactly({"source": {"enum": list(SOURCES)}, "attached": FLAG, "questions": COUNT, "fresh": COUNT})),
         "ceiling": POINTS,

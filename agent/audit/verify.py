@@ -57,7 +57,7 @@ class Chain:
     length: int = 0
     links: dict[int, str] = field(default_factory=dict)
     times: list[tuple[int, str, datetime]] = field(default_factory=list)  # of events: their own time cannot be before they were written
-    digests: dict[tuple[str, int], str] = field(default_factory=dict)
+    sealed: dict[tuple[str, int], tuple[str, datetime]] = field(default_factory=dict)  # the digest of each body, and the time its link bears
     problems: list[str] = field(default_factory=list)
     silence: timedelta = timedelta()
 
@@ -118,7 +118,7 @@ def walk(rows: Iterable[Mapping[str, Any]], start: int = 0, before: str = GENESI
         if row["link"] != link(before, row["digest"]):
             chain.problems.append(f"link {seq} ({row['kind']} {row['ref']}) does not follow from what is before it")
         before, chain.length = row["link"], seq
-        chain.links[seq], chain.digests[row["kind"], int(row["ref"])] = before, row["digest"]
+        chain.links[seq], chain.sealed[row["kind"], int(row["ref"])] = before, (row["digest"], at)
         if row["kind"] == "event":
             chain.times.append((seq, f"event {row['ref']}", at))
         chain.silence, last = max(chain.silence, at - last if last else timedelta()), at
@@ -311,8 +311,11 @@ def _sealed(files: Mapping[str, bytes], chain: Chain) -> Iterator[str]:
     for name, body in files.items():
         if name.startswith("evidence/"):
             kind, _, ref = name.removeprefix("evidence/").removesuffix(".json").partition("-")
-            if chain.digests.get((kind, int(ref))) != hashlib.sha256(body).hexdigest():
+            held, at = chain.sealed.get((kind, int(ref)), ("", None))
+            if held != hashlib.sha256(body).hexdigest():
                 yield f"{kind} {ref} is not what was sealed"
+            elif datetime.fromisoformat(json.loads(body)["at" if kind == "event" else "looked_at"]) != at:
+                yield f"the link of {kind} {ref} does not bear its time"
 
 
 def _told(audit: Mapping[str, Any], chain: Chain) -> Iterator[str]:
@@ -322,7 +325,7 @@ def _told(audit: Mapping[str, Any], chain: Chain) -> Iterator[str]:
         yield f"the audit was made from a chain of {said['links']} links that ended in {said['last_link'][:16]}; this is another"
     if not said["verified"]:
         yield "the audit says itself that its chain did not hold"
-    sealed = set(chain.digests.values())
+    sealed = {held for held, _ in chain.sealed.values()}
     for service in audit["services"]:
         for item in service["readiness"]["items"]:
             for one in item["evidence"]:

@@ -26,7 +26,17 @@ def of_bundle(place: Path, anchors: Sequence[Anchor]) -> Verdict:
 
 
 def of_record(ledger: Ledger, anchors: Sequence[Anchor], config: Config | None = None) -> Verdict:
-    """The verdicts on the store itself. With the configuration: whether that is the one the agent last wrote down to have used."""
+    """The verdicts on the store itself. With the configuration: whether that is the one the agent last wrote down to have used.
+
+    StoreCorruptError: something in it is not even of the kind that the agent writes.
+    """
+    try:
+        return _of_record(ledger, anchors, config)
+    except (ValueError, TypeError, KeyError, LookupError, AttributeError) as problem:
+        raise StoreCorruptError(f"the record cannot be read: a row of it is not of the kind that the agent writes ({problem!r:.200})") from problem
+
+
+def _of_record(ledger: Ledger, anchors: Sequence[Anchor], config: Config | None) -> Verdict:
     chain = verify.walk(ledger.chain(), *ledger.chain_start())
     verdict = Verdict(links=chain.length, anchors=len(anchors))
     verdict.integrity = [*_proof.broken(ledger), *ledger.misdated(), *_edited(ledger, config)]
