@@ -133,10 +133,10 @@ def form(request: pytest.FixtureRequest) -> str:
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A service that was drilled, went bad and was rolled back by hand, and its audit in every format, `a.json` and so on; only to be read."""
     from tests.fraud import Fraud
-    from tests.test_cli import Desk
+    from tests.test_cli import Inside
 
     with closing(Fraud()) as server:
-        made = Desk(tmp_path_factory.mktemp("audit"), server)
+        made = Inside(tmp_path_factory.mktemp("audit"), server)
         made("check", "--all")
         for version in ("1", "2"):
             made("good", "fraud", version)

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from click.testing import CliRunner
 
 from agent.cli import EXITS, main
 from agent.store import locked
@@ -71,6 +72,15 @@ class Desk:
     @property
     def store(self) -> Path:
         return self.folder / "watchkeeper.db"
+
+
+class Inside(Desk):
+    """The same, within this process: half the time, where how a process starts and ends is not what is tested."""
+
+    def __call__(self, *args: object, code: int = 0, **environment: str) -> str:
+        done = CliRunner().invoke(main, ["-c", str(self.path), *map(str, args)], env={"WATCHKEEPER_BY": "ada", **environment})
+        assert done.exit_code == code, f"{args} ended with {done.exit_code}, not {code}:\n{done.output}"
+        return done.output
 
 
 @pytest.fixture

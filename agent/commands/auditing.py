@@ -41,14 +41,15 @@ def _outputs(function: Callable[..., None]) -> Callable[..., None]:
     """The options of what writes an audit."""
     out = click.option("--out", multiple=True, type=FILE, metavar="FILE", help="Where to write it; may be repeated. Its ending says in which format.")
     form = click.option("--format", "form", type=click.Choice(FORMATS), help="The format, where no --out says it. Other than html it is printed.")
-    last = click.option(
-        "--last", "length", default="30d", show_default=True, callback=length, metavar="LENGTH", help=f"The period up to then: {LENGTH}."
-    )
-    return out(form(last(function)))
+    return out(form(function))
+
+
+LAST = click.option("--last", "length", default="30d", show_default=True, callback=length, metavar="LENGTH", help=f"The period up to now: {LENGTH}.")
 
 
 @command("watchkeeper audit run fraud --out fraud.html", "run", audit)
 @click.argument("service", required=False)
+@LAST
 @_outputs
 @click.option(
     "--gate", callback=_wish, metavar="WHAT", help="End with 1 or 3 unless it is met: verdict, blockers, regression, level=R3, section:MON>=6."
@@ -174,7 +175,7 @@ def _anchors(function: Callable[..., None]) -> Callable[..., None]:
 @command("watchkeeper audit bundle fraud --out fraud.tar.gz", "bundle", audit)
 @click.argument("service", required=False)
 @click.option("--out", required=True, type=FILE, metavar="FILE", help="Where to write it, a .tar.gz.")
-@click.option("--last", "length", default="30d", show_default=True, callback=length, metavar="LENGTH", help=f"The period up to now: {LENGTH}.")
+@LAST
 @_anchors
 def audit_bundle(call: Call, service: str | None, out: Path, length: Any, prometheus: str | None, match: str, anchor: Sequence[str]) -> None:
     """Pack an audit with what it takes to check it: evidence, chain, anchors, configuration, schema, and verify.py, which needs only Python.
