@@ -350,6 +350,36 @@ class Ledger:
             self.link = GENESIS if row is None else row["link"]
         return self.link
 
+    def head(self) -> tuple[int, str]:
+        """How many links the chain has had, those that retention dropped included, and the last of them: what an anchor outside writes down."""
+        row = self.one(select(func.max(EVIDENCE.c.seq).label("n"))) or {}
+        before = self.one(select(func.max(CHECKPOINT.c.seq).label("n"))) or {}
+        return row.get("n") or before.get("n") or 0, self.last_link()
+
+    def chain(self) -> Iterator[Mapping[str, Any]]:
+        """Every link that is held, oldest first: seq, at, kind, ref, digest, link."""
+        yield from self.stream(select(EVIDENCE).order_by(EVIDENCE.c.seq))
+
+    def chain_start(self) -> tuple[int, str]:
+        """What stands before the first link that is held: (0, zeros) until retention has dropped some."""
+        row = self.one(select(CHECKPOINT).order_by(CHECKPOINT.c.seq.desc()).limit(1))
+        return (0, GENESIS) if row is None else (row["seq"], row["link"])
+
+    def sealed_body(self, kind: str, ref: int) -> Json:
+        """What a link seals, as it stands now: its `digest` is that of the link unless it was changed. None: it is no longer held."""
+        table = CHAINED[kind]
+        row = self.one(select(table).where(table.c.id == ref))
+        return None if row is None else {name: value for name, value in row.items() if name != "id"}
+
+    def misdated(self) -> list[str]:
+        """Links whose own time is not that of what they seal."""
+        told = []
+        for kind, table in CHAINED.items():
+            own = table.c.at if kind == "event" else table.c.looked_at
+            query = select(EVIDENCE.c.seq).join(table, EVIDENCE.c.ref == table.c.id).where(EVIDENCE.c.kind == kind, EVIDENCE.c.at != own)
+            told += [f"link {row['seq']} does not bear the time of the {kind} it seals" for row in self.stream(query)]
+        return told
+
     def span(self) -> tuple[datetime, datetime] | None:
         """When the record as it is held begins and ends; None when nothing is in it."""
         row = self.one(select(func.min(EVIDENCE.c.at).label("first"), func.max(EVIDENCE.c.at).label("last")))

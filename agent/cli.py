@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from agent.commands import acting, attesting, comparing, contracts, evaluating, loading, looking, pinning, recounting, replaying, setting_up, telling
+from agent.commands import (
+    acting,
+    attesting,
+    auditing,
+    comparing,
+    contracts,
+    evaluating,
+    loading,
+    looking,
+    pinning,
+    recounting,
+    replaying,
+    setting_up,
+    telling,
+)
 from agent.door import EXITS, main
 
 # Importing a module of commands is what adds them.
@@ -10,6 +24,7 @@ __all__ = [
     "EXITS",
     "acting",
     "attesting",
+    "auditing",
     "comparing",
     "contracts",
     "evaluating",

@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from agent import audit, metrics, notify, objectives, permit, verbs, web
 from agent import config as configuration
-from agent import metrics, notify, objectives, permit, verbs, web
 from agent.audit import attested
 from agent.changes import see_changes
 from agent.config import Config
@@ -140,6 +140,7 @@ class Daemon:
                 heartbeat_failures=lambda: self.heart.failures if self.heart else 0,
                 halted=lambda: bool(permit.halted(self.world)),
                 budgets=lambda ledger: objectives.everywhere(ledger, self.world.config, self.world.clock()),
+                audits=audit.reader(),
             )
         )
         self.token = secrets.token_urlsafe(24)

@@ -16,10 +16,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from agent.errors import StoreError
-from agent.model import ACTIVE, ErrorBudget, Status
+from agent.model import ACTIVE, ErrorBudget, Json, Status
 from agent.store import Ledger, Store
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+HEAD_DIGITS = 13  # hexadecimal digits of a link, 52 bits: what a number in Prometheus keeps exactly
 LATE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0)
 
 
@@ -69,6 +70,18 @@ FAMILIES: Mapping[str, Family] = {
     "watchkeeper_letters_total": Family("counter", "Letters that were sent, or dropped.", ("state",)),
     "watchkeeper_letter_failures_total": Family("counter", "Tries to send a letter that failed."),
     "watchkeeper_heartbeat_failures_total": Family("counter", "Heartbeats that were not heard."),
+    "watchkeeper_evidence_links": Family("gauge", "Links that the chain of evidence has had: kept outside, it anchors the chain."),
+    "watchkeeper_evidence_head": Family("gauge", "The first 52 bits of the last of these links, as a number."),
+    "watchkeeper_audit_final": Family("gauge", "The score of the last audit that was kept, 0 to 10: its lowest section.", ("service",)),
+    "watchkeeper_audit_section": Family("gauge", "The points of each section in it, 0 to 10.", ("service", "section")),
+    "watchkeeper_audit_item_points": Family("gauge", "The points of each question in it, 0 to 1.", ("service", "item")),
+    "watchkeeper_audit_evidence_timestamp_seconds": Family(
+        "gauge", "When the evidence of a question was made; absent if there is none.", ("service", "item")
+    ),
+    "watchkeeper_audit_coverage_ratio": Family("gauge", "The share of its questions that had fresh evidence.", ("service",)),
+    "watchkeeper_audit_blockers_open": Family("gauge", "Its blockers that were not wholly met.", ("service",)),
+    "watchkeeper_audit_debt_index": Family("gauge", "The index of each type of technical debt in it, 0 to 100.", ("service", "debt")),
+    "watchkeeper_audit_timestamp_seconds": Family("gauge", "When it was made.", ("service",)),
     "watchkeeper_scrape_errors_total": Family("counter", "Scrapes for which the store could not be read: what comes from it was left out."),
 }
 
@@ -121,11 +134,11 @@ class Watching(Collector):
         heartbeat_failures: Callable[[], int] = lambda: 0,
         halted: Callable[[], bool] = lambda: False,
         budgets: Callable[[Ledger], Iterable[tuple[str, ErrorBudget]]] = lambda ledger: (),
+        audits: Callable[[Ledger], Mapping[str, Json]] = lambda ledger: {},
     ) -> None:
         self._store, self._clock, self._loop = store, clock, loop
         self._letter_failures, self._heartbeat_failures, self._halted = letter_failures, heartbeat_failures, halted
-        self._budgets = budgets
-        self._errors = 0
+        self._budgets, self._audits, self._errors = budgets, audits, 0
 
     def collect(self) -> Iterator[Metric]:
         yield _one("watchkeeper_build_info", 1, _version())
@@ -182,10 +195,17 @@ class Watching(Collector):
         yield _one("watchkeeper_store_size_bytes", sum(_size(f"{store.path}{ending}") for ending in ("", "-wal")))
 
     def _kept(self) -> Iterator[Metric]:
-        def read(ledger: Ledger) -> tuple[Any, Any, Any, list[tuple[str, ErrorBudget]]]:
-            return ledger.incidents(open_only=True, limit=10_000), ledger.run_counts(), ledger.letter_counts(), list(self._budgets(ledger))
-
-        opened, runs, letters, budgets = self._store.see(read, within=5.0)
+        opened, runs, letters, budgets, head, audits = self._store.see(
+            lambda ledger: (
+                ledger.incidents(open_only=True, limit=10_000),
+                ledger.run_counts(),
+                ledger.letter_counts(),
+                list(self._budgets(ledger)),
+                ledger.head(),
+                self._audits(ledger),
+            ),
+            within=5.0,
+        )
         yield _counted("watchkeeper_incidents_open", Counter((i.service, i.severity) for i in opened))
         active: Counter[tuple[str, ...]] = Counter()
         for (service, runbook, state), n in runs.items():
@@ -198,6 +218,27 @@ class Watching(Collector):
         yield _counted("watchkeeper_budget_used_ratio", {(service, one.objective): one.used for service, one in budgets})
         burns = {(service, one.objective, over): one.burns[over] for service, one in budgets for over in ("1h", "6h")}
         yield _counted("watchkeeper_budget_burn_ratio", burns)
+        if not self._store.afloat:  # the copy in memory begins a chain of its own, that ends with it
+            yield _one("watchkeeper_evidence_links", head[0])
+            yield _one("watchkeeper_evidence_head", int(head[1][:HEAD_DIGITS], 16))
+        yield from _audited(audits)
+
+
+def _audited(audits: Mapping[str, Json]) -> Iterator[Metric]:
+    """The last audit of every service that was kept."""
+    for name, key in (("final", "final"), ("coverage_ratio", "coverage"), ("blockers_open", "blockers")):
+        yield _counted(f"watchkeeper_audit_{name}", {(service,): told[key] for service, told in audits.items()})
+    yield _counted("watchkeeper_audit_timestamp_seconds", {(service,): _seconds(told["as_of"]) for service, told in audits.items()})
+    for name, key in (("section", "sections"), ("debt_index", "debt")):
+        yield _counted(f"watchkeeper_audit_{name}", {(service, part): n for service, told in audits.items() for part, n in told[key].items()})
+    items = [(service, one) for service, told in audits.items() for one in told["items"]]
+    yield _counted("watchkeeper_audit_item_points", {(service, one["item"]): one["points"] for service, one in items})
+    dated = {(service, one["item"]): _seconds(one["at"]) for service, one in items if one["at"]}
+    yield _counted("watchkeeper_audit_evidence_timestamp_seconds", dated)
+
+
+def _seconds(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
 
 
 def exporter(collector: Collector) -> Callable[[], bytes]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,17 @@ def need(service: str) -> Path:
     if found:
         return Path(found)
     missing = f"needs {service}, which is not installed: {remedy}"
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)
+
+
+def need_module(name: str) -> Any:
+    """A package that the development extra brings. Not installed: skips at a desk and says so, or fails where CI is set."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        missing = f"needs the package {name}: pip install {name}"
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)
@@ -114,3 +127,24 @@ def form(request: pytest.FixtureRequest) -> str:
     if request.param == "postgresql":
         request.getfixturevalue("postgres")
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A service that was drilled, went bad and was rolled back by hand, and its audit in every format, `a.json` and so on; only to be read."""
+    from tests.fraud import Fraud
+    from tests.test_cli import Inside
+
+    with closing(Fraud()) as server:
+        made = Inside(tmp_path_factory.mktemp("audit"), server)
+        made("check", "--all")
+        for version in ("1", "2"):
+            made("good", "fraud", version)
+        made("drill", "rollback", "fraud")
+        server.served, server.factors["2"] = "2", 3.0
+        made("check", "fraud", "serving.parity", code=1)
+        made("runbook", "approve", 2, "--by", "grace")
+        made("ack", 1, "--by", "grace")
+        names = ("a.json", "a.html", "a.md", "a.sarif", "a.xml", "a.svg", "a.csv")
+        made("audit", "run", "fraud", *(word for name in names for word in ("--out", made.folder / name)))
+        yield made

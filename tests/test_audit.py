@@ -11,29 +11,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from agent import audit
-from tests.fraud import Fraud
 from tests.test_cli import Desk
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A service that was drilled, went bad and was rolled back by hand."""
-    with closing(Fraud()) as server:
-        made = Desk(tmp_path_factory.mktemp("audit"), server)
-        made("check", "--all")
-        for version in ("1", "2"):
-            made("good", "fraud", version)
-        made("drill", "rollback", "fraud")
-        server.served, server.factors["2"] = "2", 3.0
-        made("check", "fraud", "serving.parity", code=1)
-        made("runbook", "approve", 2, "--by", "grace")
-        made("ack", 1, "--by", "grace")
-        yield made
 
 
 def only(report: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +62,7 @@ def test_the_report_says_how_ready_a_service_is_in_one_line_and_question_by_ques
     text = desk("audit", "run", "--out", desk.folder / "ready.html")
     assert told["headline"].split(",")[0] in text
     page = (desk.folder / "ready.html").read_text(encoding="utf-8")
-    for said in ("How ready it is", told["headline"], "the least: this is the score", "DEPL-05", "Technical debt", "nothing has answered it"):
+    for said in (told["headline"], "the least: this is the score", "DEPL-05", "Technical debt", "nothing has answered it", "What to do first"):
         assert said in page
 
 
@@ -140,11 +121,12 @@ def test_the_page_stands_alone(desk: Desk) -> None:
 def test_what_others_wrote_is_text_in_the_page_and_never_markup() -> None:
     now = datetime(2026, 11, 23, tzinfo=UTC)
     report = {
-        "generated_at": now.isoformat(),
+        "format": "watchkeeper-audit/1",
+        "as_of": now.isoformat(),
         "since_at": (now - HOUR).isoformat(),
         "config": {"path": "<script>alert(1)</script>", "digest": "0" * 64},
         "store": "s.db",
-        "evidence": {"verified": False, "problems": ["<img src=x>"], "last_link": "0" * 64},
+        "evidence": {"verified": False, "problems": ["<img src=x>"], "links": 0, "last_link": "0" * 64},
         "looking": {"events": []},
         "everywhere": [],
         "services": [],

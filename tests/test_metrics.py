@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent.audit.kept import reader
 from agent.metrics import FAMILIES, LATE, Watching, exporter
 from agent.model import Signal, Status
 from agent.scheduler import Job, Scheduler
@@ -19,7 +20,7 @@ from agent.store import Store
 from tests.conftest import HOUSE
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-BOUNDED = {"service", "check", "runbook", "state", "status", "severity", "outcome", "version", "objective", "over"}
+BOUNDED = {"service", "check", "runbook", "state", "status", "severity", "outcome", "version", "objective", "over", "section", "item", "debt"}
 
 
 def signal(n: int, check: str = "serving.ready", status: Status = Status.OK, service: str = "fraud") -> Signal:
@@ -91,6 +92,39 @@ def test_what_is_scraped_is_what_is_known(store: Store, scheduler: Scheduler) ->
     assert found["watchkeeper_lateness_seconds_count"][()] >= 3
     assert found["watchkeeper_store_size_bytes"][()] > 4096
     assert found["process_resident_memory_bytes"][()] > 0
+
+
+def test_the_last_audit_of_each_service_that_was_kept_is_told(store: Store) -> None:
+    def kept(at: str, final: float) -> dict[str, object]:
+        items = [{"item": "DATA-01", "points": 0.5, "at": at}, {"item": "DATA-02", "points": 0.0, "at": None}]
+        debt, sections = {"entanglement": 40.0}, {"DATA": final, "MON": 7.0}
+        return {"as_of": at, "final": final, "coverage": 0.5, "blockers": 3, "sections": sections, "debt": debt, "items": items}
+
+    def keep(service: str, at: str, final: float) -> None:
+        store.write(lambda ledger: ledger.record(NOW, "audit.kept", "", service=service, body=kept(at, final)))
+
+    keep("fraud", "2026-11-21T12:00:00+00:00", 2.0)
+    keep("credit", "2026-11-21T12:00:00+00:00", 4.0)
+    scrape = exporter(Watching(store, lambda: NOW, audits=reader()))
+    assert scraped(scrape())["watchkeeper_audit_final"] == {("fraud",): 2.0, ("credit",): 4.0}
+    keep("fraud", "2026-11-22T12:00:00+00:00", 2.5)
+    found = scraped(scrape())
+    assert found["watchkeeper_audit_final"] == {("fraud",): 2.5, ("credit",): 4.0}
+    assert found["watchkeeper_audit_section"]["fraud", "MON"] == 7.0
+    assert found["watchkeeper_audit_item_points"]["fraud", "DATA-01"] == 0.5
+    day = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
+    assert found["watchkeeper_audit_evidence_timestamp_seconds"] == {("fraud", "DATA-01"): day, ("credit", "DATA-01"): day - 86400}
+    assert found["watchkeeper_audit_blockers_open"]["fraud",] == 3
+
+
+def test_the_length_and_the_head_of_the_chain_are_exact(store: Store) -> None:
+    for n in range(40):
+        store.write(lambda ledger, n=n: ledger.record(NOW, "agent.start", f"{n}"))
+        with store.read() as ledger:
+            links, last = ledger.head()
+        found = scraped(exporter(Watching(store, lambda: NOW))())
+        assert (links, found["watchkeeper_evidence_links"][()]) == (n + 1, n + 1)
+        assert int(found["watchkeeper_evidence_head"][()]) == int(last, 16) >> 204, "52 of 256 bits, none of them rounded"
 
 
 def test_promtool_finds_nothing_to_say(store: Store, scheduler: Scheduler, promtool: Path) -> None:

@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from agent import _proof, plugins
+from agent.audit.canonical import FORMAT, read
+from agent.audit.comparing import compared, difference
+from agent.audit.doing import todo
+from agent.audit.explaining import explained, explanation
+from agent.audit.formats import ENDINGS, FORMATS, page, written
+from agent.audit.gates import GATE, gate
+from agent.audit.kept import keep, last, reader
 from agent.audit.known import Known
-from agent.audit.readiness import GATE, explained, explanation, gate, readiness
+from agent.audit.readiness import readiness, rescored
 from agent.changes import sources
 from agent.config import Config, ServiceConfig
 from agent.credential import shown
@@ -17,8 +24,29 @@ from agent.store import Ledger
 from agent.world import bound
 
 PILLARS = ("data", "training", "deployment", "monitoring", "learning")
-__all__ = ["GATE", "collect", "evidence", "explain", "explanation", "gate", "page", "summary"]
+__all__ = [
+    "ENDINGS",
+    "FORMATS",
+    "GATE",
+    "collect",
+    "compared",
+    "difference",
+    "evidence",
+    "explain",
+    "explanation",
+    "gate",
+    "keep",
+    "last",
+    "page",
+    "read",
+    "reader",
+    "replayed",
+    "summary",
+    "todo",
+    "written",
+]
 
+FIRST = 5  # of what to do that a summary tells
 MOST = 5000  # findings of a watch, or events, that are read; more are said to be there
 EVERYTHING = "*"  # the service of an incident that belongs to no single one
 
@@ -27,7 +55,8 @@ def collect(config: Config, ledger: Ledger, services: Sequence[str], since: date
     """The report as JSON values, for [since, now). Everything in it is read from one snapshot of the store."""
     proved, changes = evidence(ledger), ledger.events("change", since=since, limit=MOST)
     return {
-        "generated_at": to_json(now),
+        "format": FORMAT,
+        "as_of": to_json(now),
         "since_at": to_json(since),
         "config": {"path": str(config.path), "digest": config.digest},
         "store": config.store,
@@ -50,10 +79,16 @@ def explain(config: Config, ledger: Ledger, item: str, services: Sequence[str], 
     return explained(item, [Known(config, ledger, config.services[name], now, intact) for name in services])
 
 
+def replayed(report: Mapping[str, Json], as_of: datetime) -> dict[str, Json]:
+    """A stored result as of another moment, by the questions and rules of today. Later: what of it has run out by then, if nothing is looked at."""
+    told = [{**one, "readiness": rescored(one["readiness"], one["service"], as_of)} for one in report["services"]]
+    return {**report, "as_of": to_json(as_of), "services": told}
+
+
 def evidence(ledger: Ledger) -> dict[str, Json]:
     """Whether the chain of evidence holds, and its last link: whoever wrote that link down before can tell whether this is the same chain."""
     problems = list(_proof.broken(ledger))
-    return {"verified": not problems, "problems": problems, "last_link": ledger.last_link()}
+    return {"verified": not problems, "problems": problems, "links": ledger.head()[0], "last_link": ledger.last_link()}
 
 
 def _looking(ledger: Ledger, since: datetime, now: datetime) -> dict[str, Json]:
@@ -147,15 +182,6 @@ def _pillars(service: ServiceConfig) -> dict[str, list[str]]:
     return found
 
 
-def page(report: Mapping[str, Json]) -> str:
-    """The report as one self-contained HTML page."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    house = Environment(loader=PackageLoader("agent", "audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    house.filters["at"] = lambda text: f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S}Z" if text else "-"
-    return house.get_template("page.html").render(report)
-
-
 def summary(report: Mapping[str, Json]) -> str:
     """The report in a few lines for a terminal."""
     lines = []
@@ -181,7 +207,7 @@ def _ready(told: Mapping[str, Json]) -> list[str]:
         sections,
         f"{told['answerable']} of {len(told['items'])} questions have a rule; the rest is unknown",
     ]
-    lines += [f"next: {one['item']} {one['question']} Now: {one['why']}. Do: {one['earn']}" for one in told["plan"]]
+    lines += [f"next: {one['item']} {one['question']} Now: {one['why']}. Do: {one['earn']}" for one in told["plan"][:FIRST]]
     source = told["next"]
     best = f"with what is attached {told['ceiling']:g}/10 can be had at best"
     return [*lines, best + (f"; attach {source['source']} next: {source['more']} more answers, {source['ceiling']:g}/10" if source else "")]

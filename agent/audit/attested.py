@@ -190,9 +190,10 @@ def apart(found: Sequence[Word]) -> dict[str, str]:
     }
 
 
-def planned(found: Sequence[Word]) -> set[str]:
-    """The questions whose gap somebody has accepted until a day."""
-    return {one.said.item for one in found if one.said.kind == "waived" and not one.void}
+def by_item(found: Sequence[Word], kind: str) -> dict[str, Json]:
+    """What counts of a kind, by question; of several the one that was said last."""
+    counting = [one for one in reversed(found) if one.said.kind == kind and not one.void]
+    return {one.said.item: {**to_json(one.said), "at": to_json(one.at), "until": to_json(one.said.until_at)} for one in counting}
 
 
 def heard(known: Known, answers: Mapping[str, Answer]) -> dict[str, Answer]:

@@ -224,22 +224,25 @@ class Fix:
     final: float
 
 
-def fixes(catalogue: Catalogue, found: Score, incidents: Mapping[str, int] = {}) -> Sequence[Fix]:
+def fixes(catalogue: Catalogue, found: Score, incidents: Mapping[str, int] = {}, best: Mapping[str, float] | None = None) -> Sequence[Fix]:
     """What to do in which order: blockers, then what lifts the least section, then risk taken away for the effort.
 
-    `incidents` are those of 90 days by failure mode: what has hurt weighs more, up to three times.
+    `incidents` are those of 90 days by failure mode: what has hurt weighs more, up to three times. `best`: the most points that each question can
+    be seen to earn, where that is less than 1; what can earn no more is not among what to do.
     """
     points = {one.item.id: one.points for one in found.asked}
-    left = [one for one in found.asked if one.points < 1]
+    most = dict.fromkeys(points, 1.0) | {name: value for name, value in (best or {}).items() if name in points}
+    left = [one for one in found.asked if one.points < most[one.item.id]]
     made: list[Fix] = []
     while left:
         sections = _sections(catalogue, points)
         least = min(sections.values())
         low = {section for section, value in sections.items() if value == least}
-        best = max(left, key=lambda one: (one.item.criticality == "blocker", one.item.section in low, _worth(one, incidents), one.item.id))
-        left.remove(best)
-        points[best.item.id] = 1.0
-        made.append(Fix(best.item, best.why, 1 - best.points, min(_sections(catalogue, points).values())))
+        first = max(left, key=lambda one: (one.item.criticality == "blocker", one.item.section in low, _worth(one, incidents), one.item.id))
+        left.remove(first)
+        gain = most[first.item.id] - first.points
+        points[first.item.id] += gain
+        made.append(Fix(first.item, first.why, gain, min(_sections(catalogue, points).values())))
     return made
 
 

@@ -1,8 +1,7 @@
-"""Commands about who is told, and what can be proved."""
+"""Commands about who is told."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -64,54 +63,3 @@ def notify_test(call: Call, channel: str | None) -> None:
     told = hands.tried_channels(call.config(), channel)
     call.say(told, "\n".join(f"{one['channel']}: {one['said']}" for one in told))
     raise SystemExit(0 if all(one["taken"] for one in told) else 1)
-
-
-@main.group()
-def audit() -> None:
-    """What can be proved about a period, and how ready a service is by fifty questions."""
-
-
-def _wish(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    from agent.audit import GATE
-
-    if value is not None and not GATE.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is none of: verdict, blockers, level=R0 to level=R5")
-    return value
-
-
-@command("watchkeeper audit run fraud --out fraud.html", "run", audit)
-@click.argument("service", required=False)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the page. [default: audit-DATE.html]")
-@click.option("--last", "length", default="30d", show_default=True, callback=length, metavar="LENGTH", help=f"The period up to now: {LENGTH}.")
-@click.option("--gate", callback=_wish, metavar="WHAT", help="End with 1 or 3 unless it is met: verdict (READY), blockers (none open), level=R3.")
-def audit_run(call: Call, service: str | None, out: Path | None, length: Any, gate: str | None) -> None:
-    """Write what can be proved about the period: one page for people, or JSON.
-
-    The page needs nothing else to be read or printed. What was not seen is said. Exit code 4 when the evidence does not hold. With --gate
-    0 when every service meets it, 1 when one does not, 3 when too little is known to tell.
-    """
-    from agent import audit, reach
-
-    config, now = call.config(), moment()
-    names = [reach.service_named(config, service)] if service else list(config.services)
-    with reach.reading(config) as ledger:
-        report = audit.collect(config, ledger, names, now - length, now)
-    if out is not None or not call.json:
-        out = out or Path(f"audit-{now:%Y-%m-%d}.html")
-        out.write_text(audit.page(report), encoding="utf-8")
-    call.say(report, lambda told: f"{audit.summary(told)}\nwritten to {out}\n")
-    code = audit.gate(gate, [one["readiness"] for one in report["services"]]) if gate else 0
-    raise SystemExit(code if report["evidence"]["verified"] else 4)
-
-
-@command("watchkeeper audit explain DEPL-05 fraud", "explain", audit)
-@click.argument("item")
-@click.argument("service", required=False)
-def audit_explain(call: Call, item: str, service: str | None) -> None:
-    """One of the fifty questions: what answers it, what counts, what is known of it now, and how to earn it."""
-    from agent import audit, reach
-
-    config = call.config()
-    names = [reach.service_named(config, service)] if service else list(config.services)
-    with reach.reading(config) as ledger:
-        call.say(audit.explain(config, ledger, item, names, moment()), audit.explanation)
