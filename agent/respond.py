@@ -457,7 +457,9 @@ def _take_back(world: World, run: Run, plan: Plan) -> bool:
         if left:
             return _ended(world, run.id, "stuck", f"{run.said}; left as it is: {'; '.join(r.said for r in left)}")
         end: RunState = "succeeded" if run.drill and not run.said else "compensated"
-        return _ended(world, run.id, end, run.said or "drilled: flipped, looked at, and flipped back")
+        taken = any(r.undo for r in run.steps)
+        drilled = "drilled: flipped, looked at, and flipped back" if taken else "drilled: all of it was done, and nothing had to be taken back"
+        return _ended(world, run.id, end, run.said or drilled)
     try:
         action = actions.find(world, world.service(run.service), row.action)
     except WatchkeeperError as problem:

@@ -177,7 +177,7 @@ class Good(Looking):
 
 
 class Calm(Looking):
-    """`check.calm {watches, causes}`: none of these watches fails now, and the service has no open incident of these causes.
+    """`check.calm {watches, causes}`: none of these watches fails now or is bad, and the service has no open incident of these causes.
 
     What has nothing to judge (nodata, skip) stands in nobody's way; what could not be seen is looked at again.
     """
@@ -195,6 +195,9 @@ class Calm(Looking):
         watches = list(args.get("watches") or ())
         if trouble := self._trouble(args.get("causes") or ()):
             return Failed(trouble)
+        signals = [signal for name in watches if (signal := self.world.store.signal(self.world.find(name).key)) is not None]
+        if bad := "; ".join(f"{signal.watch} is bad: {signal.reason}" for signal in signals if signal.state == "bad"):
+            return Failed(bad)
         looks = self._looks(watches, None, t)
         if bad := _bad(looks):
             return Failed(bad)
