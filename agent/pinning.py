@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,9 @@ def _pinned(table: Columns, to: Path, key: str, labels: Columns | None, window: 
     origin = _origin(table)
     rows = table if window is None else table.between(window.start, window.end)
     names, left = _names(rows)
-    chunks, kinds = _chunks(rows, names), {name: rows.kinds()[name] for name in names}
+    spelled = [str(rows.declared[word]) for word in ("id", "entity") if rows.declared.get(word) in names]
+    kinds: dict[str, Kind] = {name: "text" if name in spelled else rows.kinds()[name] for name in names}
+    chunks: Iterator[Mapping[str, Any]] = iter(rows.chunks(names, spelled=spelled))
     if labels is not None:
         label = str(labels.declared["label"])
         kinds[label] = labels.kinds()[label]
@@ -83,11 +85,6 @@ def _names(rows: Columns) -> tuple[list[str], list[str]]:
     kinds = rows.kinds()
     left = [name for name, kind in kinds.items() if kind not in PINNABLE or (packed is not None and name in (packed, f"{packed}.length"))]
     return [name for name in kinds if name not in left], left
-
-
-def _chunks(rows: Columns, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    spelled = [rows.declared[word] for word in ("id", "entity") if rows.declared.get(word) in names]
-    return iter(rows.chunks(names, spelled=spelled))
 
 
 # Labels
