@@ -498,6 +498,10 @@ class Ref:
 class Step:
     """One action of a plan. `action` is "role.verb"; `otherwise` says what a failure of it means for the run.
 
+    undo: what was changed is taken back. stop: it stays as it is, and a person is called. go on: the run goes on without it. `unseen` says the same
+    of a step of which nobody could tell until its time was over, where that is another matter: a run that has left what is known to be bad stays
+    where it is rather than go back blindly.
+
     What a run goes on without it does not depend on either: where such a step would write is not waited for, not leased, and not taken back.
     """
 
@@ -507,6 +511,7 @@ class Step:
     within: timedelta
     otherwise: Literal["undo", "stop", "go on"] = "undo"
     why: str = ""
+    unseen: Literal["undo", "stop"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,7 +563,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Under way; look again in `again`."""
+    """Seen, and not so yet; look again in `again`. When the step's time is over it has failed."""
 
     again: timedelta
     said: str = ""
@@ -580,9 +585,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Could not tell, now; never acted on, only looked at again until the step's `within` is over."""
+    """Could not tell, now; never acted on, only looked at again (in `again`) until the step's `within` is over."""
 
     said: str
+    again: timedelta = timedelta(milliseconds=200)
 
 
 Look: TypeAlias = Done | Pending | Absent | Failed | Unknown
@@ -899,7 +905,7 @@ class StepRow:
     n: int
     name: str
     action: str
-    state: Literal["planned", "intended", "done", "failed", "passed over", "undoing", "undone", "left"]
+    state: Literal["planned", "intended", "done", "failed", "unseen", "passed over", "undoing", "undone", "left"]
     undo: bool = False
     args: Mapping[str, Json] = field(default_factory=dict)
     before: Json = None
@@ -1024,6 +1030,8 @@ def plan_from_json(body: Mapping[str, Json]) -> Plan:
 
     if unknown := {s["otherwise"] for s in body["steps"]} - {"undo", "stop", "go on"}:
         raise ValueError(f"a step ends otherwise in {', '.join(sorted(unknown))}")
+    if unknown := {s.get("unseen") for s in body["steps"]} - {"undo", "stop", None}:
+        raise ValueError(f"a step that nobody could see ends in {', '.join(sorted(map(str, unknown)))}")
     steps = tuple(
         Step(
             s["name"],
@@ -1032,6 +1040,7 @@ def plan_from_json(body: Mapping[str, Json]) -> Plan:
             timedelta(seconds=s["within"]),
             s["otherwise"],
             s.get("why", ""),
+            s.get("unseen"),
         )
         for s in body["steps"]
     )
