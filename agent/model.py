@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC as UTC
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from operator import eq
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -514,7 +515,7 @@ class Step:
     unseen: Literal["undo", "stop"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """A straight line of steps. `seen` is what planning saw, per role; a changed world expires the plan.
 
@@ -532,7 +533,7 @@ class Plan:
     undo: Mapping[str, Json] = field(default_factory=dict)
     aside: tuple[str, ...] = ()  # steps that change something the run does not depend on: no lease is taken for it, and it is not taken back
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of the whole plan: what an approval binds."""
         return digest(to_json(self))
@@ -669,14 +670,19 @@ class Swap:
 # Text and digests
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})  # of one's own type, which most values are, and which costs nothing to tell
+
+
 def to_json(value: Any) -> Json:
     """Dataclasses, datetimes and durations as JSON values: what is hashed, stored and sent over a line."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, (dict, Mapping)):
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, Ref):
         return {"from": f"{value.step}.{value.field}"}
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_json(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
     if isinstance(value, datetime):
