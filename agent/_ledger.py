@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, Table, Text, bindparam, delete, func, insert, or_, select, text, type_coerce, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
@@ -106,20 +108,27 @@ def _save_run() -> Any:
     )
 
 
+WHOLE_RUN = [column if column.name != "plan" else type_coerce(RUN.c.plan, Text).label("plan") for column in RUN.columns]  # its plan as it is written
+
 # Made once: a run saves a step a dozen times, and to build the statement anew would cost as much as to execute it.
 PUT_SIGNALS, PUT_ROLLUPS, PUT_STEP, SAVE_RUN = _put_signals(), _put_rollups(), _put_step(), _save_run()
+ONE_RUN = select(*WHOLE_RUN).where(RUN.c.id == bindparam("number"))
+STEPS = select(STEP).where(STEP.c.run == bindparam("number")).order_by(STEP.c.undo, STEP.c.n)
+LEASES = select(LEASE).where(LEASE.c.run == bindparam("number"))
 
 
 def _make(kind: type[T], row: Mapping[Any, Any], **more: Any) -> T:
     """A dataclass from a row: columns of the same name, what differs given by hand."""
-    names = {f.name for f in fields(cast(Any, kind))}
+    names = kind.__dataclass_fields__  # type: ignore[attr-defined]  # it is a dataclass
     return kind(**{**{name: row[name] for name in row if name in names}, **more})
 
 
 class Ledger:
     """One transaction (or one snapshot, for reading). Signals are read from memory first: the writer is the only one who changes them."""
 
-    def __init__(self, conn: Connection, signals: dict[str, Signal] | None = None, link: str | None = None) -> None:
+    def __init__(
+        self, conn: Connection, signals: dict[str, Signal] | None = None, link: str | None = None, numbers: Mapping[str, int] | None = None
+    ) -> None:
         self.conn = conn
         self._known = signals
         self.signals: dict[str, Signal] = {}  # put in this transaction, not yet written
@@ -127,24 +136,24 @@ class Ledger:
         self._rollups: dict[tuple[str, datetime], tuple[Any, ...]] = {}
         self.link = link  # the last link of the evidence chain, once read
         self._rows: dict[str, list[dict[str, Any]]] = {}  # of the chain and what it seals: appended in this transaction, not yet written
-        self._numbers: dict[str, int] = {}  # the last id of each kind
+        self.numbers = dict(numbers or {})  # the last id of each kind, once read
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
         """What is done inside is undone when it raises, and nothing else is."""
         self.append()
-        before = dict(self.signals), set(self.forgotten), dict(self._rollups), self.link
-        self.conn.exec_driver_sql("SAVEPOINT apart")
+        before = dict(self.signals), set(self.forgotten), dict(self._rollups), self.link, dict(self.numbers)
+        say(self.conn, "SAVEPOINT apart")
         try:
             yield
             self.append()
         except Exception:
             with contextlib.suppress(DatabaseError):  # a disk that failed may have undone all of it
-                self.conn.exec_driver_sql("ROLLBACK TO apart")
-            self.signals, self.forgotten, self._rollups, self.link = before
-            self._rows, self._numbers = {}, {}
+                say(self.conn, "ROLLBACK TO apart")
+            self.signals, self.forgotten, self._rollups, self.link, self.numbers = before
+            self._rows = {}
             raise
-        self.conn.exec_driver_sql("RELEASE apart")
+        say(self.conn, "RELEASE apart")
 
     # Signals, roll-ups, memory
 
@@ -337,10 +346,10 @@ class Ledger:
         return ref
 
     def _number(self, kind: str) -> int:
-        if kind not in self._numbers:
-            self._numbers[kind] = self.conn.execute(LAST_NUMBER, {"kind": kind}).scalar() or 0
-        self._numbers[kind] += 1
-        return self._numbers[kind]
+        if kind not in self.numbers:
+            self.numbers[kind] = self.conn.execute(LAST_NUMBER, {"kind": kind}).scalar() or 0
+        self.numbers[kind] += 1
+        return self.numbers[kind]
 
     def last_link(self) -> str:
         if self.link is None:
@@ -449,31 +458,31 @@ class Ledger:
 
     def want(self, **values: Any) -> tuple[Run, bool]:
         """A new run, or the active one of that runbook on that service: (run, whether it is new)."""
-        row = self.one(select(RUN).where(RUN.c.service == values["service"], RUN.c.runbook == values["runbook"], RUN.c.state.in_(ACTIVE)))
+        row = self.one(select(*WHOLE_RUN).where(RUN.c.service == values["service"], RUN.c.runbook == values["runbook"], RUN.c.state.in_(ACTIVE)))
         if row is not None:
             return self._run(row), False
         full = {"state": "proposed", "drill": False, "parameters": {}, "approvals": (), "recoveries": 0, "said": "", **values}
         return _make(Run, {**full, "id": self._insert(RUN, {**full, "approvals": to_json(full["approvals"])})}), True
 
     def run(self, number: int) -> Run | None:
-        row = self.one(select(RUN).where(RUN.c.id == number))
+        row = self.one(ONE_RUN, number=number)
         return None if row is None else self._run(row)
 
     def child(self, step: str) -> Run | None:
         """The run that a step wanted, by the step's key."""
-        row = self.one(select(RUN).where(RUN.c.parent == step))
+        row = self.one(select(*WHOLE_RUN).where(RUN.c.parent == step))
         return None if row is None else self._run(row)
 
     def children(self, run: int) -> list[Run]:
         """The runs that the steps of a run wanted and that are not over."""
-        rows = self._all(select(RUN).where(RUN.c.parent.startswith(f"run-{run}/"), RUN.c.state.in_(ACTIVE)))
+        rows = self._all(select(*WHOLE_RUN).where(RUN.c.parent.startswith(f"run-{run}/"), RUN.c.state.in_(ACTIVE)))
         return [self._run(row) for row in rows]
 
     def runs(
         self, active_only: bool = False, service: str | None = None, since: datetime | None = None, limit: int = 100, incident: int | None = None
     ) -> list[Run]:
         """Runs with their steps, newest first; of those that are active, since a time, or of one incident, all."""
-        query = select(RUN).order_by(RUN.c.id.desc()).limit(None if active_only or since or incident else limit)
+        query = select(*WHOLE_RUN).order_by(RUN.c.id.desc()).limit(None if active_only or since or incident else limit)
         if incident is not None:
             query = query.where(RUN.c.incident == incident)
         if active_only:
@@ -507,14 +516,14 @@ class Ledger:
         self.conn.execute(PUT_STEP, {"run": run, **values})
 
     def _run(self, row: Mapping[str, Any]) -> Run:
-        steps = self._all(select(STEP).where(STEP.c.run == row["id"]).order_by(STEP.c.undo, STEP.c.n))
+        steps = self._all(STEPS, number=row["id"])
         plan, unread = (None, "") if row["plan"] is None else _plan(row["plan"], row["state"] in ACTIVE)
         approvals = tuple(_make(Approval, one, at=datetime.fromisoformat(one["at"])) for one in row["approvals"])
         return _make(Run, row, plan=plan, unread=unread, steps=tuple(_make(StepRow, step) for step in steps), approvals=approvals)
 
     def last_drill(self, service: str, runbook: str, any_end: bool = False) -> Run | None:
         """The newest drill of that runbook on that service that succeeded, or the newest whatever came of it."""
-        query = select(RUN).where(RUN.c.service == service, RUN.c.runbook == runbook, RUN.c.drill).order_by(RUN.c.id.desc()).limit(1)
+        query = select(*WHOLE_RUN).where(RUN.c.service == service, RUN.c.runbook == runbook, RUN.c.drill).order_by(RUN.c.id.desc()).limit(1)
         row = self.one(query if any_end else query.where(RUN.c.state == "succeeded"))
         return None if row is None else self._run(row)
 
@@ -538,10 +547,10 @@ class Ledger:
 
     def still_holds(self, run: int, things: Sequence[str]) -> int:
         """The run's fencing token; LeaseLostError when any of its leases is another's now."""
-        held = self._all(select(LEASE).where(LEASE.c.thing.in_(things), LEASE.c.run == run))
-        if len(held) != len(set(things)):
-            raise LeaseLostError(f"run {run} no longer holds {', '.join(sorted(set(things) - {row['thing'] for row in held}))}")
-        return max((row["token"] for row in held), default=0)
+        held = {row["thing"]: row["token"] for row in self._all(LEASES, number=run)}
+        if lost := sorted(set(things) - held.keys()):
+            raise LeaseLostError(f"run {run} no longer holds {', '.join(lost)}")
+        return max((held[thing] for thing in things), default=0)
 
     def release(self, run: int) -> None:
         self.conn.execute(update(LEASE).where(LEASE.c.run == run).values(run=None))
@@ -703,17 +712,13 @@ class Ledger:
         return taken
 
     def leads(self, lead: Lead) -> bool:
-        """Whether that is the lead still. Asked at the start of every transaction, so past SQLAlchemy: 5 us instead of 30."""
-        assert self.conn.connection.driver_connection is not None
-        try:
-            found = self.conn.connection.driver_connection.execute(LEADER).fetchone()
-        except sqlite3.DatabaseError as problem:
-            raise DatabaseError(LEADER, None, problem) from problem
+        """Whether that is the lead still."""
+        found = say(self.conn, LEADER).fetchone()
         return found is not None and found[0] == lead.name
 
     def beat(self) -> None:
         """Renew the lead."""
-        self.conn.exec_driver_sql(BEAT)
+        say(self.conn, BEAT)
 
     # Small print
 
@@ -721,19 +726,28 @@ class Ledger:
         key = self.conn.execute(insert(table), values).inserted_primary_key
         return int(key[0]) if key else 0
 
-    def one(self, query: Any) -> Mapping[str, Any] | None:
+    def one(self, query: Any, **values: Any) -> Mapping[str, Any] | None:
         """The first row of a query; None when it has none."""
         self.append()
-        return cast("Mapping[str, Any] | None", self.conn.execute(query).mappings().first())
+        return cast("Mapping[str, Any] | None", self.conn.execute(query, values).mappings().first())
 
-    def _all(self, query: Any) -> list[Mapping[str, Any]]:
+    def _all(self, query: Any, **values: Any) -> list[Mapping[str, Any]]:
         self.append()
-        return [dict(row) for row in self.conn.execute(query).mappings()]
+        return [dict(row) for row in self.conn.execute(query, values).mappings()]
 
     def stream(self, query: Any) -> Iterator[Mapping[str, Any]]:
         """The rows of a query, a thousand in memory at a time."""
         self.append()
         yield from cast("Iterator[Mapping[str, Any]]", self.conn.execution_options(yield_per=1000).execute(query).mappings())
+
+
+def say(conn: Connection, words: str) -> sqlite3.Cursor:
+    """What every transaction says, past SQLAlchemy: 5 us instead of 30."""
+    driver = cast("sqlite3.Connection", conn.connection.driver_connection)
+    try:
+        return driver.execute(words)
+    except sqlite3.DatabaseError as problem:
+        raise DatabaseError(words, None, problem) from problem
 
 
 def link(before: str, own: str) -> str:
@@ -744,9 +758,11 @@ def _signal_row(signal: Signal) -> dict[str, Any]:
     return {**{name: getattr(signal, name) for name in _SIGNAL_COLUMNS}, "status": signal.status.value}
 
 
-def _plan(body: Json, strict: bool) -> tuple[Plan | None, str]:
+@lru_cache(256)  # a run is read before each of its moves, and its plan is the largest part of it, which never changes
+def _plan(text: str, strict: bool) -> tuple[Plan | None, str]:
     """The plan as it was written down, and why it cannot be followed; `strict`: it must say neither less nor more than this version would write."""
     try:
+        body = json.loads(text)
         plan = plan_from_json(body)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
         return None, f"{type(problem).__name__}: {problem}"

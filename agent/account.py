@@ -44,6 +44,7 @@ SAID = {  # what an event is told as; the words of an event not named here are t
 STEPS = {  # what a step that only looks, or failed, or was taken back, is told as
     "done": "run {run} looked ({name}): {said}",
     "failed": "run {run} failed at {name}: {said}",
+    "unseen": "run {run} could not see what came of {name}: {said}",
     "passed over": "run {run} went on without {name}: {said}",
     "undone": "run {run} took {name} back: {said}",
     "left": "run {run} left {name} as it is: {said}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from agent import plugins
@@ -28,11 +29,13 @@ def permitted(ledger: Ledger, service: ServiceConfig, live: bool) -> None:
 def around(service: ServiceConfig, runbook: plugins.Plugin, steps: Sequence[Step]) -> tuple[Step, ...]:
     """The plan of a drill: its watches must be ok before anything is changed, and stay so as long as it is held; else it is taken back at once.
 
+    So it is whatever happens to its steps: none leaves it where it is, as one of the runbook itself may.
     PlanError when the plan would move more of the traffic than the service lets a drill move.
     """
     terms = service.drills
     if not any(need.name == "most" for need in runbook.needs) and any(_moved(step) > terms.most for step in steps):
         raise PlanError(f"{runbook.name} moves more than the {terms.most:.0%} of the traffic that a drill of {service.name} may move (drills.most)")
+    steps = [replace(step, otherwise="undo" if step.otherwise == "stop" else step.otherwise, unseen=None) for step in steps]
     watches = [f"{service.name}/{name}" for name in terms.abort_on]
     if not watches:
         still = Step("held", "clock.wait", {"length": terms.hold.total_seconds()}, terms.hold + ROOM, "undo", f"for {spell(terms.hold)}")

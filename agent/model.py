@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC as UTC
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from operator import eq
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -500,6 +501,10 @@ class Ref:
 class Step:
     """One action of a plan. `action` is "role.verb"; `otherwise` says what a failure of it means for the run.
 
+    undo: what was changed is taken back. stop: it stays as it is, and a person is called. go on: the run goes on without it. `unseen` says the same
+    of a step of which nobody could tell until its time was over, where that is another matter: a run that has left what is known to be bad stays
+    where it is rather than go back blindly.
+
     What a run goes on without it does not depend on either: where such a step would write is not waited for, not leased, and not taken back.
     """
 
@@ -509,9 +514,10 @@ class Step:
     within: timedelta
     otherwise: Literal["undo", "stop", "go on"] = "undo"
     why: str = ""
+    unseen: Literal["undo", "stop"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """A straight line of steps. `seen` is what planning saw, per role; a changed world expires the plan.
 
@@ -529,7 +535,7 @@ class Plan:
     undo: Mapping[str, Json] = field(default_factory=dict)
     aside: tuple[str, ...] = ()  # steps that change something the run does not depend on: no lease is taken for it, and it is not taken back
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of the whole plan: what an approval binds."""
         return digest(to_json(self))
@@ -560,7 +566,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Under way; look again in `again`."""
+    """Seen, and not so yet; look again in `again`. When the step's time is over it has failed."""
 
     again: timedelta
     said: str = ""
@@ -582,9 +588,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Could not tell, now; never acted on, only looked at again until the step's `within` is over."""
+    """Could not tell, now; never acted on, only looked at again (in `again`) until the step's `within` is over."""
 
     said: str
+    again: timedelta = timedelta(milliseconds=200)
 
 
 Look: TypeAlias = Done | Pending | Absent | Failed | Unknown
@@ -666,14 +673,19 @@ class Swap:
 # Text and digests
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})  # of one's own type, which most values are, and which costs nothing to tell
+
+
 def to_json(value: Any) -> Json:
     """Dataclasses, datetimes and durations as JSON values: what is hashed, stored and sent over a line."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, (dict, Mapping)):
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, Ref):
         return {"from": f"{value.step}.{value.field}"}
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_json(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
     if isinstance(value, datetime):
@@ -981,7 +993,7 @@ class StepRow:
     n: int
     name: str
     action: str
-    state: Literal["planned", "intended", "done", "failed", "passed over", "undoing", "undone", "left"]
+    state: Literal["planned", "intended", "done", "failed", "unseen", "passed over", "undoing", "undone", "left"]
     undo: bool = False
     args: Mapping[str, Json] = field(default_factory=dict)
     before: Json = None
@@ -1106,6 +1118,8 @@ def plan_from_json(body: Mapping[str, Json]) -> Plan:
 
     if unknown := {s["otherwise"] for s in body["steps"]} - {"undo", "stop", "go on"}:
         raise ValueError(f"a step ends otherwise in {', '.join(sorted(unknown))}")
+    if unknown := {s.get("unseen") for s in body["steps"]} - {"undo", "stop", None}:
+        raise ValueError(f"a step that nobody could see ends in {', '.join(sorted(map(str, unknown)))}")
     steps = tuple(
         Step(
             s["name"],
@@ -1114,6 +1128,7 @@ def plan_from_json(body: Mapping[str, Json]) -> Plan:
             timedelta(seconds=s["within"]),
             s["otherwise"],
             s.get("why", ""),
+            s.get("unseen"),
         )
         for s in body["steps"]
     )

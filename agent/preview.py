@@ -69,12 +69,21 @@ def _back(step: Mapping[str, Json], undo: Mapping[str, Json]) -> str:
 
 def _failing(step: Mapping[str, Json], done: Sequence[Mapping[str, Json]], undo: Mapping[str, Json]) -> str:
     """What a failure of this step means, given the steps up to it that change something."""
-    if step["otherwise"] == "go on":
+    said = _ending(step["otherwise"], done, undo)
+    if not step.get("unseen") or said == (blind := _ending(step["unseen"], done, undo)):
+        return said
+    return f"{said}; where nobody can tell, {blind}"
+
+
+def _ending(how: str, done: Sequence[Mapping[str, Json]], undo: Mapping[str, Json]) -> str:
+    if how == "go on":
         return "the run goes on without it"
     if not done:
         return "the run stops; nothing was changed"
     if not (done := [one for one in done if undo.get(one["name"]) != {}]):
         return "the run stops; nothing that is in use was changed"
+    if how == "stop":
+        return f"what {together([one['name'] for one in done])} changed stays, and a person is called"
     stays = [one["name"] for one in done if one["name"] in undo and undo[one["name"]] is None]
     back = [one["name"] for one in done if one["name"] not in stays]
     said = [f"what {together(back)} changed is taken back"] if back else []

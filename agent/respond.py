@@ -21,7 +21,7 @@ from agent.store import Ledger
 from agent.world import World
 
 log = logging.getLogger(__name__)
-AGAIN = timedelta(milliseconds=200)  # between looks that could not tell
+AGAIN = timedelta(milliseconds=200)  # between looks at a world that cannot be seen
 TRIES = 3
 RECOVERIES = 3  # starts of the daemon that a run may live through before it counts as poison
 PATIENCE = timedelta(minutes=2)  # how long a target that does not answer may hold up planning
@@ -139,11 +139,11 @@ def advance(world: World, number: int) -> bool:
 
 
 def _next_step(world: World, run: Run, plan: Plan) -> bool:
-    row = next((step for step in run.steps if not step.undo and step.state in ("planned", "intended", "failed")), None)
+    row = next((step for step in run.steps if not step.undo and step.state in ("planned", "intended", "failed", "unseen")), None)
     if row is None:
         return _finish(world, run, plan)
     step = plan.steps[row.n]
-    if row.state == "failed":
+    if row.state in ("failed", "unseen"):
         return _failed(world, run, plan, row)
     try:
         action = actions.find(world, world.service(run.service), step.action)
@@ -211,7 +211,7 @@ def carry(
             return _unseen(world, run, replace(row, args=args, said=f"could not see what stands now: {problem}"), within, passing(problem))
         if (expected or {}).get(row.action, before) != before:
             return _keep(world, run, replace(row, state="failed", said=CHANGED, args=args)), None
-        row = _keep(world, run, replace(row, state="intended", args=args, before=before, intended_at=world.clock()), durable=action.writes)
+        row = _keep(world, run, replace(row, state="intended", args=args, before=before, said="", intended_at=world.clock()), durable=action.writes)
     assert row.intended_at is not None
     while True:
         t = _try(world, run, row, within, things)
@@ -219,17 +219,34 @@ def carry(
         if isinstance(seen, Done):
             done = replace(row, state="done", output=seen.output, said=seen.said, ended_at=now)
             return _keep(world, run, done, durable=action.writes), None
-        late = now >= t.deadline
-        if isinstance(seen, Failed) or late:
-            why = seen.said if isinstance(seen, Failed) else f"not within {within.total_seconds():g} s: {seen.said}"
-            return _keep(world, run, replace(row, state="failed", said=why, ended_at=now), durable=action.writes), None
+        if isinstance(seen, Failed) or now >= t.deadline:
+            return _keep(world, run, replace(_missed(row, seen, within), ended_at=now), durable=action.writes), None
+        if isinstance(seen, Pending) and not row.said:
+            _note(world, run, replace(row, said=seen.said))
         if isinstance(seen, (Pending, Unknown)):
-            return replace(row, said=seen.said), seen.again if isinstance(seen, Pending) else AGAIN
+            return replace(row, said=seen.said), seen.again
         if row.tries >= (TRIES if action.repeatable else 1):
             why = f"tried {row.tries} times, and still: {seen.said}"
             return _keep(world, run, replace(row, state="failed", said=why, ended_at=now), durable=True), None
         row = _keep(world, run, replace(row, tries=row.tries + 1), durable=True)
         _do(world, run, action, row, t, things)
+
+
+def _missed(row: StepRow, seen: Look, within: timedelta) -> StepRow:
+    """The row of a step that has come to a bad end: it is known not to be so, or it is not known at all because no look in its time could tell."""
+    length = f"{within.total_seconds():g} s"
+    if isinstance(seen, Failed):
+        return replace(row, state="failed", said=seen.said)
+    if not isinstance(seen, Unknown):
+        return replace(row, state="failed", said=f"not within {length}: {seen.said}")
+    if row.said:
+        return replace(row, state="failed", said=f"not within {length}: {row.said}; at last it could not be told: {seen.said}")
+    return replace(row, state="unseen", said=f"could not be told within {length}: {seen.said}")
+
+
+def _note(world: World, run: Run, row: StepRow) -> None:
+    """Keep what was seen of a step that is not so yet: it stays known when nothing can be seen any more."""
+    world.store.write(lambda ledger: ledger.save_step(run.id, row))
 
 
 def _unseen(world: World, run: Run, row: StepRow, within: timedelta, passes: bool) -> tuple[StepRow, timedelta | None]:
@@ -238,7 +255,7 @@ def _unseen(world: World, run: Run, row: StepRow, within: timedelta, passes: boo
     since = row.intended_at or now
     if not passes or now - since >= within:
         return _keep(world, run, replace(row, state="failed", intended_at=None)), None
-    world.store.write(lambda ledger: ledger.save_step(run.id, replace(row, intended_at=since)))
+    _note(world, run, replace(row, intended_at=since))
     return row, AGAIN
 
 
@@ -392,7 +409,8 @@ def _hold(world: World, ledger: Ledger, run: Run, things: Sequence[str]) -> int 
 
 def _failed(world: World, run: Run, plan: Plan, row: StepRow) -> bool:
     step = plan.steps[row.n]
-    if step.otherwise == "go on":
+    ends = step.unseen if step.unseen and row.state == "unseen" else step.otherwise
+    if ends == "go on":
         _keep(world, run, replace(row, state="passed over"))
         return True
     unsure = row.tries > 0 and row.state == "failed" and row.said.startswith("tried")
@@ -400,6 +418,8 @@ def _failed(world: World, run: Run, plan: Plan, row: StepRow) -> bool:
         return _ended(world, run.id, "stopped", _declined(world, run, row))
     if unsure and not actions.find(world, world.service(run.service), step.action).repeatable:
         return _ended(world, run.id, "stuck", f"{row.name}: {row.said}; it may or may not have happened, and must not be repeated")
+    if ends == "stop":
+        return _ended(world, run.id, "stuck", f"{row.name}: {row.said}; what was changed stays as it is, and a person must look")
     return _compensate(world, run, plan, f"{row.name}: {row.said}")
 
 
@@ -514,7 +534,7 @@ def _undo_later(world: World, run: Run, row: StepRow, said: str) -> bool:
     if row.intended_at is not None and world.clock() - row.intended_at > timedelta(seconds=60):
         _keep(world, run, replace(row, state="left", said=f"could not tell what stands: {said}"), durable=True)
         return True
-    world.store.write(lambda ledger: ledger.save_step(run.id, replace(row, intended_at=row.intended_at or world.clock())))
+    _note(world, run, replace(row, intended_at=row.intended_at or world.clock()))
     return _wait(world, run, run.said, AGAIN)
 
 

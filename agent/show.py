@@ -45,7 +45,7 @@ COLOURS = {
         "yellow",
     ),
     **dict.fromkeys(("fail", "bad", "open", "stuck", "failed", "stopped", "denied", "left", "page", "wrong", "used up", "burning"), "bold red"),
-    **dict.fromkeys(("error", "blind", "unreachable", "refused", "expired"), "magenta"),
+    **dict.fromkeys(("error", "blind", "unseen", "unreachable", "refused", "expired"), "magenta"),
     **dict.fromkeys(("nodata", "skip", "new", "unwatched", "planned", "cancelled", "superseded", "undecided", "-"), "dim"),
 }
 

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +23,7 @@ from sqlalchemy.pool import StaticPool
 
 from agent import _proof
 from agent import _rows as rows
-from agent._ledger import Ledger
+from agent._ledger import Ledger, say
 from agent.errors import LeadLostError, StoreBusyError, StoreCorruptError, StoreError, StoreFullError
 from agent.lock import locked
 from agent.model import UTC, Lead, Signal
@@ -68,6 +68,7 @@ class Store:
         self._engine = _engine(path)
         self._signals: dict[str, Signal] = {}
         self._link: str | None = None
+        self._numbers: Mapping[str, int] = {}
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._afloat: _Afloat | None = None
         self._thread: threading.Thread | None = None
@@ -177,14 +178,14 @@ class Store:
         """A snapshot to read from."""
         try:
             with self._engine.connect() as conn:
-                conn.exec_driver_sql("BEGIN")
+                say(conn, "BEGIN")
                 try:
                     ledger = Ledger(conn)
                     self._must_lead(ledger)
                     yield ledger
                 finally:
                     with contextlib.suppress(DatabaseError):
-                        conn.exec_driver_sql("ROLLBACK")
+                        say(conn, "ROLLBACK")
         except DatabaseError as problem:
             raise _translated(problem, self.path) from problem
 
@@ -273,24 +274,25 @@ class Store:
 
     def _transact(self, engine: Engine, batch: list[_Job], durable: bool, signals: dict[str, Signal]) -> _Done:
         with engine.connect() as conn:
-            conn.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            conn.exec_driver_sql("BEGIN IMMEDIATE")
-            ledger = Ledger(conn, signals, self._link)
+            _synchronous(conn, "FULL" if durable else "NORMAL")
+            say(conn, "BEGIN IMMEDIATE")
+            ledger = Ledger(conn, signals, self._link, self._numbers)
             try:
                 self._must_lead(ledger)
-                done = _done(ledger, batch)
+                alone = len(batch) == 1 and not self._afloat  # then its failure undoes all there is
+                done: _Done = [(job, job.work(ledger), None) for job in batch] if alone else _done(ledger, batch)
                 ledger.flush()
                 if durable:
                     self._mark("before")
                 conn.exec_driver_sql("COMMIT")
             except BaseException:
                 with contextlib.suppress(DatabaseError):
-                    conn.exec_driver_sql("ROLLBACK")
+                    say(conn, "ROLLBACK")
                 raise
         if durable:
             self._mark("after")
         _update(signals, ledger)
-        self._link = ledger.link
+        self._link, self._numbers = ledger.link, ledger.numbers
         self.written_at = time.monotonic()
         return done
 
@@ -397,6 +399,13 @@ def _seed(source: Connection, target: Connection) -> None:
         copied = [dict(row) for row in source.execute(query).mappings()]
         if copied:
             target.execute(table.insert(), copied)
+
+
+def _synchronous(conn: Connection, how: str) -> None:
+    """FULL: the next commit is on the disk before it returns; NORMAL: a power loss may take the last ones. A connection keeps to what it was told."""
+    if conn.info.get("synchronous") != how:
+        say(conn, f"PRAGMA synchronous={how}")
+        conn.info["synchronous"] = how
 
 
 def _one_by_one(commit: Callable[[list[_Job]], None], batch: list[_Job], problem: Exception) -> None:

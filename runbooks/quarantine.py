@@ -22,7 +22,8 @@ def quarantine(
     """Asks the failing watch of the versions before the one that is read now, the newest first, points at the first on which it is ok, looks again.
 
     `watch` names the watch that judges, where no failing one asked for this; `to` the version, instead of the newest `tries` before the present one.
-    `patience` is how long each step may take. Refused while planning when there is no such version, and when no watch is named.
+    `patience` is how long each step may take. Where nobody can tell in time whether that was any good, it is left so: only what is seen to be wrong
+    sends the service back. Refused while planning when there is no such version, and when no watch is named.
     """
     judge = trigger or (f"{service}/{watch}" if watch else None)
     if judge is None:
@@ -44,5 +45,5 @@ def quarantine(
     return (
         Step("counterfactual", "check.sound", args, patience, "stop", why),
         Step("point", "data.point", {"to": Ref("counterfactual", "version")}, patience, "undo", f"read version {told} of the data instead of {now}"),
-        Step("look", "check.sound", {"watch": judge}, patience, "undo", "only what is read proves it"),
+        Step("look", "check.sound", {"watch": judge}, patience, "undo", "only what is read proves it", "stop"),
     )

@@ -29,8 +29,9 @@ def rollback(
     """Asks the failing check of the last known good version (the counterfactual), looks it over, flips, and looks at what is served.
 
     `to` names the version instead of the newest good ones, of which at most `tries` are asked in turn until one is better and well; `patience` is
-    how long each step may take. A drill that may move `most` of the traffic moves that share; a registry that keeps which version is in force is told
-    at the end, except by a drill. Refused while planning when there is no good version, when the router cannot switch, or when the server cannot be
+    how long each step may take. Only what is seen to be wrong sends the traffic back: where nobody can tell in time, it stays at the good version. A
+    drill that may move `most` of the traffic moves that share; a registry that keeps which version is in force is told at the end, except by a
+    drill. Refused while planning when there is no good version, when the router cannot switch, or when the server cannot be
     asked about one loaded version.
     """
     shares = {version: share for version, share in router.served().items() if share}
@@ -50,19 +51,13 @@ def rollback(
         return _a_part(service, router, shares, backs[0], looks, most, patience)
     back: str | Ref = backs[0] if len(backs) == 1 else Ref("preflight", "version")
     asked: list[str] | Ref = Ref("counterfactual", "versions") if trigger and len(backs) > 1 else backs
+    judges = [trigger] if trigger else list(looks)
     left = [version for version in shares if version not in backs]
     return (
         *(_only_if_better(trigger, backs, looks, patience) if trigger else ()),
         Step("preflight", "check.passes", {"watches": list(looks), "versions": asked}, patience, "stop", _well(backs)),
-        Step("flip", "router.point", {"to": back}, patience, "undo", f"send all traffic from {' and '.join(shares)} to {' or else '.join(backs)}"),
-        Step(
-            "look",
-            "check.serves",
-            {"version": back, "watches": [trigger] if trigger else list(looks)},
-            patience,
-            "undo",
-            "only what is served proves it",
-        ),
+        Step("flip", "router.point", {"to": back}, patience, "undo", _sent(shares, backs), "stop"),
+        Step("look", "check.serves", {"version": back, "watches": judges}, patience, "undo", "only what is served proves it", "stop"),
         *drained(router, left, patience),
         *(() if drill else recorded(registry, back, patience)),
     )
@@ -76,6 +71,10 @@ def _only_if_better(trigger: str, backs: Sequence[str], looks: Sequence[str], pa
 
 def _well(backs: Sequence[str]) -> str:
     return f"version {' or else '.join(backs)} must be loaded and well"
+
+
+def _sent(shares: Mapping[str, float], backs: Sequence[str]) -> str:
+    return f"send all traffic from {' and '.join(shares)} to {' or else '.join(backs)}"
 
 
 def _a_part(

@@ -30,6 +30,7 @@ from tests import history
 from tests.crash import FULL
 from tests.fraud import Desk, drilled, fraud, spoiled
 from tests.processes import HOUSE
+from tests.rollout import splitting
 from tests.servers._loopback import GONE
 from tests.servers.runtime import Runtime
 
@@ -124,6 +125,7 @@ class Stage:
     warm: Warm
     stood: Any
     files: Mapping[str, bytes]
+    there: set[Path]
     fresh: float = field(default_factory=time.monotonic)  # when the run was wanted, as far as its store knows
     pid: int = 0
     hits: int = 0
@@ -151,8 +153,8 @@ class Stage:
         return Outcome(self.case.name, ways[0], self.hits > 0, run.state, moves, tuple(wrong), time.monotonic() - began)
 
     def _put_back(self) -> None:
-        for path in self.store.parent.glob(f"{self.store.name}*"):
-            path.unlink()
+        for path in files_in(self.desk.folder) - self.there | set(self.store.parent.glob(f"{self.store.name}*")):
+            path.unlink()  # also what is written anew: who still reads the old file must not find another in its place
         for name, body in self.files.items():
             (self.store.parent / name).write_bytes(body)
         self.desk.server.put(self.stood)
@@ -212,7 +214,8 @@ class Stage:
 
     def _violations(self) -> list[str]:
         server = self.desk.server
-        return history.violations(history.read(Store.open(self.store), effects=tuple(server.moves), stands=server.served, patience=PATIENCE))
+        stands = server.shares or server.served
+        return history.violations(history.read(Store.open(self.store), effects=tuple(server.moves), stands=stands, patience=PATIENCE))
 
     def _end(self, run: Run) -> list[str]:
         moves = list(self.desk.server.flips)
@@ -228,21 +231,22 @@ def _nothing(when: str) -> None:
 @contextmanager
 def staged(case: Case, folder: Path) -> Iterator[Stage]:
     """The case set up, with its run wanted and nothing driving it."""
-    warm = Warm()
-    try:
-        with case.world(folder) as desk:
-            case.want(desk)
-            desk.server.compares = False  # a target that compares and sets would hide an effect that is sent twice
-            desk.responder.stop()
-            desk.world.store.close()
-            yield Stage(case, desk, warm, desk.server.stand(), kept(desk.world.store.path))
-    finally:
-        warm.close()
+    with case.world(folder) as desk, closing(Warm()) as warm:
+        case.want(desk)
+        desk.server.compares = False  # a target that compares and sets would hide an effect that is sent twice
+        desk.responder.stop()
+        desk.world.store.close()
+        yield Stage(case, desk, warm, desk.server.stand(), kept(desk.world.store.path), files_in(desk.folder))
 
 
 def kept(store: Path) -> Mapping[str, bytes]:
     """The files of a store that nobody holds, by name."""
     return {path.name: path.read_bytes() for path in store.parent.glob(f"{store.name}*") if not path.name.endswith(".lock")}
+
+
+def files_in(folder: Path) -> set[Path]:
+    """All there are, however deep."""
+    return {path for path in folder.rglob("*") if path.is_file()}
 
 
 def each_chance(stage: Stage, kind: str, first: int = 1) -> Iterator[Outcome]:
@@ -265,6 +269,8 @@ def at_random(stage: Stage, runs: int, seed: int) -> Iterator[Outcome]:
 
 # The cases
 
+HALF = {"1": 0.5, "3": 0.5}
+
 
 def wanted(desk: Desk) -> None:
     """A rollback was drilled; version 2 is deployed and fails its parity, which wants one."""
@@ -286,6 +292,15 @@ def by_hand(desk: Desk) -> None:
     verbs.start(desk.world, "rollback", "fraud", {}, "ada")
 
 
+def rolled_out(desk: Desk, word: str) -> None:
+    """Somebody asks for a canary of version 3, of which its judge says that word at the first look."""
+    (desk.folder / "said.json").write_text(json.dumps({"else": word}))
+    verbs.good(desk.world, "fraud", "1", "ada")
+    desk.see()
+    given = {"judge": "judged.compare", "compare": {"file": str(desk.folder / "said.json")}, "steps": [0.5], "every": "50ms"}
+    verbs.start(desk.world, "canary", "fraud", given, "ada")
+
+
 @contextmanager
 def balanced(folder: Path, **more: Any) -> Iterator[Desk]:
     """The service behind a balancer, at which something is still under way for a while after each move: the run has to wait for it."""
@@ -303,4 +318,6 @@ CASES = (
     Case("waiting for a person", partial(fraud, mode="approve"), wanted, {"succeeded": ["1"]}, by="ada"),
     Case("waiting for what is under way", balanced, wanted, {"succeeded": ["1"]}),
     Case("asked for by hand", fraud, by_hand, {"succeeded": ["1"]}),
+    Case("canary", splitting, partial(rolled_out, word="good"), {"succeeded": [HALF, "3"]}),
+    Case("canary of a worse version", splitting, partial(rolled_out, word="bad"), {"compensated": [HALF, "1"]}),
 )

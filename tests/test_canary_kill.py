@@ -1,51 +1,47 @@
-"""A canary whose agent is killed: another one carries it on, and no effect is lost or repeated."""
+"""A canary that is killed, or finds no room, at every durable commit, one after the other: the same end, each effect once, a record that proves it.
+
+The campaign is that of tests/test_campaign.py: the n-th thing fails, for n = 1, 2, 3 and so on until a whole canary passes. `make bench ARGS=kills`
+breaks every exchange with its target besides.
+"""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from agent import verbs
-from agent.store import Store
-from tests.rollout import splitting
-from tests.test_canary_runbook import said
+from tests.campaign import HALF, Stage, each_chance, staged
+from tests.test_campaign import NAMED, all_of
 
-HALF = {"1": 0.5, "3": 0.5}
+LOST = 7  # the durable commit after that of the finding that decides: planned, begun, intended, tried and done come before it
 
 
-def driven(folder: Path, where: str, n: int) -> int:
-    """One life of an agent, which may end at its n-th durable commit."""
-    command = [sys.executable, "-m", "tests.crash", str(folder / "watchkeeper.yaml"), where, str(n)]
-    return subprocess.run(command, timeout=90, capture_output=True).returncode
+@pytest.fixture(scope="module")
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with staged(NAMED[request.param], tmp_path_factory.mktemp("canary")) as found:
+        yield found
 
 
+canary = pytest.mark.parametrize("stage", ["canary"], indirect=True)
+worse = pytest.mark.parametrize("stage", ["canary of a worse version"], indirect=True)
+
+
+@canary
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("word", "where", "points"), [("good", "after", (4, 11)), ("bad", "before", (7,))])
-def test_killed_anywhere_it_ends_as_it_would_have_and_no_effect_is_repeated(tmp_path, word, where, points):
-    """The points lie all over its durable commits; each kill leaves another step half done."""
-    with splitting(tmp_path) as desk:
-        said(tmp_path, word)
-        given = {"judge": "judged.compare", "steps": [0.5], "every": "50ms", "compare": {"file": str(tmp_path / "said.json")}}
-        verbs.start(desk.world, "canary", "fraud", given, "ada")
-        desk.world.store.close()
-        store = desk.world.store.path
-        kept = {path.name: path.read_bytes() for path in store.parent.glob(f"{store.name}*") if not path.name.endswith(".lock")}
-        for n in points:
-            for path in store.parent.glob(f"{store.name}*"):
-                path.unlink()
-            for name, body in kept.items():
-                (store.parent / name).write_bytes(body)
-            desk.server.served, desk.server.shares, desk.server.flips[:] = "1", None, []
-            (tmp_path / "models" / "force").unlink(missing_ok=True)
-            assert driven(tmp_path, where, n) == -9, f"a canary makes more than {n} durable commits"
-            assert driven(tmp_path, "never", 0) == 0
-            with Store.open(store).read() as ledger:
-                run = ledger.runs()[0]
-            expected = ("compensated", [HALF, "1"]) if word == "bad" else ("succeeded", [HALF, "3"])
-            assert (run.state, desk.server.flips) == expected, f"killed {where} durable commit {n}: {run.said}"
-            assert run.recoveries <= 1
-        shutil.rmtree(tmp_path / "models")
+def test_killed_at_any_durable_commit_it_goes_on_with_the_evidence_it_had(stage):
+    found = all_of(each_chance(stage, "killed after commit"), at_least=12)
+    assert all((one.state, one.moves) == ("succeeded", (HALF, "3")) for one in found)
+
+
+@canary
+@pytest.mark.timeout(300)
+def test_it_waits_for_room_wherever_the_disk_is_full_for_a_moment(stage):
+    all_of(each_chance(stage, "no room at commit"), at_least=12)
+
+
+@worse
+@pytest.mark.timeout(300)
+def test_a_worse_version_loses_the_traffic_once_wherever_the_agent_is_killed(stage):
+    """From the moment on at which it is found to be worse."""
+    found = all_of(each_chance(stage, "killed before commit", first=LOST), at_least=4)
+    assert all((one.state, one.moves) == ("compensated", (HALF, "1")) for one in found)

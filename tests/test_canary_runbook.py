@@ -88,7 +88,7 @@ def test_what_is_not_known_in_time_is_no_yes(tmp_path):
     with canary(tmp_path, "hold") as desk:
         begun(desk, longest="5m")
         run = desk.respond()
-        assert run.state == "compensated" and "hold-5: not within 300 s: nodata: hold: 3 beside 1" in run.said
+        assert run.state == "compensated" and "hold-5: could not be told within 300 s: nodata: hold: 3 beside 1" in run.said
         assert desk.server.flips == [SHARES[0], "1"]
 
 

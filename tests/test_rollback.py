@@ -43,11 +43,11 @@ def two() -> Iterator[tuple[Router, Server]]:
 
 def test_the_steps_look_before_they_flip_and_look_again_after_it(two):
     steps = rollback("fraud", *two, good=["1"], looks=LOOKS, trigger="fraud/parity")
-    assert [(step.name, step.action, step.otherwise) for step in steps] == [
-        ("counterfactual", "check.better", "stop"),
-        ("preflight", "check.passes", "stop"),
-        ("flip", "router.point", "undo"),
-        ("look", "check.serves", "undo"),
+    assert [(step.name, step.action, step.otherwise, step.unseen) for step in steps] == [
+        ("counterfactual", "check.better", "stop", None),
+        ("preflight", "check.passes", "stop", None),
+        ("flip", "router.point", "undo", "stop"),
+        ("look", "check.serves", "undo", "stop"),
     ]
     assert [dict(step.args) for step in steps] == [
         {"watch": "fraud/parity", "watches": LOOKS, "versions": ["1"]},

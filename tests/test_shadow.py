@@ -163,7 +163,7 @@ def test_a_version_that_would_have_refused_them_is_stopped_before_any_user_meets
 def test_what_is_not_known_in_time_stops_it(tmp_path):
     with splitting(tmp_path) as desk:
         run = shadowed(tmp_path, desk, compare={"lost": 0.0001}, longest="30s")
-        assert run.state == "stopped" and "not within 30 s: nodata: hold:" in run.said
+        assert run.state == "stopped" and "could not be told within 30 s: nodata: hold:" in run.said
 
 
 def test_a_shadow_of_what_serves_is_refused(tmp_path):

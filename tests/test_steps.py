@@ -259,7 +259,7 @@ def test_a_hold_that_says_fail_is_taken_back(tmp_path):
 def test_a_hold_that_never_knows_is_taken_back_when_its_time_is_over(tmp_path):
     with holding(tmp_path, within="minutes=5") as (desk, _):
         run = desk.respond()
-        assert run.state == "compensated" and "not within 300 s" in run.said and desk.server.flips == ["2", "1"]
+        assert run.state == "compensated" and "could not be told within 300 s" in run.said and desk.server.flips == ["2", "1"]
 
 
 def test_an_agent_that_starts_again_believes_the_finding_that_stands(tmp_path):

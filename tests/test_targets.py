@@ -57,7 +57,7 @@ from agent.errors import (
 from agent.plugins import listing
 from agent.targets import connect
 from agent.targets.folder import record
-from tests.servers import business, feast, folder, hook, oip, plain, pointer
+from tests.servers import business, feast, folder, hook, oip, plain, pointer, torchserve_default, triton
 from tests.servers._loopback import Loopback
 
 ROLES = ("server", "router", "registry", "online", "metrics")
@@ -452,18 +452,27 @@ class TestRouter:
             assert speaker.served == "1"
 
 
-def test_the_pointer_loads_and_unloads_versions():
+def test_the_pointer_loads_versions():
     speaker = pointer.Speaker(loaded=("1",))
     router = connect(where(speaker, "router"))
     router.load("7")
     assert router.loaded() == ("1", "7")
-    assert router.unload.before({"version": "7"}) == {"served": {"1": 1.0}, "loaded": ["1", "7"]}
-    assert isinstance(router.unload.look({"version": "7"}, attempt(None)), Absent)
-    router.unload.do({"version": "7"}, attempt(None))
-    assert router.unload.look({"version": "7"}, attempt(None)) == Done({"loaded": ["1"]}, "version 7 is not loaded any more; 1 still is")
+    speaker.stop()
+
+
+@pytest.mark.parametrize("speaker", [pointer.Speaker, triton.Speaker, torchserve_default.Speaker], ids=["pointer", "triton", "torchserve"])
+def test_a_router_that_can_unload_drops_what_has_no_traffic_and_nothing_else(speaker):
+    speaker = speaker("2")
+    speaker.loaded = [1, 2] if isinstance(speaker, triton.Speaker) else ["1", "2"]
+    router = connect(where(speaker, "router"))
+    assert "unload" in router.can
+    assert router.unload.before({"version": "1"}) == {"served": {"2": 1.0}, "loaded": ["1", "2"]}
+    assert isinstance(router.unload.look({"version": "1"}, attempt(None)), Absent)
+    router.unload.do({"version": "1"}, attempt(None))
+    assert router.unload.look({"version": "1"}, attempt(None)) == Done({"loaded": ["2"]}, "version 1 is not loaded any more; 2 still is")
     with pytest.raises(CannotError, match="has traffic"):
-        router.unload.do({"version": "1"}, attempt(None))
-    assert router.loaded() == ("1",) and router.unload.undo({"version": "7"}, None, None) is None
+        router.unload.do({"version": "2"}, attempt(None))
+    assert list(router.loaded()) == ["2"] and router.unload.undo({"version": "1"}, None, None) is None
     speaker.stop()
 
 

@@ -67,6 +67,10 @@ class Box:
     def set(self, version: str) -> None:
         urlopen(Request(f"{self.management}/models/m/{version}/set-default", method="PUT"), timeout=30).close()
 
+    def register(self, version: str) -> None:
+        asked = f"{self.management}/models?url=m-{version}.mar&model_name=m&initial_workers=1&synchronous=true"
+        urlopen(Request(asked, method="POST"), timeout=120).close()
+
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
@@ -85,10 +89,10 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         subprocess.run([*line, "--export-path", place / "store"], env=os.environ | env, check=True, capture_output=True)
     line = [program, "--start", "--foreground", "--ncs", "--model-store", place / "store", "--ts-config", place / "config.properties"]
     with start(line, lambda _: up(inference), env, place, 120):
+        found = Box(inference, management)
         for version in ("2.0", "3.0"):
-            asked = f"{management}/models?url=m-{version}.mar&model_name=m&initial_workers=1&synchronous=true"
-            urlopen(Request(asked, method="POST"), timeout=120).close()
-        yield Box(inference, management)
+            found.register(version)
+        yield found
 
 
 def up(inference: str) -> bool:
@@ -164,3 +168,17 @@ def test_torchserve_keeps_its_default_from_being_unloaded(box):
     with pytest.raises(HTTPError) as caught:
         urlopen(Request(f"{box.management}/models/m/3.0", method="DELETE"), timeout=30)
     assert caught.value.code == 403
+
+
+def test_what_torchserve_unloads_is_gone_while_its_default_answers_on(box):
+    box.set("2.0")
+    one, server = box.router(), box.server()
+    assert sorted(one.loaded()) == ["2.0", "3.0"]
+    with asking(f"{box.inference}/predictions/m", {"x": [1.0]}, lambda body: body[0]) as seen:
+        seen.more(2.0)
+        one.unload.do({"version": "3.0"}, tried(None))
+        seen.more(2.0)
+    assert isinstance(one.unload.look({"version": "3.0"}, tried(None)), Done) and one.loaded() == ["2.0"]
+    assert (seen.lost, set(seen.answers), server.at("3.0").ready()) == ([], {2.0}, False)
+    box.register("3.0")
+    server.close()

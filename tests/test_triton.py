@@ -189,3 +189,16 @@ def test_what_somebody_else_had_triton_load_is_left_alone(real):
         one.point.do({"to": "1"}, tried("1"))
     assert one.served() == {"2": 1.0}
     assert isinstance(moved(one, "1"), Done)
+
+
+def test_what_triton_unloads_is_gone_while_what_it_serves_answers_on(real):
+    one, server = router(f"triton+{real}/m"), connect(Locator("fraud", "server", f"oip+{real}/m"))
+    assert isinstance(moved(one, "2"), Done) and one.loaded() == ["1", "2"]
+    with asking(f"{real}/v2/models/m/infer", REQUEST, lambda body: body["model_version"]) as seen:
+        seen.more("2")
+        one.unload.do({"version": "1"}, tried(None))
+        seen.more("2")
+    assert isinstance(one.unload.look({"version": "1"}, tried(None)), Done) and one.loaded() == ["2"]
+    assert (seen.lost, set(seen.answers), server.at("1").ready()) == ([], {"2"}, False)
+    assert isinstance(moved(one, "1"), Done)
+    server.close()

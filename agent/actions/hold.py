@@ -14,7 +14,7 @@ from agent.config import Confirm, ServiceConfig, WatchConfig
 from agent.config.parameters import problems
 from agent.errors import PlanError
 from agent.look import look
-from agent.model import Done, Failed, Finding, Json, Look, Pending, Status, Try, Verdict, Window, to_json
+from agent.model import Done, Failed, Finding, Json, Look, Pending, Status, Try, Unknown, Verdict, Window, to_json
 from agent.observe import found, keep_apart
 from agent.plugins import ROLES, find
 from agent.store import Ledger
@@ -50,7 +50,8 @@ class Hold(Looking):
         start = last.end_at if last else t.began_at
         window = Window(start, w.window(self.world.clock()).end)
         if window.length < (every if last else timedelta(microseconds=1)):
-            return Pending(max(every - window.length, timedelta(milliseconds=50)), last.reason if last else "nothing has come in yet")
+            rest = max(every - window.length, timedelta(milliseconds=50))
+            return _meant(last, rest) if last else Unknown("nothing has come in yet", rest)
         return _meant(self._fold(w, window), every)
 
     def _watched(self, args: Mapping[str, Json], t: Try) -> Watched:
@@ -103,9 +104,10 @@ def _every(args: Mapping[str, Json]) -> timedelta:
     return length_of(args.get("every", EVERY))
 
 
-def _meant(finding: Finding, every: timedelta) -> Look:
+def _meant(finding: Finding, again: timedelta) -> Look:
     if finding.status is Status.FAIL:
         return Failed(finding.reason)
     if finding.status is Status.OK:
         return Done({"finding": finding.id, "reason": finding.headline}, finding.reason)
-    return Pending(every, f"{finding.status}: {finding.headline}")
+    said = f"{finding.status}: {finding.headline}"
+    return Pending(again, said) if finding.status is Status.WARN else Unknown(said, again)

@@ -17,6 +17,7 @@ from agent.model import Done, Failed, Json, Look, Pending, Status, Try, Unknown,
 from agent.world import Watched, World
 
 AGAIN = timedelta(seconds=1)  # between looks at what must stay ok
+SOON = timedelta(milliseconds=200)  # between looks at what should come right
 TOLD = 200  # characters of what is wrong with one of several versions: all of them should fit where one is told
 
 
@@ -137,7 +138,10 @@ def first(versions: Sequence[str], look: Callable[[str], Look]) -> Look:
 
 
 class Serves(Looking):
-    """`check.serves {version, watches}`: what users are served now is that version, and it is well."""
+    """`check.serves {version, watches}`: what users are served now is that version, and it is well.
+
+    What was just given the traffic may need a moment, so what is wrong is looked at again until the step's time is over.
+    """
 
     __slots__ = ()
     takes = frozenset({"version", "watches"})
@@ -148,12 +152,15 @@ class Serves(Looking):
             served = see_served(self.world, self.service)
         except WatchkeeperError as problem:
             return Unknown(f"could not see what is served: {problem}")
+        if served is None:
+            return Unknown("nobody can say what is served")
         if served != args["version"]:
-            return Unknown(f"version {served} is served, not {args['version']}")
+            return Pending(SOON, f"version {served} is served, not {args['version']}")
         looks = self._looks(args["watches"], None, t)
-        wrong = [f"{w.watch.name}: {v.reason}" for w, v in looks if v.status is not Status.OK and v.status is not Status.NODATA]
-        if wrong:
-            return Unknown("; ".join(wrong))
+        if bad := _bad(looks):
+            return Pending(SOON, bad)
+        if blind := "; ".join(f"{w.watch.name}: {v.reason}" for w, v in looks if v.status not in (Status.OK, Status.NODATA)):
+            return Unknown(blind)
         return Done({"version": served}, f"version {served} is served" + (f"; {', '.join(w.watch.name for w, _ in looks)} ok" if looks else ""))
 
 

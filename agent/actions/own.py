@@ -10,12 +10,13 @@ from datetime import timedelta
 from typing import ClassVar
 
 from agent.actions.lent import BEFORE
+from agent.actions.looks import SOON
 from agent.config import ServiceConfig
 from agent.config.filled import Filling
 from agent.config.shape import Shape
 from agent.config.steps import Verb, wrong
 from agent.errors import AnswerError, ConfigError, PlanError, WatchkeeperError
-from agent.model import Absent, Done, Failed, Json, Look, Try, Unknown
+from agent.model import Absent, Done, Failed, Json, Look, Pending, Try, Unknown
 from agent.store import Ledger
 from agent.targets._shapes import pick
 from agent.wire import deadline
@@ -94,7 +95,7 @@ class Own:
         if told is None or told.done is None or t.leaving:
             return Absent(seen.said)
         if told.done:
-            return Unknown(f"{told.said}, and not to be seen yet: {seen.said}")
+            return Pending(SOON, f"{told.said}, and not to be seen yet: {seen.said}")
         return Absent(told.said) if self.repeatable else Failed(told.said)
 
     def _by_record(self, told: Outcome | None, t: Try) -> Look:

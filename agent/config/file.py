@@ -40,6 +40,7 @@ class StepFile(Shape):
     name: StepName | None = None
     within: Annotated[SomeLength, steps.Lending()] | None = None
     otherwise: Literal["undo", "stop", "go on"] = "undo"
+    unseen: Literal["undo", "stop"] | None = None
     why: str = ""
     http: steps.Http | None = None
     command: steps.Command | None = None
@@ -52,7 +53,7 @@ class StepFile(Shape):
     run: steps.Child | None = None
 
 
-STEP_KEYS = frozenset(("name", "within", "otherwise", "why"))
+STEP_KEYS = frozenset(("name", "within", "otherwise", "unseen", "why"))
 
 
 class PlanFile(Shape):

@@ -104,7 +104,7 @@ def _step(step: Mapping[str, Json], called: str, values: Mapping[str, Any]) -> S
     action, args = _spelled(word, step[word])
     args = {key: _put(item, values) for key, item in args.items()}
     within = _length(_put(step.get("within"), values)) or _within(action, args)
-    return Step(str(step.get("name") or called), action, args, within, step.get("otherwise", "undo"), str(step.get("why", "")))
+    return Step(str(step.get("name") or called), action, args, within, step.get("otherwise", "undo"), str(step.get("why", "")), step.get("unseen"))
 
 
 def _within(action: str, args: Mapping[str, Json]) -> timedelta:

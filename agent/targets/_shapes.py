@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent import Answer, Done, Json, Locator, Look, Pending, Signature, Swap, Tensor, Try
-from agent.errors import AnswerError, ConfigError
+from agent import Absent, Answer, Done, Json, Locator, Look, Pending, Signature, Swap, Tensor, Try
+from agent.errors import AnswerError, CannotError, ConfigError
 
 
 def options(at: Locator, known: Sequence[str]) -> Mapping[str, Json]:
@@ -94,6 +94,36 @@ class Reloaded(Swap):
         seen = super(Reloaded, self).look(args, t)
         waits = self.current() if isinstance(seen, Done) else ""
         return Pending(timedelta(milliseconds=20), waits) if waits else seen
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Drops one loaded version, never one that has traffic. It cannot be taken back: to load a version is another thing, and takes its time."""
+
+    served: Callable[[], Mapping[str, float]]
+    loaded: Callable[[], Sequence[str]]
+    drop: Callable[[str], None]
+    writes: bool = True
+    repeatable: bool = True
+    takes: frozenset[str] = frozenset({"version"})
+    gives: frozenset[str] = frozenset({"loaded"})
+
+    def before(self, args: Mapping[str, Json]) -> Json:
+        return {"served": dict(self.served()), "loaded": sorted(self.loaded())}
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        left = sorted(self.loaded())
+        if args["version"] in left:
+            return Absent(f"version {args['version']} is still loaded")
+        return Done({"loaded": left}, f"version {args['version']} is not loaded any more; {', '.join(left)} still is")
+
+    def do(self, args: Mapping[str, Json], t: Try) -> None:
+        if args["version"] in self.served():
+            raise CannotError(f"version {args['version']} has traffic, and is not unloaded")
+        self.drop(str(args["version"]))
+
+    def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
+        return None
 
 
 def moved(where: str, expected: Json, problem: object) -> AnswerError:

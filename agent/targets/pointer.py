@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from agent import Absent, Done, Json, Locator, Look, Swap, Try, adapter
-from agent.errors import AnswerError, CannotError
+from agent import Json, Locator, Swap, adapter
+from agent.errors import AnswerError
 from agent.targets import _shapes
 from agent.wire import Wire
-
-
-@dataclass(frozen=True, slots=True)
-class Unload:
-    """Drops one loaded version, never one that has traffic. It cannot be taken back: to load a version is another thing, and takes its time."""
-
-    served: Callable[[], Mapping[str, float]]
-    loaded: Callable[[], Sequence[str]]
-    drop: Callable[[str], None]
-    writes: bool = True
-    repeatable: bool = True
-    takes: frozenset[str] = frozenset({"version"})
-    gives: frozenset[str] = frozenset({"loaded"})
-
-    def before(self, args: Mapping[str, Json]) -> Json:
-        return {"served": dict(self.served()), "loaded": sorted(self.loaded())}
-
-    def look(self, args: Mapping[str, Json], t: Try) -> Look:
-        left = sorted(self.loaded())
-        if args["version"] in left:
-            return Absent(f"version {args['version']} is still loaded")
-        return Done({"loaded": left}, f"version {args['version']} is not loaded any more; {', '.join(left)} still is")
-
-    def do(self, args: Mapping[str, Json], t: Try) -> None:
-        if args["version"] in self.served():
-            raise CannotError(f"version {args['version']} has traffic, and is not unloaded")
-        self.drop(str(args["version"]))
-
-    def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
-        return None
 
 
 @adapter(role="router", schemes=("pointer",))
@@ -71,9 +40,9 @@ class Pointer:
         self._wire.post(self._beside("load"), json={"version": version}, acting=True)
 
     @property
-    def unload(self) -> Unload:
+    def unload(self) -> _shapes.Unload:
         """The action that has the server drop the loaded `{"version": version}`."""
-        return Unload(self.served, self.loaded, self._drop)
+        return _shapes.Unload(self.served, self.loaded, self._drop)
 
     def close(self) -> None:
         """Closes the connections."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
-from agent import Absent, Done, Json, Locator, Look, Try, Unknown, adapter
+from agent import Absent, Done, Json, Locator, Look, Pending, Try, adapter
 from agent.errors import AnswerError, ConfigError, ServerError
 from agent.targets import _programs, _shapes
 from agent.wire import remaining
 
 OPTIONS = ("restart", "started", "ready", "env", "inherit")
+AGAIN = timedelta(milliseconds=200)  # between looks at a server that is starting
 
 
 @adapter(role="process", schemes=("command",))
@@ -85,9 +87,9 @@ class Restart:
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         now = self.process.started()
         if now == t.before:
-            return Unknown("it has not started anew yet") if t.number else Absent("it was not restarted")
+            return Pending(AGAIN, "it has not started anew yet") if t.number else Absent("it was not restarted")
         if not self.process.ready():
-            return Unknown("it has started anew, and is not ready yet")
+            return Pending(AGAIN, "it has started anew, and is not ready yet")
         return Done({"from": t.before, "to": now}, f"it was restarted, and is ready ({now[:80]})")
 
     def do(self, args: Mapping[str, Json], t: Try) -> None:

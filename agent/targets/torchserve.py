@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -102,7 +102,7 @@ class DefaultVersion:
     Only loaded versions can be made the default. TorchServe compares nothing before it sets: the default is read again right before.
     """
 
-    can: frozenset[str] = frozenset({"switch"})
+    can: frozenset[str] = frozenset({"switch", "unload"})
 
     def __init__(self, at: Locator) -> None:
         _shapes.options(at, ())
@@ -119,6 +119,16 @@ class DefaultVersion:
         """Makes `{"to": version}` the default, refused when the default is no longer the one the plan saw."""
         return Swap(self._default, self._set)
 
+    def loaded(self) -> Sequence[str]:
+        """The versions that are registered, any of which can be made the default."""
+        found = [_shapes.version(one.get("modelVersion"), self._path) for one in _described(self._wire, f"{self._path}/all")]
+        return [version for version in found if version]
+
+    @property
+    def unload(self) -> _shapes.Unload:
+        """Unregisters `{"version": version}`; TorchServe itself keeps its default."""
+        return _shapes.Unload(self.served, self.loaded, self._drop)
+
     def close(self) -> None:
         """Closes the connections."""
         self._wire.close()
@@ -134,10 +144,17 @@ class DefaultVersion:
             raise _shapes.moved(self._path, expected, f"it is {found}")
         self._wire.request("PUT", f"{self._path}/{quote(str(to), safe='')}/set-default", acting=True)
 
+    def _drop(self, version: str) -> None:
+        self._wire.request("DELETE", f"{self._path}/{quote(version, safe='')}", acting=True)
+
 
 def _first(wire: Wire, path: str) -> Mapping[str, Json]:
     """The description of a model: of the version that was named, or of the default."""
+    return _described(wire, path)[0]
+
+
+def _described(wire: Wire, path: str) -> Sequence[Mapping[str, Json]]:
     said = wire.get(path).json()
-    if not isinstance(said, list) or not said or not isinstance(said[0], Mapping):
+    if not isinstance(said, list) or not said or not all(isinstance(one, Mapping) for one in said):
         raise AnswerError(f"{path}: the description is no list of versions")
-    return said[0]
+    return said

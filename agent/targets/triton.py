@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from agent import Json, Locator, Swap, adapter
 from agent.errors import AnswerError, CannotError
@@ -23,7 +23,7 @@ class Triton:
     either: after a restart config.pbtxt decides again.
     """
 
-    can: frozenset[str] = frozenset({"switch"})
+    can: frozenset[str] = frozenset({"switch", "unload"})
 
     def __init__(self, at: Locator) -> None:
         _shapes.options(at, ())
@@ -39,6 +39,15 @@ class Triton:
     def point(self) -> Swap:
         """Makes `{"to": version}` the highest that is loaded; Triton answers with what stood until it is."""
         return Swap(self._version, self._move)
+
+    def loaded(self) -> Sequence[str]:
+        """The versions that are loaded; each can still be asked by name."""
+        return self._loaded()
+
+    @property
+    def unload(self) -> _shapes.Unload:
+        """Drops the loaded `{"version": version}`, once it has answered what it was asked."""
+        return _shapes.Unload(self.served, self._loaded, self._drop)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -61,11 +70,16 @@ class Triton:
             raise _shapes.moved(self._where, expected, f"it is {found}")
         if not NUMBER.fullmatch(str(to)):
             raise CannotError(f"{self._where}: a version of Triton is a whole number, the name of its folder; {to!r:.80} is none")
-        below = {int(version) for version in loaded if int(version) < int(to)}
-        config = {**self._config(), "version_policy": {"specific": {"versions": sorted({*below, int(to)})}}}
-        self._wire.post(f"{self._root}/repository/models/{self._model}/load", json={"parameters": {"config": json.dumps(config)}}, acting=True)
+        self._load({*(version for version in loaded if int(version) < int(to)), to})
         if (now := self._version()) != to:
             raise AnswerError(f"{self._where}: Triton took the load and still answers with {now}; has the repository a folder {self._model}/{to}?")
+
+    def _drop(self, version: str) -> None:
+        self._load({*self._loaded()} - {version})
+
+    def _load(self, versions: Set[str]) -> None:
+        config = {**self._config(), "version_policy": {"specific": {"versions": sorted(map(int, versions))}}}
+        self._wire.post(f"{self._root}/repository/models/{self._model}/load", json={"parameters": {"config": json.dumps(config)}}, acting=True)
 
     def _config(self) -> Mapping[str, Json]:
         path = f"{self._root}/models/{self._model}/config"
