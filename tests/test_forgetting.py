@@ -62,7 +62,7 @@ def judged(candidate, champion=None, memory=None, label="y", models=None, **give
     options = {"features": [f"x{place}" for place in range(CLASSES)], **(models or {})}
     for role, path in (("candidate", candidate), ("champion", champion)):
         if path is not None:
-            locators[role] = Locator("fraud", role, f"onnx:{path}", options)
+            locators[role] = path if isinstance(path, Locator) else Locator("fraud", role, f"onnx:{path}", options)
     features = given.pop("features", [f"x{place}" for place in range(CLASSES)])
     job = {"check": "forgetting.eval", "locators": locators, "parameters": {"label": label, "features": features, **given}, "memory": memory}
     return perform({**job, "window": None, "now": datetime.now(UTC)})
@@ -175,7 +175,7 @@ def test_a_slice_without_rows_and_one_of_a_single_class_are_told(tmp_path):
         ({"by": "gone"}, "there is no column 'gone'"),
         ({"models": {"features": ["x0"]}}, "a row has 1 values"),
         ({"models": {"classes": ["a", "b"]}}, "`classes` names 2"),
-        ({"models": {"output": "q"}}, "the graph gives no 'q'; there is p"),
+        ({"models": {"output": "q"}}, "the model gives no 'q'; there is p"),
         ({"models": {"features": ["x0", "x1", "x2", "kind"]}, "features": ["x0", "x1", "x2", "kind"]}, "the rows hold text"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from pydantic import SecretStr
@@ -14,6 +15,7 @@ from agent.config.source import Source
 from agent.config.values import Asking, Budget, Channel, Config, Confirm, Drills, Freeze, Heartbeat, Notify, Retention, ServiceConfig, WatchConfig
 from agent.config.words import Known, read_length, split
 from agent.model import Auth, Json, Load, Locator
+from agent.targets import KINDS
 
 
 class Maker:
@@ -103,7 +105,8 @@ class Maker:
     def locator(self, service: str, role: str, made: shape.TargetFile, raw: Json) -> Locator:
         if made.url.startswith("@"):
             other, there = split(service, made.url)
-            return self.targets[other][there]
+            found = self.targets[other][there]
+            return found if KINDS.get(role, role) == KINDS.get(there, there) else replace(found, role=role)  # a server asked as a model
         options = options_of(raw) if isinstance(raw, dict) else {}
         return self.reach(service, role, made, _in_seconds(options))
 
