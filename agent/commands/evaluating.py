@@ -16,7 +16,6 @@ CHECK = "forgetting.eval"  # by its name, as a configuration would say it: whoev
 SHARE = click.FloatRange(0, 1)
 WORDS = {"ok": ("PROMOTE", "bold green"), "fail": ("BLOCK", "bold red"), "nodata": ("INCONCLUSIVE", "bold yellow")}
 TABLE = "Labelled rows of what {}: a file, or a table's URL."
-FILES = {".onnx": "onnx", ".safetensors": "safetensors", **dict.fromkeys((".pt", ".pth", ".bin"), "torch")}
 
 
 @command("watchkeeper eval models/6/model.onnx models/7/model.onnx --old old.parquet --new new.parquet --label y", "eval")
@@ -67,6 +66,7 @@ def evaluate(call: Call, champion: str, candidate: str, **given: Any) -> None:
 def _model(role: str, text: str, features: Sequence[str], given: Mapping[str, str | None]) -> Any:
     """A model by its URL as it is, or by the plain path of a file, with those of the options that are for its kind."""
     from agent.model import Locator
+    from agent.targets import FILES
 
     at = Locator("eval", role, _url(text))
     options: dict[str, Any] = {"features": list(features), "classes": given["classes"].split(",") if given["classes"] else None}
@@ -79,7 +79,7 @@ def _model(role: str, text: str, features: Sequence[str], given: Mapping[str, st
 
 def _url(text: str) -> str:
     from agent import plugins
-    from agent.targets import schemes
+    from agent.targets import FILES, schemes
 
     if text.partition(":")[0].partition("+")[0].lower() in schemes("model", plugins.listing("adapter")):
         return text

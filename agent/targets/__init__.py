@@ -21,6 +21,7 @@ SUFFIXES = {
     **dict.fromkeys((".duckdb", ".ddb"), "duckdb"),
 }
 PACKED = (".gz", ".zst")
+FILES = {".onnx": "onnx", ".safetensors": "safetensors", **dict.fromkeys((".pt", ".pth", ".bin", ".pt2"), "torch")}  # of models
 
 
 def at(text: str) -> Locator:
