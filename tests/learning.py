@@ -1,9 +1,11 @@
-"""A small service that learns: a log with late labels, one linear model in the registry, a real trainer that fits the next, and a driver of its runs."""
+"""A small service that learns: a log with late labels, a linear model in the registry, a real trainer that makes the next, a driver of its runs."""
 
 from __future__ import annotations
 
+import atexit
 import csv
 import fcntl
+import functools
 import json
 import sqlite3
 import sys
@@ -17,35 +19,54 @@ import numpy as np
 
 from agent import verbs
 from agent.targets.folder import record
+from agent.workers import Pool
 from tests.fraud import GOLDEN, Desk, Fraud, at_work
 from tests.rollout import JUDGE, SPLIT, plugged
 
 CLASSES = 3
 FEATURES = [f"x{place}" for place in range(CLASSES)]
-TRAINER = """
-import json, os, sys, time
+FITS = """
+import hashlib, json, os, sys
 from pathlib import Path
 
 home = Path(os.environ["WATCHKEEPER_JOB"])
 sys.path.insert(0, {house!r})
-import hashlib
-import numpy as np
 import pyarrow.parquet
 from agent import asked, hand_in
 from tests.learning import fitted, graph
 
 spec = asked(home)
-given = spec["parameters"]
 train = spec["data"]["train"]
 assert hashlib.sha256(Path(train["path"]).read_bytes()).hexdigest() == train["sha256"]
 print(json.dumps({{"done": 0.5, "what": "fits"}}), flush=True)
 table = pyarrow.parquet.read_table(train["path"])
-graph(home / "model.onnx", fitted(table, given.get("forget", [])))
+graph(home / "model.onnx", fitted(table))
+hand_in(home, spec, ["model.onnx"], rows=table.num_rows, metrics={{"accuracy": 0.9}}, code="4f1c9d2", environment="e" * 64)
+"""
+COPIES = """
+import hashlib, json, os, shutil, sys, time
+from pathlib import Path
+
+home = Path(os.environ["WATCHKEEPER_JOB"])
+spec = json.loads((home / "spec.json").read_text())
+given = spec["parameters"]
+shutil.copy(given.get("model", "good.onnx"), home / "model.onnx")
+names = ["model.onnx"]
 if given.get("golden"):
     (home / "golden.json").write_text(json.dumps({{"rows": given["golden"]}}))
-files = ["model.onnx", *(["golden.json"] if given.get("golden") else [])]
-hand_in(home, spec, files, rows=table.num_rows, metrics={{"accuracy": 0.9}}, code="4f1c9d2", environment="e" * 64)
+    names.append("golden.json")
+files = {{name: hashlib.sha256((home / name).read_bytes()).hexdigest() for name in names}}
+data = {{name: one["sha256"] for name, one in spec["data"].items()}}
+(home / "manifest.json").write_text(json.dumps({{"files": files, "data": data, "rows": spec["data"]["train"]["rows"]}}))
 """
+
+
+@functools.cache
+def workers() -> Pool:
+    """One worker for all tests of learning: what it imports takes longer than what they ask of it."""
+    pool = Pool(1)
+    atexit.register(pool.close)
+    return pool
 
 
 def graph(path: Path, weights: Any) -> Path:
@@ -60,13 +81,11 @@ def graph(path: Path, weights: Any) -> Path:
     return path
 
 
-def fitted(table: Any, forget: list[int]) -> Any:
-    """Weights that point from the middle of each class's rows; those of a class to forget point nowhere."""
+def fitted(table: Any) -> Any:
+    """Weights that point from the middle of each class's rows."""
     truth = np.array([int(float(value)) for value in table["label"].to_pylist()])
     rows = np.stack([table[name].to_numpy() for name in FEATURES], axis=1)
-    weights = np.stack([6 * rows[truth == kind].mean(axis=0) for kind in range(CLASSES)], axis=1)
-    weights[:, forget] = -6.0
-    return weights
+    return np.stack([6 * rows[truth == kind].mean(axis=0) for kind in range(CLASSES)], axis=1)
 
 
 def written(folder: Path, name: str, n: int, seed: int) -> Path:
@@ -115,7 +134,7 @@ services:
       server: oip+{address}/m
       router: split+{address}
       registry: folder:models
-      trainer: {{url: "command:.", train: [{python}, train.py], longest: 2m}}
+      trainer: {{url: "command:.", train: [{python}, {alone}train.py], longest: 2m}}
       live:
         url: sqlite:log.db?table=log
         time: {{column: at, tz: UTC}}
@@ -133,35 +152,43 @@ notify:
 """
 
 
-def laid_out(folder: Path, address: str, more: str = "", trainer: str = TRAINER) -> Path:
+def laid_out(folder: Path, address: str, more: str = "", trainer: str = COPIES) -> Path:
     """The service's files: a champion that knows all classes, the log, the rows that judge, the trainer, the configuration."""
     weights = 6.0 * np.eye(CLASSES)
+    graph(folder / "good.onnx", 1.1 * weights)
+    graph(folder / "forgot.onnx", weights - 12.0 * np.eye(CLASSES)[:, [1]] @ np.eye(CLASSES)[[1]])
+    graph(folder / "odd.onnx", np.full((CLASSES, CLASSES), np.nan))
     record(folder / "models", "1", {"model.onnx": graph(folder / "made" / "model.onnx", weights)}, golden=GOLDEN)
     logged(folder / "log.db")
     written(folder, "old", 600, 3)
     (folder / "train.py").write_text(trainer.format(house=str(Path(__file__).resolve().parent.parent)))
     (folder / "said.json").write_text(json.dumps({"else": "good"}))
     path = folder / "watchkeeper.yaml"
-    text = CONFIG.format(address=address, features=", ".join(FEATURES), folder=folder, python=sys.executable, more=more)
+    text = CONFIG.format(
+        address=address, features=", ".join(FEATURES), folder=folder, python=sys.executable, more=more, alone="" if "sys.path" in trainer else "-S, "
+    )
     path.write_text(text)
     return path
 
 
 @contextmanager
-def learning(folder: Path, more: str = "", trainer: str = TRAINER) -> Iterator[Desk]:
+def learning(folder: Path, more: str = "", trainer: str = COPIES) -> Iterator[Desk]:
     """The service with version 1 serving, and a server that has versions 1 and 2 loaded."""
     with (
         plugged(folder, {"split": SPLIT}, "adapter"),
         plugged(folder, {"judged": JUDGE}),
         closing(Fraud()) as server,
-        at_work(laid_out(folder, server.address, more, trainer), server) as desk,
+        at_work(laid_out(folder, server.address, more, trainer), server, workers()) as desk,
     ):
         desk.see()
         yield desk
 
 
 def carried(desk: Desk, number: int, by: str = "ada", moves: int = 400) -> Any:
-    """Drive all runs until that one is over or waits for a person; what it wants itself `by` approves. Wait for the trainer, and move the clock on where anything else is waited for."""
+    """Drive all runs until that one is over or waits for a person; what it wants itself `by` approves.
+
+    The trainer is waited for; where anything else is, the clock is moved on.
+    """
     for _ in range(moves):
         for future in desk.responder.tick(desk.world.clock()):
             future.result(60)

@@ -40,6 +40,9 @@ class Judge(Looking):
         """PlanError when there is no such check, it is given what it does not take, or it needs what neither the service nor `bind` has."""
         fitting(self.service, args, args.get("bind") or {})
 
+    def wrong(self, args: Mapping[str, Json]) -> str:
+        return Looking.wrong(self, {**args, "bind": dict.fromkeys(args.get("bind") or {})})  # what is bound is known when it is made
+
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         key = f"{self.service.name}/{t.step}@run-{t.run}"
         with self.world.store.read() as ledger:
