@@ -46,8 +46,7 @@ class Jobs:
 
     def mark(self, key: str) -> str:
         """A name that only this job has, among those of all agents: which folder of jobs is meant, and the key."""
-        home = self.home(key)
-        return f"watchkeeper-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}-{home.name}"
+        return f"watchkeeper-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]}-{self.home(key).name}"
 
     def laid_out(self, spec: Mapping[str, Json], key: str) -> Path:
         """The folder with what is asked, all at once: whoever is second leaves what the first has laid out. UnreachableError where it cannot be."""
