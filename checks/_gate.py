@@ -141,6 +141,25 @@ class Matrix:
         known = [value for value in before if value is not None]
         return max(known) - last if known and last is not None else None
 
+    def forgotten(self) -> Mapping[str, float]:
+        """Forgetting on average over the slices that an earlier version knew, as libraries define it, which do not agree. Empty where none is known.
+
+        `chaudhry`: the best earlier version less the last one. `avalanche`: the first less the last, which is backward transfer turned round.
+        `mammoth`: the best of all versions less the last, never below 0. `continuum` (1.2.7): as Chaudhry's without the version before the last, so
+        that it sees nothing between two versions, over all versions but one.
+        """
+        gaps = [gap for slice in self.slices if (gap := self.forgetting(slice)) is not None]
+        if not gaps:
+            return {}
+        older = Matrix((*self.versions[:-2], self.versions[-1]), self.slices, self.values)
+        late = [gap for slice in self.slices if (gap := older.forgetting(slice)) is not None]
+        return {
+            "chaudhry": sum(gaps) / len(gaps),
+            "avalanche": -(self.transfer() or 0.0),
+            "mammoth": sum(max(gap, 0.0) for gap in gaps) / len(gaps),
+            "continuum": sum(late) / (len(self.versions) - 1),
+        }
+
     def transfer(self) -> float | None:
         """Backward transfer (Lopez-Paz and Ranzato 2017): how the last version differs from the first that knew each slice, on average."""
         gaps = [last - first for slice in self.slices if (ends := self._ends(slice)) is not None for first, last in (ends,)]

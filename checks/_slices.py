@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class Rows:
     unlabelled: int = 0
     answers: dict[str, Any] = field(default_factory=dict)  # model -> one answer a row, spelled as the truth is
     hits: dict[str, Any] = field(default_factory=dict)  # model -> how probable it called its answer, where it says so
+    classes: dict[str, frozenset[str]] = field(default_factory=dict)  # model -> what it can answer, where it says so
 
     @property
     def n(self) -> int:
@@ -42,23 +43,36 @@ class Rows:
         return self.answers[model] == self.truth
 
 
+def shared_columns(tables: Mapping[Kind, Columns], features: Sequence[str], apart: Sequence[str | None]) -> Sequence[str]:
+    """The columns of features in one order for all tables: a column more, or another order, would give a model other values than were meant.
+
+    DataError names a column that only one of them has, where `features` does not say which are meant.
+    """
+    found = {kind: [name for name in table.kinds() if name not in apart] for kind, table in tables.items()} if not features else {}
+    first, names = next(iter(found.items()), ("", list(features)))
+    for kind, others in found.items():
+        if odd := sorted(set(others) ^ set(names)):
+            has, lacks = (first, kind) if odd[0] in names else (kind, first)
+            raise DataError(f"{has} has a column '{odd[0]}', and {lacks} has none; say by `features` which columns the models take")
+    return names
+
+
 def read(table: Columns, kind: Kind, label: str, by: str | None, features: Sequence[str], numbers: bool) -> list[Rows]:
     """The slices of one table: all its rows, or one slice for each value of the column `by`. DataError names a column that is missing."""
     import numpy as np
 
     known = table.kinds()
-    names = list(features) or [name for name in known if name not in (label, by)]
-    for name in (*names, label, *([by] if by else [])):
+    asked = list(dict.fromkeys([*features, label, *([by] if by else [])]))
+    for name in asked:
         if name not in known:
             raise DataError(f"{kind}: there is no column '{name}'; there is {', '.join(list(known)[:12])}")
-    asked = list(dict.fromkeys([*names, label, *([by] if by else [])]))
     parts = [dict(chunk) for chunk in table.chunks(asked, spelled=() if numbers else (label,))]
     columns = {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in asked}
     truth = _truth(columns[label], numbers)
     places = _places(columns[by] if by else None, len(truth))
     if len(places) > MOST_SLICES:
         raise DataError(f"{kind}: column '{by}' has {len(places):,} values, which are more slices than {MOST_SLICES:,}; choose another")
-    return [_rows(f"{kind}/{name}" if name else kind, kind, {n: columns[n] for n in names}, truth, place) for name, place in places.items()]
+    return [_rows(f"{kind}/{name}" if name else kind, kind, {n: columns[n] for n in features}, truth, place) for name, place in places.items()]
 
 
 def _truth(values: Any, numbers: bool) -> Any:
@@ -129,8 +143,31 @@ def _answer(rows: Rows, word: str, model: Model, numbers: bool) -> None:
         rows.answers[word] = found.answer.astype(np.float64)
         return
     rows.answers[word] = np.array([class_name(value) for value in found.answer], dtype=object)
+    rows.classes[word] = frozenset(class_name(name) for name in found.classes)
     if found.scores is not None:
         rows.hits[word] = found.scores.max(axis=1)
+
+
+def spelled_alike(slices: Sequence[Rows]) -> None:
+    """DataError where a model speaks of other classes than labels and the other model do: all it says would count as wrong, and both as "equal".
+
+    The champion need not know the classes of new slices. Models that say no classes are judged by their answers, all together.
+    """
+    labels = {str(value) for rows in slices for value in rows.truth}
+    words = {word: {name for rows in slices for name in rows.classes.get(word, ())} for rows in slices for word in rows.classes}
+    for word, names in words.items():
+        others = {name for other, known in words.items() if other != word for name in known}
+        if names and not names & (labels | others):
+            raise DataError(f"the {word}'s classes are {_few(names)}, and the labels {_few(labels)}: name them with `classes`, in the model's order")
+    given = {str(answer) for rows in slices for answers in rows.answers.values() for answer in answers}
+    if given and not given & labels:
+        raise DataError(
+            f"what is answered is {_few(given)}, and the labels are {_few(labels)}: these are no answers to that; see `classes` and `loss`"
+        )
+
+
+def _few(names: Collection[str]) -> str:
+    return ", ".join(f"'{name:.40}'" for name in sorted(names)[:3]) + (" and others" if len(names) > 3 else "")
 
 
 def shared(slices: Sequence[Rows]) -> dict[tuple[str, str], int]:

@@ -55,6 +55,7 @@ def eval(
     floors: Mapping[str, float] = {},
     alpha: float = 0.05,
     loss: Literal["absolute", "squared"] | None = None,
+    untrained: Mapping[str, float] = {},
 ) -> Verdict:
     """PROMOTE (ok), BLOCK (fail) or INCONCLUSIVE (nodata), from the same rows through both models.
 
@@ -62,29 +63,32 @@ def eval(
     values make a slice each. A slice surely worse (McNemar's exact test, Holm over all slices, `alpha`) and not shown to lose less than its `margin`
     blocks, and so does one surely below its `floor`; it promotes only where all slices are shown to lose less. Guard slices are also held to the best
     version that was ever served, row by row, as far as memory has it. Without a champion what is served is compared with the best it ever was.
-    `loss` judges numbers by their loss instead of classes by right and wrong; `margin` is then in its unit, and the ratchet is not kept.
+    `loss` judges numbers by their loss instead of classes by right and wrong; `margin` is then in its unit, and the ratchet is not kept. `untrained`
+    is the accuracy of a model that learned nothing, by slice: with it forward transfer is told of the new ones.
     """
-    tables: dict[Kind, Columns | None] = {"old": old, "new": new, "guard": guard}
-    slices = [
-        rows for kind, table in tables.items() if table is not None for rows in _slices.read(table, kind, label, by, features, loss is not None)
-    ]
+    bound: dict[Kind, Columns | None] = {"old": old, "new": new, "guard": guard}
+    tables = {kind: table for kind, table in bound.items() if table is not None}
+    names = _slices.shared_columns(tables, features, (label, by))
+    slices = [rows for kind, table in tables.items() for rows in _slices.read(table, kind, label, by, names, loss is not None)]
     if not slices:
         return nodata("there is no slice to judge by; bind `old`, `new` or `guard` to a table of labelled rows")
     models = {"candidate": candidate, **({"champion": champion} if champion is not None else {})}
     for done, (word, name) in enumerate(_slices.answered(slices, models, loss is not None)):
         tell(done / (len(models) * len(slices)), f"{word}: {name}")
+    if loss is None:
+        _slices.spelled_alike(slices)
     known = memory or Known()
     asked = _Asked(margin, margins, floor, floors, known.used)
     cases = [case for rows in slices for case in _cases(rows, asked, champion, known, loss)]
     found = gate(cases, alpha)
     served, word = (champion, "champion") if champion is not None else (candidate, "candidate")
     remembered = _remembered.after(known, served.name, word, slices) if loss is None else replace(known, used=_remembered.used(known, slices))
-    record = (
-        remembered.matrix()
-        if champion is None or loss
-        else _remembered.after(remembered, f"{candidate.name}, the candidate", "candidate", slices).matrix()
-    )
-    data = {"gate.json": _json(found, slices, record)}
+    record, forward = remembered.matrix(), None
+    if champion is not None and loss is None:
+        last = f"{candidate.name}, the candidate"
+        record = _remembered.after(remembered, last, "candidate", slices).matrix()
+        forward = record.forward({rows.name: last for rows in slices if rows.kind == "new"}, untrained)
+    data = {"gate.json": _json(found, slices, record, forward)}
     return _told(found, cases, slices, candidate.name, champion.name if champion else None, memory=remembered, data=data)
 
 
@@ -155,13 +159,13 @@ def _flipped(judged: Judged) -> str:
     return f"{_part(judged)}: {pair.before:.2%} to {pair.after:.2%}; {flipped}{btc}"
 
 
-def _json(found: Gate, slices: Sequence[_slices.Rows], record: Matrix) -> bytes:
+def _json(found: Gate, slices: Sequence[_slices.Rows], record: Matrix, forward: float | None) -> bytes:
     told = {
         "outcome": found.outcome,
         "why": found.why,
         "cases": [_case(judged) for judged in found.judged],
         "calibration": {rows.name: {model: _ece(rows, model) for model in rows.hits} for rows in slices if rows.hits},
-        "history": _history(record),
+        "history": {**_history(record), "forward_transfer": forward},
     }
     return json.dumps(told, indent=1, allow_nan=False).encode()
 
@@ -181,7 +185,7 @@ def _history(matrix: Matrix) -> Json:
     for name in matrix.slices:
         row = {version: matrix.values[version, name] for version in matrix.versions if (version, name) in matrix.values}
         told["slices"][name] = {"accuracy": row, "forgetting": matrix.forgetting(name)}
-    return {**told, "backward_transfer": matrix.transfer()}
+    return {**told, "forgetting": dict(matrix.forgotten()), "backward_transfer": matrix.transfer()}
 
 
 def _ece(rows: _slices.Rows, model: str) -> float | None:

@@ -24,6 +24,7 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "apt install chromium"),
     "faketime": (("faketime",), "apt install faketime"),
     "river": (("river",), "make peers"),
+    "dvc": (("dvc",), "make peers"),
     "mlserver": (("mlserver",), "make peers"),
     "feast": (("feast",), "make peers"),
     "mlflow": (("mlflow",), "make peers"),

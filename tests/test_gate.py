@@ -143,6 +143,42 @@ def test_a_slice_that_improves_was_not_forgotten_and_one_seen_once_has_no_past()
     assert Matrix((), (), {}).transfer() is None and Matrix((), ("a",), {}).best("a") is None
 
 
+def learned_in_turn(*rows: list[float]) -> Matrix:
+    """Version i is served once slice i is learned; what is not learned yet is not measured."""
+    names = [str(place) for place in range(len(rows))]
+    values = {(names[i], names[j]): value for i, row in enumerate(rows) for j, value in enumerate(row)}
+    return Matrix(tuple(names), tuple(names), values)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [  # the last three are what the libraries' own code gives for these accuracies
+        (([0.9], [0.5, 0.9]), {"chaudhry": 0.4, "avalanche": 0.4, "mammoth": 0.4, "continuum": 0.0}),
+        (([0.9], [0.95, 0.9], [0.5, 0.4, 0.9]), {"chaudhry": 0.475, "avalanche": 0.45, "mammoth": 0.475, "continuum": 0.2}),
+        (([0.8], [0.9, 0.9]), {"chaudhry": -0.1, "avalanche": -0.1, "mammoth": 0.0, "continuum": 0.0}),
+    ],
+)
+def test_what_libraries_call_forgetting_is_told_under_their_names(rows, expected):
+    found = learned_in_turn(*rows).forgotten()
+    assert found == pytest.approx(expected)
+
+
+@given(st.integers(2, 6).flatmap(lambda n: st.lists(st.lists(st.floats(0, 1), min_size=n, max_size=n), min_size=n, max_size=n)))
+def test_forgetting_agrees_with_its_formulas_over_any_whole_matrix(table):
+    size = len(table)
+    matrix, full = learned_in_turn(*(row[: place + 1] for place, row in enumerate(table))), np.tril(np.array(table))
+    found, old = matrix.forgotten(), range(size - 1)
+    assert found["mammoth"] == pytest.approx(np.mean([full[:, j].max() - full[-1, j] for j in old]))
+    assert found["avalanche"] == pytest.approx(np.mean([full[j, j] - full[-1, j] for j in old]))
+    assert found["chaudhry"] == pytest.approx(np.mean([full[j:-1, j].max() - full[-1, j] for j in old]))
+    assert found["continuum"] == pytest.approx(sum(full[j : size - 2, j].max() - full[-1, j] for j in range(size - 2)) / (size - 1))
+    assert matrix.transfer() == pytest.approx(-found["avalanche"])
+
+
+def test_nothing_is_called_forgotten_where_nothing_is_known():
+    assert Matrix((), (), {}).forgotten() == {} == Matrix(("1",), ("a",), {("1", "a"): 0.8}).forgotten()
+
+
 # The verdict
 
 

@@ -174,7 +174,7 @@ def test_killed_with_its_supervisor_it_has_failed_and_nothing_of_it_is_left(tmp_
 
 def test_a_job_that_was_laid_out_and_not_begun_is_begun_by_whoever_comes_next(tmp_path):
     made = trainer(tmp_path)
-    made._lay_out(home(tmp_path), spec(tmp_path))
+    made._jobs.laid_out(spec(tmp_path), KEY)
     assert made.status(KEY).state == "absent"
     assert done(tmp_path, made).state == "succeeded"
 
@@ -199,7 +199,7 @@ def test_the_agent_may_be_killed_and_the_work_goes_on(tmp_path, pipe):
 
 def test_a_job_that_another_machine_began_is_lost_to_this_one(tmp_path):
     made = trainer(tmp_path)
-    made._lay_out(home(tmp_path), spec(tmp_path))
+    made._jobs.laid_out(spec(tmp_path), KEY)
     _supervise.written(home(tmp_path) / "began.json", {"host": "elsewhere 1", "at": 0})
     assert (made.status(KEY).state, "elsewhere" in made.status(KEY).said) == ("lost", True)
     _supervise.written(home(tmp_path) / "began.json", {"host": f"{os.uname().nodename} another-boot", "at": 0})
@@ -277,7 +277,7 @@ def test_a_command_that_is_not_there_has_failed_and_a_folder_that_cannot_be_made
     made = trainer(tmp_path, train=["./no-such-program"])
     assert "cannot be run" in done(tmp_path, made).said
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnreachableError, match="could not be begun"):
+    with pytest.raises(UnreachableError, match="could not be laid out"):
         trainer(tmp_path, folder="file").start(spec(tmp_path), KEY)
 
 

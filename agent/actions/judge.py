@@ -17,6 +17,7 @@ from agent.model import Done, Failed, Finding, Json, Locator, Look, Status, Try,
 from agent.observe import found, keep_apart
 from agent.plugins import MODELS
 from agent.store import Ledger
+from agent.targets import FILES
 from agent.targets import at as named
 from agent.world import Known, Watched
 
@@ -49,7 +50,8 @@ class Judge(Looking):
         if seen and (seen[0].status is not Status.ERROR or len(seen) == LOOKS):
             return _meant(seen[0])
         try:
-            bind = {role: _bound(self.service.name, role, given) for role, given in (args.get("bind") or {}).items()}
+            folder = str(self.world.config.path.parent)
+            bind = {role: _bound(self.service.name, role, given, folder) for role, given in (args.get("bind") or {}).items()}
         except PlanError as problem:
             return Failed(str(problem))
         made = self._look(args, t, key, bind)
@@ -67,7 +69,7 @@ class Judge(Looking):
         return self.world.store.write(lambda ledger: _keep(ledger, w, finding, verdict), durable=verdict.status is not Status.ERROR)
 
 
-def _bound(service: str, role: str, given: Mapping[str, Json]) -> Locator:
+def _bound(service: str, role: str, given: Mapping[str, Json], folder: str) -> Locator:
     """A file that an earlier step made, in the place of a target; PlanError where it is not what that step left."""
     if "pin" in given:
         if given["pin"] is None:
@@ -85,7 +87,7 @@ def _bound(service: str, role: str, given: Mapping[str, Json]) -> Locator:
     if not same:
         raise PlanError(f"{role}: {path} is not what it was when it was made; its sha256 is another")
     if role in MODELS:
-        return Locator(service, role, f"{path.suffix.lstrip('.')}:{path}", {**options, "sha256": digest})
+        return Locator(service, role, f"{FILES.get(path.suffix, 'onnx')}:{path}", {**options, "sha256": digest}, folder=folder)
     return replace(named(str(path)), service=service, role=role, options=options)
 
 

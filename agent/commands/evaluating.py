@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,19 @@ TABLE = "Labelled rows of what {}: a file, or a table's URL."
 @click.option("--by", metavar="COLUMN", help="A column whose values make a slice each.")
 @click.option("--feature", "features", multiple=True, metavar="COLUMN", help="A column the models take, in their order; may be given again.")
 @click.option("--classes", metavar="A,B,...", help="What the models' scores are of, in their order.")
+@click.option("--factory", metavar="MODULE:FUNCTION", help="What makes the model that weights belong to (safetensors, .pt).")
+@click.option("--request", metavar="JSON", help='What a served model is sent, with "{inputs}" where a row goes.')
+@click.option("--field", metavar="NAME", help="Where in a served model's answer its answer is, such as result.label.")
 @click.option("--margin", type=click.FloatRange(0), default=0.02, show_default=True, help="The loss on a slice that is put up with.")
 @click.option("--floor", type=SHARE, help="The accuracy below which nothing is promoted.")
 @click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.05, show_default=True, help="How often each claim may be wrong.")
 @click.option("--loss", type=click.Choice(["absolute", "squared"]), help="The labels are numbers, judged by this loss.")
-def evaluate(
-    call: Call, champion: str, candidate: str, old: str | None, new: str | None, guard: str | None, classes: str | None, **given: Any
-) -> None:
+def evaluate(call: Call, champion: str, candidate: str, **given: Any) -> None:
     """Whether CANDIDATE may replace CHAMPION: PROMOTE (exit code 0), BLOCK (1) or INCONCLUSIVE (3).
 
     Both answer the same labelled rows, slice by slice. BLOCK says that a slice is surely worse; PROMOTE that every slice surely loses less than the
-    margin; INCONCLUSIVE says how many more rows would tell. CHAMPION and CANDIDATE are ONNX files, or URLs of models. Nothing is remembered.
+    margin; INCONCLUSIVE says how many more rows would tell. CHAMPION and CANDIDATE are files (ONNX, safetensors or .pt with --factory), URLs of
+    models, or URLs of servers, which are asked one row after the other. Nothing is remembered.
     """
     from agent import show
     from agent.commands.comparing import table
@@ -45,13 +48,13 @@ def evaluate(
     from agent.model import Locator
     from agent.perform import perform
 
-    if old is None and new is None and guard is None:
+    tables = {role: url for role in ("old", "new", "guard") if (url := given.pop(role)) is not None}
+    if not tables:
         raise click.UsageError("name rows to judge by: --old, --new or --guard")
-    tables = {"old": old, "new": new, "guard": guard}
-    locators = {role: Locator("eval", role, table(url)) for role, url in tables.items() if url is not None}
-    options = {"classes": classes.split(",") if classes else [], "features": list(given["features"])}
+    locators = {role: Locator("eval", role, table(url)) for role, url in tables.items()}
+    options = {name: given.pop(name) for name in ("classes", "factory", "request", "field")}
     for role, text in (("champion", champion), ("candidate", candidate)):
-        locators[role] = Locator("eval", role, _model(text), {name: value for name, value in options.items() if value})
+        locators[role] = _model(role, text, given["features"], options)
     parameters = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value not in (None, ())}
     with show.progress(not call.json) as tell:
         verdict = perform({"check": CHECK, "locators": locators, "parameters": parameters}, tell)
@@ -60,16 +63,36 @@ def evaluate(
     raise SystemExit(worst([verdict.status.value]))
 
 
-def _model(text: str) -> str:
-    """A model's URL as it is; a plain path is an ONNX file."""
-    scheme = text.partition(":")[0]
-    from agent import plugins
+def _model(role: str, text: str, features: Sequence[str], given: Mapping[str, str | None]) -> Any:
+    """A model by its URL as it is, or by the plain path of a file, with those of the options that are for its kind."""
+    from agent.model import Locator
+    from agent.targets import FILES
 
-    if f"model:{scheme.partition('+')[0]}" in plugins.listing("adapter"):
+    at = Locator("eval", role, _url(text))
+    options: dict[str, Any] = {"features": list(features), "classes": given["classes"].split(",") if given["classes"] else None}
+    if at.scheme in ("safetensors", "torch"):
+        options["factory"] = given["factory"]
+    elif at.scheme not in FILES.values():
+        options |= {"request": _json(given["request"]) if given["request"] else None, "output": given["field"]}
+    return replace(at, options={name: value for name, value in options.items() if value})
+
+
+def _url(text: str) -> str:
+    from agent import plugins
+    from agent.targets import FILES, schemes
+
+    if text.partition(":")[0].partition("+")[0].lower() in schemes("model", plugins.listing("adapter")):
         return text
     if not Path(text).is_file():
         raise click.BadParameter(f"there is no file {text}")
-    return f"onnx:{text}"
+    return f"{FILES.get(Path(text).suffix.lower(), 'onnx')}:{text}"
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        raise click.BadParameter(f"--request is no JSON ({problem})") from problem
 
 
 def _said(told: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from agent.config.words import Known, is_url, read_length, split
 from agent.errors import ConfigError, PluginError, WatchkeeperError
 from agent.model import Json, Locator, spell
 from agent.plugins import PLATFORM, Plugin
-from agent.targets import KINDS
+from agent.targets import KINDS, schemes, speaker
 
 Names = tuple[str, str]  # service, watch
 ROOM = timedelta(minutes=1)  # that a load test takes to begin, to wait for the last answers and to judge, beyond its duration
@@ -77,13 +77,13 @@ class Links:
             return
         kind = KINDS.get(role, role)
         scheme = Locator(service, role, url).scheme
-        schemes = [name.partition(":")[2] for name in self.known.adapters if name.startswith(f"{kind}:")]
-        if not schemes:
+        known = schemes(kind, self.known.adapters)
+        if not known:
             roles = sorted({name.partition(":")[0] for name in self.known.adapters} - set(KINDS.values()) | set(KINDS))
             self.source.complain(path, f"no adapter speaks to a {shown(role)[1:-1]}{near(role, roles)}", at_key=True)
-        elif scheme not in schemes:
+        elif scheme not in known:
             said = url if isinstance(url, Given) else scheme
-            self.source.complain((*path, "url"), f"no adapter speaks {shown(said)} to a {kind}{near(scheme, schemes)}")
+            self.source.complain((*path, "url"), f"no adapter speaks {shown(said)} to a {kind}{near(scheme, known)}")
         elif kind == "table":  # what it declares is judged by its shape; its adapter judges the URL
             self.options(kind, Locator(service, role, str(url), folder=str(self.source.folder)), path)
         else:
@@ -99,7 +99,8 @@ class Links:
     def options(self, role: str, at: Locator, path: Path) -> None:
         """An adapter judges its own options when it is built; nothing is asked of the target."""
         try:
-            made = self.known.adapters[f"{role}:{at.scheme}"].load()(at)
+            speaks = speaker(role, at.scheme, self.known.adapters)
+            made = None if speaks is None else speaks(at)
         except ConfigError as problem:
             for text in problem.problems:
                 self.source.complain(path, text.removeprefix(f"{at.service}.{at.role}: ").removeprefix(f"{at.service}.{at.role}."))

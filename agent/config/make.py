@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
@@ -30,6 +31,7 @@ from agent.config.values import (
 )
 from agent.config.words import Known, read_length, split
 from agent.model import UTC, Auth, Json, Load, Locator
+from agent.targets import KINDS
 
 
 class Maker:
@@ -121,7 +123,8 @@ class Maker:
     def locator(self, service: str, role: str, made: shape.TargetFile, raw: Json) -> Locator:
         if made.url.startswith("@"):
             other, there = split(service, made.url)
-            return self.targets[other][there]
+            found = self.targets[other][there]
+            return found if KINDS.get(role, role) == KINDS.get(there, there) else replace(found, role=role)  # a server asked as a model
         options = options_of(raw) if isinstance(raw, dict) else {}
         return self.reach(service, role, made, _in_seconds(options))
 

@@ -17,7 +17,7 @@ from agent.errors import PluginError, WatchkeeperError
 from agent.fitting import Misfit, misfits, refs
 from agent.model import Action, Json, Locator, Step
 from agent.plugins import Plugin, two_called
-from agent.targets import KINDS
+from agent.targets import KINDS, speaker
 
 
 @dataclass
@@ -174,9 +174,9 @@ class Plans:
     def built(self, service: str, role: str, target: Json) -> Any:
         """The adapter of a target, spoken to by nobody; None for one whose mistakes are told elsewhere."""
         at = Locator(service, role, _url(target), options_of(target) if isinstance(target, dict) else {}, folder=str(self.source.folder))
-        plugin = self.known.adapters.get(f"{KINDS.get(role, role)}:{at.scheme}")
         try:
-            return plugin.load()(at) if plugin else None
+            speaks = speaker(KINDS.get(role, role), at.scheme, self.known.adapters)
+            return speaks(at) if speaks else None
         except Exception:  # noqa: BLE001 - told where the target stands
             return None
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from agent import plugins
 from agent.errors import ConfigError, PluginError
 from agent.model import Locator
-from agent.plugins import MODELS, TABLES
+from agent.plugins import MODELS, TABLES, Plugin
 
 KINDS = {**dict.fromkeys(TABLES, "table"), **dict.fromkeys(MODELS, "model")}  # many roles, one kind of adapter
 SUFFIXES = {
@@ -21,6 +21,7 @@ SUFFIXES = {
     **dict.fromkeys((".duckdb", ".ddb"), "duckdb"),
 }
 PACKED = (".gz", ".zst")
+FILES = {".onnx": "onnx", ".safetensors": "safetensors", **dict.fromkeys((".pt", ".pth", ".bin", ".pt2"), "torch")}  # of models
 
 
 def at(text: str) -> Locator:
@@ -53,13 +54,29 @@ def connect(at: Locator) -> Any:
     role = KINDS.get(at.role, at.role)
     found = _adapter(role, at.scheme)
     if found is None:
-        schemes = [name.partition(":")[2] for name in plugins.listing("adapter") if name.startswith(f"{role}:")]
-        raise PluginError(f"{at.service}.{at.role}: no adapter speaks '{at.scheme}' to a {role} ({at.url}){plugins.suggest(at.scheme, schemes)}")
+        known = schemes(role, plugins.listing("adapter"))
+        raise PluginError(f"{at.service}.{at.role}: no adapter speaks '{at.scheme}' to a {role} ({at.url}){plugins.suggest(at.scheme, known)}")
     return found(at)
+
+
+def schemes(role: str, adapters: Iterable[str]) -> list[str]:
+    """What the URL of a target in a role may begin with. A model may be had from a file, or from whatever serves it."""
+    kinds = (role, "server") if role == "model" else (role,)
+    return [name.partition(":")[2] for kind in kinds for name in adapters if name.startswith(f"{kind}:")]
+
+
+def speaker(role: str, scheme: str, adapters: Mapping[str, Plugin]) -> Callable[[Locator], Any] | None:
+    """What makes an adapter of a Locator; None where there is none. A server in the place of a model is asked about rows."""
+    if (found := adapters.get(f"{role}:{scheme}")) is not None:
+        return found.load()
+    if role == "model" and (found := adapters.get(f"server:{scheme}")) is not None:
+        from agent.targets._served import Served  # with the wire, which a table or a file does not need
+
+        return functools.partial(Served, server=found.load())
+    return None
 
 
 @functools.lru_cache(maxsize=256)
 def _adapter(role: str, scheme: str) -> Callable[[Locator], Any] | None:
-    """The class that speaks to it, found once: ten thousand targets are connected to in the first minute."""
-    found = plugins.listing("adapter").get(f"{role}:{scheme}")
-    return None if found is None else found.load()
+    """Found once: ten thousand targets are connected to in the first minute."""
+    return speaker(role, scheme, plugins.listing("adapter"))

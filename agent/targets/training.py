@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,16 +11,15 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from agent import Job, Json, Locator, Manifest, Train, adapter, asked, duration, handed, untouched
-from agent.errors import ConfigError, TrainingError, UnreachableError
-from agent.targets import _programs, _shapes, _supervise
+from agent import Job, Json, Locator, Manifest, Train, adapter, duration
+from agent.errors import ConfigError, UnreachableError
+from agent.targets import _jobs, _programs, _shapes, _supervise
 
 OPTIONS = ("train", "folder", "env", "inherit", "longest")
 LONGEST = timedelta(hours=6)
 BEGINS = 30.0  # seconds that the supervisor may take to begin
 TOLD = 300  # characters of what it printed last
-SPEC, JOB = "spec.json", "WATCHKEEPER_JOB"
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+JOB = "WATCHKEEPER_JOB"
 
 
 @adapter(role="trainer", schemes=("command",))
@@ -44,7 +40,7 @@ class Command:
             raise ConfigError(f"{self._where}: a command takes no credential; give it what it needs by `env:` or `inherit:`")
         self._at = Path(at.folder, at.address or ".").resolve()
         self._words = _programs.words(given.get("train"), f"{self._where}.train")
-        self._jobs = Path(at.folder, str(given.get("folder", "jobs"))).resolve()
+        self._jobs = _jobs.Jobs.of(at)
         self._env = _programs.environment(given.get("inherit", []), given.get("env", {}), self._where)
         self._longest = _length(given.get("longest", LONGEST), f"{self._where}.longest")
 
@@ -55,10 +51,8 @@ class Command:
 
     def start(self, spec: Mapping[str, Json], key: str) -> None:
         """Lays the job out and begins it; who comes second finds it begun. UnreachableError where there is no room or no such folder."""
-        home = self._home(key)
+        home = self._jobs.laid_out(spec, key)
         try:
-            if not home.is_dir():
-                self._lay_out(home, spec)
             if not (home / _supervise.BEGAN).exists():
                 self._begin(home)
         except OSError as problem:
@@ -66,7 +60,7 @@ class Command:
 
     def status(self, key: str) -> Job:
         """How it stands, from what its supervisor wrote and whether that lives."""
-        home = self._home(key)
+        home = self._jobs.home(key)
         if not home.is_dir():
             return Job("absent", "training has not begun")
         alive = _supervise.held(home / _supervise.LOCK)  # before how it ended is read, which it writes before it goes
@@ -83,38 +77,16 @@ class Command:
 
     def cancel(self, key: str) -> None:
         """Ends it: it is asked to, and killed with all of its group ten seconds later."""
-        home = self._home(key)
+        home = self._jobs.home(key)
         if home.is_dir() and not (home / _supervise.ENDED).exists():
             (home / _supervise.STOP).touch()
 
     def result(self, key: str) -> Manifest:
         """What it made, once what it was given is found to be what it was."""
-        home = self._home(key)
-        spec = asked(home)
-        untouched(spec)
-        return handed(home, spec)
+        return self._jobs.result(key)
 
     def close(self) -> None:
         """Nothing is held open; the work goes on."""
-
-    def _home(self, key: str) -> Path:
-        name = key.replace("/", "-")
-        if not _KEY.fullmatch(name):
-            raise TrainingError(f"{self._where}: {key!r:.80} names no piece of work")
-        return self._jobs / name
-
-    def _lay_out(self, home: Path, spec: Mapping[str, Json]) -> None:
-        """The folder with what is asked, all at once: whoever is second leaves what the first has laid out."""
-        draft = self._jobs / f".{home.name}.{secrets.token_hex(4)}"
-        draft.mkdir(parents=True)
-        try:
-            _supervise.written(draft / SPEC, spec)
-            with suppress(OSError):
-                draft.rename(home)
-            if not home.is_dir():
-                raise FileNotFoundError(2, "no folder could be made", str(home))
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     def _begin(self, home: Path) -> None:
         program = [sys.executable, "-I", "-S", _supervise.__file__, str(home), str(self._at), f"{self._longest.total_seconds()}", *self._words]
