@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from agent.errors import ConfigError, WatchkeeperError
 
@@ -51,12 +52,14 @@ def progress() -> Iterator[Tell]:
             task = bar.add_task("learning", total=1.0)
             yield lambda done, what: bar.update(task, completed=done, description=what)
     else:
-        yield _line
+        yield lambda done, what: line({"done": round(done, 4), "what": what})
 
 
-def _line(done: float, what: str) -> None:
+def line(said: Mapping[str, Any]) -> None:
+    """One line to whoever started us, all of it."""
     with suppress(OSError):
-        os.write(1, json.dumps({"done": round(done, 4), "what": what}).encode() + b"\n")
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

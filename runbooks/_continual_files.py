@@ -20,14 +20,12 @@ from agent import Json, admit, duration
 from agent.errors import ArtefactError, TrainingError
 from runbooks._continual_rows import Rows
 from runbooks._continual_settings import Settings
+from runbooks._graph import graph
 from runbooks._learning import Learner, Place
-from runbooks._strategies_apart import Switch
 from runbooks._strategies_rehearsal import Kept, Rehearsal
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS, LEARNED, GRAPH, BUFFER, PACKAGES = "model.safetensors", "learned.safetensors", "model.onnx", "buffer.parquet", "environment.txt"
-CLOSE = 1e-5  # how far the graph's probabilities may lie from torch's
-TRIED = 256  # rows on which that is looked at
 
 
 def put(path: Path, body: bytes) -> None:
@@ -96,7 +94,7 @@ def left(folder: Path, learner: Learner, asked: Settings, takes: Sequence[str], 
     rest = {name: value for name, value in learned.items() if kept is None or not name.startswith(f"part.{learner.parts.index(kept)}.")}
     put(folder / WEIGHTS, packed(learner.net.state_dict(), said))
     put(folder / LEARNED, packed(rest or {"nothing": torch.zeros(1)}, said))
-    put(folder / GRAPH, graph(learner, asked, takes, known, tried))
+    put(folder / GRAPH, graph(learner, tried, [*takes, *([asked.task] if learner.told and asked.task else [])], known))
     lines = environment()
     put(folder / PACKAGES, lines)
     names = [WEIGHTS, LEARNED, GRAPH, PACKAGES]
@@ -104,81 +102,6 @@ def left(folder: Path, learner: Learner, asked: Settings, takes: Sequence[str], 
         put(folder / BUFFER, buffer(kept.kept, asked, takes, known))
         names.append(BUFFER)
     return names, hashlib.sha256(lines).hexdigest()
-
-
-class Answers(torch.nn.Module):  # type: ignore[misc,unused-ignore]  # nothing of torch is known to the type checker where torch is missing
-    """What is served: the probability of each class, without outputs of the net that are no class yet."""
-
-    def __init__(self, net: Any, classes: int) -> None:
-        super().__init__()
-        self.net, self.classes = net, classes
-
-    def forward(self, x: Any) -> Any:
-        return self.net(x)[:, : self.classes].softmax(1)
-
-
-def graph(learner: Learner, asked: Settings, takes: Sequence[str], known: Sequence[str], tried: Rows) -> bytes:
-    """The net as ONNX: float32 features side by side in, probabilities of the classes out, told to be what torch says. TrainingError where not.
-
-    A strategy that must be told the task takes it as the last column.
-    """
-    told = any(part.told for part in learner.parts)
-    net = Switch({task: learner.view(task) for task in learner.tasks}) if told else learner.net
-    x = torch.cat((tried.x, tried.task[:, None].float()), 1) if told and tried.task is not None else tried.x
-    if told and tried.task is None:
-        x = torch.cat((tried.x, torch.zeros(len(tried), 1)), 1)
-    answers, x = Answers(net, len(known)).cpu().eval(), x[:TRIED].cpu()
-    body = _exported(answers, x)
-    _same(body, answers, x)
-    learner.net.to(learner.device)
-    return _signed(body, {"features": [*takes, *([asked.task] if told and asked.task else [])], "classes": list(known)})
-
-
-def _exported(answers: Any, x: Any) -> bytes:
-    import contextlib
-    import io
-    import warnings
-
-    silent = io.StringIO()  # it tells each step
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(silent):
-            warnings.simplefilter("ignore")
-            made = torch.onnx.export(
-                answers,
-                (x,),
-                input_names=["x"],
-                output_names=["probabilities"],
-                dynamic_shapes=({0: torch.export.Dim("rows")},),
-                dynamo=True,
-                verbose=False,
-            )
-        body: bytes = made.model_proto.SerializeToString()
-    except Exception as problem:
-        raise TrainingError(f"the net cannot be exported to ONNX ({str(problem).strip().splitlines()[0][:200]}); see what torch.onnx.export can") from problem
-    return body
-
-
-def _same(body: bytes, answers: Any, x: Any) -> None:
-    import numpy as np
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    found = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
-    with torch.no_grad():
-        meant = answers(x).numpy()
-    if found.shape != meant.shape or not (gap := float(np.abs(found - meant).max())) <= CLOSE:
-        raise TrainingError(f"the exported graph answers {gap:.2g} beside the net on the rows that were held out; it must lie within {CLOSE:g}")
-
-
-def _signed(body: bytes, said: Mapping[str, Json]) -> bytes:
-    """With the order of its features and classes written into it, for people and tools; nobody here trusts it."""
-    import onnx
-
-    model = onnx.load_from_string(body)
-    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in said.items()})
-    signed: bytes = model.SerializeToString()
-    return signed
 
 
 def environment() -> bytes:
@@ -228,13 +151,13 @@ def kept_rows(rows: Rows, found: Any, random: torch.Generator, said: Callable[[A
     """A buffer from a table: ours as it was left, any other with lots drawn and scores asked anew."""
     import numpy as np
 
-    def column(name: str) -> Any:
-        return found[name].combine_chunks() if name in found.column_names else None
-
-    lots, scores = column("lot"), column("scores")
-    lot = torch.from_numpy(lots.to_numpy(zero_copy_only=False).copy()) if lots is not None else torch.rand(len(rows), generator=random, dtype=torch.float64)
-    logits = torch.from_numpy(np.stack(scores.to_pylist()).astype(np.float32)) if scores is not None else said(rows.x).cpu()
-    return Kept(rows.x, rows.y, lot, logits, rows.task, rows.at)
+    lot = torch.rand(len(rows), generator=random, dtype=torch.float64)
+    if "lot" in found.column_names:
+        lot = torch.from_numpy(found["lot"].to_numpy().astype(np.float64))
+    logits = said(rows.x)
+    if "scores" in found.column_names:
+        logits = torch.from_numpy(np.array(found["scores"].to_pylist(), dtype=np.float32)).to(logits.device)
+    return Kept(rows.x, rows.y, lot.to(rows.y.device), logits, rows.task, rows.at)
 
 
 def fresh(kept: Kept, train: Rows, keep: str | None) -> Kept:

@@ -14,8 +14,8 @@ import torch
 from agent import Json, asked, digest, hand_in
 from agent.errors import ConfigError, TrainingError, WatchkeeperError
 from runbooks import _continual_files as files
+from runbooks import _continual_net as nets
 from runbooks import _continual_rows as tables
-from runbooks._continual_net import device, factory, fits
 from runbooks._continual_rows import Rows, by_task, chance, split
 from runbooks._continual_settings import Settings, settings
 from runbooks._learning import How, Learner, Lesson, Tell, under
@@ -48,7 +48,7 @@ def work(folder: Path, tell: Tell) -> None:
     spec = asked(folder)
     wanted, seed, rule = settings(spec.get("parameters") or {}), int(spec.get("seed") or 0), digest(spec)
     same_each_time(wanted)
-    with unhurt(wanted):
+    with unhurt(wanted.factory):
         tell(0.0, "reading")
         given = read(spec, wanted, seed)
         learner, lessons = prepared(given, wanted, seed), planned(given)
@@ -67,7 +67,7 @@ def hand(folder: Path, spec: Mapping[str, Json], given: Given, learner: Learner,
     names, packages = files.left(folder, learner, wanted, given.takes, given.classes, tried)
     told = {**(spec.get("parameters") or {}), "classes": list(given.classes), "features": list(given.takes)}
     rows = sum(len(one) for one in (*given.learned.values(), *given.held.values()))
-    kept = {"rows_kept": float(len(part.kept)) for part in learner.parts if isinstance(part, Rehearsal) and part.kept}
+    kept = {"rows_kept": float(sum(len(part.kept) for part in learner.parts if isinstance(part, Rehearsal) and part.kept))}
     lost = {f"forgotten.{name}": before[f"accuracy.{name}"] - after[f"accuracy.{name}"] for name in given.old if f"accuracy.{name}" in before}
     metrics = {**after, **{f"before.{name}": value for name, value in before.items()}, **lost, **kept}
     hand_in(folder, spec, names, rows=rows, metrics=metrics, code=files.commit(Path.cwd()), environment=packages, parameters=told)
@@ -82,7 +82,7 @@ def same_each_time(wanted: Settings) -> None:
 
 
 @contextmanager
-def unhurt(wanted: Settings) -> Iterator[None]:
+def unhurt(factory: str) -> Iterator[None]:
     """What torch and the operator's own net raise, in words that say what to do."""
     try:
         yield
@@ -91,8 +91,8 @@ def unhurt(wanted: Settings) -> Iterator[None]:
     except Exception as problem:
         said = f"{(str(problem).strip().splitlines() or ['no more is known'])[0][:200]}"
         if isinstance(problem, MemoryError | torch.OutOfMemoryError) or "allocate memory" in said:
-            raise TrainingError(f"there is not enough memory ({said}); lower batch ({wanted.batch}), or learn fewer rows") from problem
-        raise TrainingError(f"{wanted.factory}: the net cannot learn these rows: {type(problem).__name__}: {said}") from problem
+            raise TrainingError(f"there is not enough memory ({said}); lower `batch`, or learn fewer rows") from problem
+        raise TrainingError(f"{factory}: the net cannot learn these rows: {type(problem).__name__}: {said}") from problem
 
 
 # From what it starts
@@ -122,12 +122,12 @@ def prepared(given: Given, wanted: Settings, seed: int) -> Learner:
     """A learner that knows what the champion knows."""
     if wanted.strategy in TOLD and wanted.task is None:
         raise ConfigError(f"parameters.task: {wanted.strategy} must be told the task of a row: name the column that says it")
-    make = factory(wanted.factory)
-    fits(make, given.learned[TRAIN].x[:2], len(given.classes))
+    make = nets.factory(wanted.factory)
+    nets.fits(make, given.learned[TRAIN].x[:2], len(given.classes))
     torch.manual_seed(chance(seed, "weights").initial_seed())
     start = made(wanted.strategy, wanted.settings, make)
     how = How(wanted.epochs, wanted.batch, wanted.lr, wanted.optimizer, wanted.momentum, wanted.patience, seed)
-    learner = Learner(start.net, start.parts, how, device(wanted.device))
+    learner = Learner(start.net, start.parts, how, nets.device(wanted.device))
     if given.weights is not None:
         taught(learner, given, wanted)
     remembered(learner, given, wanted, seed)
@@ -150,7 +150,8 @@ def taught(learner: Learner, given: Given, wanted: Settings) -> None:
     try:
         learner.net.load_state_dict(given.weights)
     except RuntimeError as problem:
-        raise ConfigError(f"parameters.factory: the champion's weights do not fit {wanted.factory}: {str(problem).splitlines()[-1].strip()}") from problem
+        said = str(problem).splitlines()[-1].strip()[:200]
+        raise ConfigError(f"parameters.factory: the champion's weights do not fit {wanted.factory}: {said}") from problem
 
 
 def remembered(learner: Learner, given: Given, wanted: Settings, seed: int) -> None:
@@ -185,9 +186,8 @@ def planned(given: Given) -> list[Lesson]:
 def scores(learner: Learner, given: Given) -> dict[str, float]:
     """Accuracy and loss on the held-out rows of each table, as far as their tasks were learned."""
     found = {}
-    told = any(part.told for part in learner.parts)
     for name, rows in given.held.items():
-        parts = [(task, part) for task, part in by_task(rows).items() if not told or task in learner.tasks] if len(rows) else []
+        parts = [(task, part) for task, part in by_task(rows).items() if not learner.told or task in learner.tasks] if len(rows) else []
         many = sum(len(part) for _, part in parts)
         for place, word in enumerate(("accuracy", "loss")) if many else ():
             found[f"{word}.{name}"] = sum(learner.measure(part, task)[place] * len(part) for task, part in parts) / many

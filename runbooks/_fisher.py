@@ -69,5 +69,5 @@ def _each(net: Any, x: Any) -> Mapping[str, Any]:
             slopes = torch.autograd.grad(log, list(named.values()), retain_graph=True, allow_unused=True)
             for name, slope in zip(named, slopes, strict=True):
                 if slope is not None:
-                    found[name] += float(log.exp()) * slope**2 / len(x)
+                    found[name] += float(log.detach().exp()) * slope**2 / len(x)
     return found

@@ -1,4 +1,4 @@
-"""How a net learns one task after the other: epochs over rows, with what a strategy adds, standing still after each so that it can be taken up again."""
+"""How a net learns one task after the other: epochs over rows, with what a strategy adds; after each it can be taken up again."""
 
 from __future__ import annotations
 
@@ -212,6 +212,11 @@ class Learner:
         with torch.no_grad():
             scores: Any = self.view(task).eval()(x.to(self.device))
         return scores
+
+    @property
+    def told(self) -> bool:
+        """Whether whoever asks must say the task."""
+        return any(part.told for part in self.parts)
 
     def view(self, task: int) -> Any:
         """What answers for a task: the net itself, unless the strategy has one for each."""

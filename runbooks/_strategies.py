@@ -41,9 +41,7 @@ def ewc(*, strength: Weight = 100.0, decay: Fade = 1.0, rows: Size = 500) -> Par
     return (Anchors(strength, decay, rows),)
 
 
-def ewc_replay(
-    *, buffer: Size = 1000, balance: Balance = "stream", strength: Weight = 10.0, decay: Fade = 1.0, rows: Size = 500
-) -> Parts:
+def ewc_replay(*, buffer: Size = 1000, balance: Balance = "stream", strength: Weight = 10.0, decay: Fade = 1.0, rows: Size = 500) -> Parts:
     """Both: rows of the buffer, and weights that are held."""
     return (*replay(buffer=buffer, balance=balance), *ewc(strength=strength, decay=decay, rows=rows))
 

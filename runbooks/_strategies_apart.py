@@ -198,4 +198,3 @@ class Switch(torch.nn.Module):  # type: ignore[misc,unused-ignore]  # as above
         found = torch.stack([view(x[:, :-1]) for view in self.views], 1)
         place = known.to(torch.int64).argmax(1)[:, None, None].expand(-1, 1, found.shape[2])
         return torch.where(known.any(1, keepdim=True), found.gather(1, place)[:, 0], torch.full_like(found[:, 0], float("nan")))
-

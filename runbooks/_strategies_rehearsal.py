@@ -68,8 +68,11 @@ class Rehearsal(Part):
         self.add(Kept(rows.x, rows.y, lot, said(net, rows.x), rows.task, rows.at))
 
     def add(self, more: Kept) -> None:
-        columns = (None if getattr(more, one.name) is None else torch.cat([getattr(k, one.name) for k in (self.kept, more) if k]) for one in fields(Kept))
-        self.kept = sample(Kept(*columns), self.size, self.balance)
+        """Take more rows in, and keep as many as there is room for."""
+        both = [one for one in (self.kept, more) if one]
+        columns = [[getattr(part, one.name) for part in both] for one in fields(Kept)]
+        whole = Kept(*(None if any(column is None for column in each) else torch.cat(each) for each in columns))
+        self.kept = sample(whole, self.size, self.balance)
 
     def state(self) -> Mapping[str, Any]:
         return {one.name: column for one in fields(Kept) if self.kept and (column := getattr(self.kept, one.name)) is not None}

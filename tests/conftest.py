@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "spark": (("spark-submit",), "make peers"),
     "java": (("java",), "apt install openjdk-17-jre-headless"),
 }
+LIBRARIES = {"torch": "make test EXTRAS=torch"}
 
 
 def peers() -> Path:
@@ -55,6 +57,17 @@ def need(service: str) -> Path:
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)
+
+
+def library(name: str) -> Any:
+    """An optional library. Not installed: the whole file is skipped with the line that installs it, or fails where CI is set."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        missing = f"needs {name}, which is not installed: {LIBRARIES[name]}"
+        if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing, allow_module_level=True)
 
 
 @pytest.fixture(scope="session")
