@@ -38,6 +38,7 @@ PROGRAMS = {  # service -> (names its program goes by, how to get it)
     "spark": (("spark-submit",), "make peers"),
     "java": (("java",), "apt install openjdk-17-jre-headless"),
 }
+LIBRARIES = {"torch": "make test EXTRAS=torch", "jsonschema": "make test"}
 
 
 def peers() -> Path:
@@ -60,15 +61,15 @@ def need(service: str) -> Path:
     pytest.skip(missing)
 
 
-def need_module(name: str) -> Any:
-    """A package that the development extra brings. Not installed: skips at a desk and says so, or fails where CI is set."""
+def library(name: str) -> Any:
+    """An optional library. Not installed: the whole file is skipped with the line that installs it, or fails where CI is set."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        missing = f"needs the package {name}: pip install {name}"
-    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
-        pytest.fail(missing, pytrace=False)
-    pytest.skip(missing)
+        missing = f"needs {name}, which is not installed: {LIBRARIES[name]}"
+        if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing, allow_module_level=True)
 
 
 @pytest.fixture(scope="session")

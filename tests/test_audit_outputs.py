@@ -33,7 +33,7 @@ from agent.audit.readiness import Beside, rescored, result
 from agent.audit.schema import SCHEMA
 from agent.audit.scoring import Answer, Evidence
 from agent.errors import ConfigError
-from tests.conftest import HOUSE, need_module
+from tests.conftest import HOUSE, library
 from tests.test_cli import Desk, program
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -94,7 +94,7 @@ def audited(desk: Desk) -> dict[str, Any]:
 
 
 def problems(schema: dict[str, Any], value: Any) -> list[str]:
-    validators = need_module("jsonschema").validators
+    validators = library("jsonschema").validators
     kind = validators.validator_for(schema)
     kind.check_schema(schema)
     return [f"{list(one.absolute_path)}: {one.message[:200]}" for one in kind(schema).iter_errors(value)]
