@@ -16,14 +16,14 @@ from agent.model import Columns, Json, Kind, Window, to_json
 
 MOST = 5_000_000  # rows of one pin
 EXACT = 2**53  # whole numbers that a float still tells apart
-PINNABLE: Mapping[Kind, str] = {
+PINNABLE: Mapping[Kind, str] = {  # kind -> the type of Arrow
     "number": "float64",
     "integer": "int64",
     "text": "string",
     "boolean": "bool_",
-    "time": "timestamp",
     "bytes": "binary",
-    "list": "list_",
+    "time": "",
+    "list": "",
 }
 
 
@@ -139,32 +139,34 @@ class _File:
     """A Parquet file in the making; it has its name once it is whole and on the disk."""
 
     def __init__(self, to: Path, kinds: Mapping[str, Kind]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet
-
-        times, lists = pa.timestamp("us", tz="UTC"), pa.list_(pa.float64())
-        made = {"time": times, "list": lists}
-        self._types = {name: made[kind] if kind in made else getattr(pa, PINNABLE[kind])() for name, kind in kinds.items()}
         self._to, self._draft, self.rows = to, to / f".{secrets.token_hex(8)}", 0
-        self._writer = pyarrow.parquet.ParquetWriter(self._draft, pa.schema(self._types.items()))
+        self._kinds, self._types = kinds, dict[str, Any]()
+        self._writer: Any = None  # opened with the first rows, which say what lists hold
 
     def __enter__(self) -> _File:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
         self._draft.unlink(missing_ok=True)
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         import pyarrow as pa
+        import pyarrow.parquet
 
         length = len(next(iter(chunk.values())))
-        if length:
-            self._writer.write_table(pa.table({name: _array(name, values, self._types[name]) for name, values in chunk.items()}))
-            self.rows += length
+        if not length:
+            return
+        if self._writer is None:
+            self._types = {name: _type(kind, chunk[name]) for name, kind in self._kinds.items()}
+            self._writer = pyarrow.parquet.ParquetWriter(self._draft, pa.schema(self._types.items()))
+        self._writer.write_table(pa.table({name: _array(name, values, self._types[name]) for name, values in chunk.items()}))
+        self.rows += length
 
     def done(self) -> Json:
         """Give it the name of what is in it."""
+        assert self._writer is not None
         self._writer.close()
         self._draft.chmod(0o600)
         _synced(self._draft)
@@ -174,6 +176,20 @@ class _File:
         self._draft.replace(path)
         _synced(self._to)
         return {"path": str(path), "sha256": digest, "rows": self.rows}
+
+
+def _type(kind: Kind, values: Any) -> Any:
+    """How a column is written; lists of anything but numbers stay the text that they are read as."""
+    import pyarrow as pa
+
+    if kind == "list":
+        some = next((value for value in values if value is not None and value != "[]"), "[0]")
+        return pa.list_(pa.float64()) if _numbers(some) else pa.string()
+    return pa.timestamp("us", tz="UTC") if kind == "time" else getattr(pa, PINNABLE[kind])()
+
+
+def _numbers(text: str) -> bool:
+    return all(isinstance(one, int | float) for one in json.loads(text))
 
 
 def _array(name: str, values: Any, kind: Any) -> Any:
@@ -190,6 +206,8 @@ def _array(name: str, values: Any, kind: Any) -> Any:
                     raise ValueError("whole numbers beyond 2^53 would not stay what they are; store them as text")
                 return pa.array(np.where(none, 0, values).astype(np.int64), mask=none)
             return pa.array(values, kind, mask=none)
+        if pa.types.is_list(kind):
+            return pa.array([None if one is None else json.loads(one) for one in values], kind)
         return pa.array([str(one) if one is not None and pa.types.is_string(kind) else one for one in values], kind)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as problem:
         raise DataError(f"column '{name}' cannot be pinned: {str(problem)[:300]}") from problem

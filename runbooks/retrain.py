@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import Columns, Ref, Registry, Router, Server, Step, Trainer, runbook
+from agent import Columns, Model, Ref, Registry, Router, Server, Step, Trainer, runbook
 from agent.errors import PlanError
 from runbooks._candidate import beside, following
 
@@ -27,6 +27,7 @@ def retrain(
     live: Columns | None = None,
     labels: Columns | None = None,
     new: Columns | None = None,
+    champion: Model | None = None,
     *,
     gate: dict[str, Any],
     model: dict[str, Any] | None = None,
@@ -57,7 +58,7 @@ def retrain(
     other step. A drill ends at the gate.
     """
     source = _source(service, train, live, labels)
-    one = beside(service, registry, router, server, step="train", file=file, model=model)
+    one = beside(service, registry, router, server, champion, step="train", file=file, model=model)
     watches = [name if "/" in name else f"{service}/{name}" for name in sound] if sound is not None else list(upstream)
     span = {"from": now - newest, "to": now} if newest is not None else {}
     data = {"train": Ref("pin", "train")}

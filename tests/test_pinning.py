@@ -116,6 +116,7 @@ def test_values_stay_what_they_are_and_what_would_not_is_refused(tmp_path):
             "flag": pa.array([True, None, False]),
             "text": pa.array(["ä\n", None, ""]),
             "list": pa.array([[1.0, 2.0], None, []]),
+            "words": pa.array([["a"], None, []]),
             "bytes": pa.array([b"\x00", None, b""]),
             "number": pa.array([float("inf"), None, float("nan")]),
         }
@@ -126,6 +127,7 @@ def test_values_stay_what_they_are_and_what_would_not_is_refused(tmp_path):
     for name in ("whole", "flag", "text", "list", "bytes"):
         assert found[name].to_pylist() == kept[name].to_pylist(), name
     assert found["number"].to_pylist() == [float("inf"), None, None]
+    assert found["words"].to_pylist() == ['["a"]', None, "[]"], "lists of text stay text"
     pyarrow.parquet.write_table(pa.table({"whole": pa.array([2**60 + 1])}), tmp_path / "large.parquet")
     with pytest.raises(DataError, match=r"column 'whole' cannot be pinned: whole numbers beyond 2\^53"):
         pin(table(tmp_path, "parquet:large.parquet"), tmp_path / "pins", "k2")

@@ -16,6 +16,7 @@ from agent.errors import PlanError
 from agent.targets.folder import Folder, record
 from tests.fraud import GOLDEN
 from tests.learning import COPIES, FEATURES, FITS, carried, learning
+from tests.rollout import plugged
 
 ENDS = ("pin", "sound", "train", "gate", "register", "canary")
 
@@ -297,6 +298,30 @@ def test_a_service_without_a_registered_champion_has_nothing_to_be_better_than(t
         desk.server.served = "2"
         with pytest.raises(PlanError, match="served and not registered"):
             verbs.start(desk.world, "retrain", "fraud", {}, "ada", dry_run=True)
+
+
+KEEPS_NOTHING = """
+    from agent import adapter
+    from agent.targets.folder import Folder
+
+    @adapter(role="registry", schemes=("far",))
+    class Far(Folder):
+        \"\"\"A registry whose files cannot be read here.\"\"\"
+
+        can = Folder.can - {"files"}
+"""
+
+
+def test_where_the_registry_keeps_no_files_the_champion_is_the_service_s_own(tmp_path):
+    with plugged(tmp_path, {"far": KEEPS_NOTHING}, "adapter"), learning(tmp_path) as desk:
+        changed(desk, "folder:models", "far:models")
+        with pytest.raises(PlanError, match="bind `champion`"):
+            verbs.start(desk.world, "retrain", "fraud", {}, "ada", dry_run=True)
+        changed(desk, "      old: csv:old.csv", "      old: csv:old.csv\n      champion: {url: 'onnx:models/1/model.onnx', features: [x0, x1, x2]}")
+        plan = verbs.start(desk.world, "retrain", "fraud", {}, "ada", dry_run=True)
+        assert set(plan.steps[3].args["bind"]) == {"candidate", "new"} and plan.steps[2].args["champion"]["files"] == {}
+        run = carried(desk, started(desk, rollout=""))
+        assert run.state == "succeeded" and "the champion, 1/" in run.steps[3].said, run.said
 
 
 def test_names_go_on_as_they_began(tmp_path):
