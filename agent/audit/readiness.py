@@ -146,7 +146,11 @@ def explained(name: str, services: Sequence[Known]) -> dict[str, Json]:
         "needs": [sorted(need) for need in item.needs],
         "rule": one.reads if one else None,
         "not_seen": one.lacks if one else None,
-        "earn": one.earn if one else f"no rule answers it yet, so that it stays unknown; what would is: {item.evidence}",
+        "earn": one.earn
+        if one
+        else attested.earn(item)
+        if item.mode == "attested"
+        else f"no rule answers it yet, so that it stays unknown; what would is: {item.evidence}",
         "now": [_now(item, known) for known in services],
     }
 
