@@ -207,7 +207,7 @@ BAD = [  # name, text, lines
     (
         "an_objective_nobody_can_keep",
         WATCH + "      - {check: toy.ready}\n    objectives: {availability: {target: 1, watch: toy.ready}}\n",
-        ["$:7:41 services.fraud.objectives.availability.target: must be less than 1, not the number 1"],
+        ["$:7:41 services.fraud.objectives.availability.target: must be at most 0.999999, not the number 1"],
     ),
     (
         "objectives_that_nothing_judges",

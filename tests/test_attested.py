@@ -399,3 +399,78 @@ def test_the_command_says_lists_and_takes_back(tmp_path):
 
 def test_every_kind_has_its_longest_time():
     assert LONGEST == {"attested": 180 * DAY, "waived": 90 * DAY, "not applicable": 180 * DAY}
+
+
+def test_over_the_api_the_same_is_said_listed_taken_back_and_refused(world):
+    import httpx
+
+    from agent import web
+
+    served = web.serve(web.app(world, verbs, "a-token-of-the-test"), "127.0.0.1", 0)
+    try:
+        with httpx.Client(base_url=f"{served.url}/api/services/fraud/", headers={"Authorization": "Bearer a-token-of-the-test"}) as client:
+            body = {"item": "TEAM-10", "by": "eve", "until_at": (NOW + 9 * DAY).isoformat(), "note": "on-call may switch it off"}
+            assert client.post("attestations", json=body).status_code == 201
+            (one,) = client.get("attestations").json()
+            assert (one["item"], one["by"], one["at"], one["void"]) == ("TEAM-10", "eve", NOW.isoformat(), "")
+            assert client.post("attestations", json={**body, "by": "ada"}).status_code == 409
+            for wrong in ({"item": "TEAM-11"}, {"until_at": "soon"}, {"note": "x" * 1001}, {"kind": "sworn"}, {"at": NOW.isoformat()}, {"by": "\0"}):
+                assert client.post("attestations", json={**body, **wrong}).status_code == 422, wrong
+            assert client.post("attestations", json={**body, "until_at": "9999-12-31T23:59:59-12:00"}).status_code == 409
+            assert client.delete("attestations/TEAM-10", params={"by": "eve"}).json() == {"item": "TEAM-10", "withdrawn": 1}
+            assert client.delete("attestations/TEAM-10", params={"by": "eve"}).status_code == 409
+            assert client.get("attestations", headers={"Authorization": ""}).json() == []
+            assert client.post("attestations", json=body, headers={"Authorization": ""}).status_code in (401, 403)
+    finally:
+        served.stop()
+
+
+@pytest.mark.parametrize(
+    "said", [say(by=" "), say(by="e" * 101), replace(say(), note=""), replace(say(), note="x" * 1001), replace(say(), note="\n")]
+)
+def test_a_word_of_nobody_or_about_nothing_is_refused(world, said):
+    with pytest.raises(PlanError, match="say who you are, and what, in at most 100 and 1000 characters"):
+        verbs.attest(world, "fraud", said)
+
+
+# Whoever takes a source away must not gain by it
+
+
+MENTIONED = ("DATA-09", "DATA-10", "MODEL-08", "TEAM-09", "TEAM-10", "MODEL-07", "DEPL-05", "MON-01", "MODEL-04", "TEAM-07")
+GRADES = ("UNVERIFIED", "NOT-READY", "CONDITIONAL", "READY")
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("spoken")
+    made = config.load(written(folder))
+    with closing(Store.open(made.store).start()) as store, closing(Pool(1)) as pool:
+        world = World(made, store, pool, clock=lambda: NOW)
+        world.store.write(lambda ledger: ledger.serve("fraud", "1", NOW - DAY))
+        for name in MENTIONED:
+            verbs.attest(world, "fraud", say(name))
+        for by in ("ada", "eve"):
+            verbs.attest(world, "fraud", waived("DEPL-05", by))
+        yield world
+
+
+SOURCES = ("server", "registry", "tables", "metrics", "code")
+STATES = st.dictionaries(st.sampled_from(sorted(catalogue().items)), st.sampled_from(["pass", "pass", "pass", "partial", "fail"]), min_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STATES, st.sets(st.sampled_from(SOURCES)), st.sampled_from(SOURCES))
+def test_to_take_a_source_away_never_raises_a_score_a_section_or_the_verdict(spoken: World, said: dict[str, Any], rest: set[str], gone: str):
+    with spoken.store.read() as ledger:
+        planned = attested.planned(attested.words(spoken.config.services["fraud"], ledger, NOW))
+
+        def come(attached: set[str]) -> Score:
+            known = Known(spoken.config, ledger, spoken.config.services["fraud"], NOW)
+            known.__dict__["attached"] = frozenset(attached)
+            seen = {name: Answer(one, NOW) for name, one in said.items() if catalogue().items[name].within(frozenset(attached))}
+            return score(catalogue(), attested.heard(known, seen), NOW, "1")
+
+        whole, less = come(rest | {gone}), come(rest - {gone})
+    assert all(less.sections[name] <= value for name, value in whole.sections.items()) and less.coverage <= whole.coverage
+    grade = [GRADES.index(verdict(one, planned=planned)[0]) for one in (whole, less)]
+    assert grade[1] <= grade[0]

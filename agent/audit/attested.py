@@ -44,6 +44,8 @@ def judged(said: Said, service: ServiceConfig, ledger: Ledger, now: datetime) ->
     item = catalogue().items.get(said.item)
     if item is None:
         raise PlanError(f"no question '{said.item}'{suggest(said.item, catalogue().items)}; there are DATA-01 to TEAM-10, ten a section")
+    if not said.by.strip() or len(said.by) > 100 or not said.note.strip() or len(said.note) > 1000:
+        raise PlanError(f"{item.id}: say who you are, and what, in at most 100 and 1000 characters")
     served = ledger.served_now(service.name)
     said = replace(said, version=said.version or (served.version if served and item.versioned and said.kind == "attested" else None))
     word = Word(said, now, None)
@@ -247,6 +249,11 @@ def _against(known: Known, item: Item) -> bool:
         if last is not None and last.status is Status.FAIL:
             return True
     return False
+
+
+def earn(item: Item) -> str:
+    """What a person can do for it who can answer for it."""
+    return f"attest it, if you can answer for it: watchkeeper attest {item.id} SERVICE --by NAME --until DATE --note TEXT"
 
 
 def told(found: Sequence[Word]) -> list[dict[str, Json]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from agent.audit import attested
 from agent.audit.answers import RULES
 from agent.audit.catalogue import Item, catalogue
 from agent.audit.known import Known
@@ -25,9 +26,17 @@ def explained(name: str, services: Sequence[Known]) -> dict[str, Json]:
         "needs": [sorted(need) for need in item.needs],
         "rule": one.reads if one else None,
         "not_seen": one.lacks if one else None,
-        "earn": one.earn if one else f"no rule answers it yet, so that it stays unknown; what would is: {item.evidence}",
+        "earn": _earn(item),
         "now": [_now(item, known) for known in services],
     }
+
+
+def _earn(item: Item) -> str:
+    if item.id in RULES:
+        return RULES[item.id].earn
+    if item.mode == "attested":
+        return attested.earn(item)
+    return f"no rule answers it yet, so that it stays unknown; what would is: {item.evidence}"
 
 
 def _now(item: Item, known: Known) -> dict[str, Json]:

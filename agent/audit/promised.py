@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.audit.known import Known, rule
-from agent.audit.scoring import Answer, Said
+from agent.audit.scoring import Answer, Evidence, Said
 from agent.model import Event
 from agent.objectives import budgets
 
@@ -29,7 +29,12 @@ def promised(known: Known) -> Answer | None:
     )
     whole = not lacks and not any(one.spent or not one.seen or one.history < one.over for one in found)
     said: Said = "pass" if whole else "partial"
-    return Answer(said, known.seen_at, observed="; ".join([told, *lacks]))
+    return Answer(said, known.seen_at, observed="; ".join([told, *lacks]), evidence=(_rests(known),))
+
+
+def _rests(known: Known) -> Evidence:
+    where = f"services.{known.service.name}.objectives"
+    return Evidence("config", "config", "self", known.seen_at, "MON-08", "minute roll-ups of their watches", where, known.config.digest)
 
 
 def _anyway(known: Known) -> list[Event]:

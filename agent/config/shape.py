@@ -351,7 +351,7 @@ class AttestFile(Shape):
 class ObjectiveFile(Shape):
     """What a watch looks at is to be good for `target` of the last `over`."""
 
-    target: Annotated[Real, Field(gt=0, lt=1)]
+    target: Annotated[Real, Field(gt=0, le=0.999999)]
     watch: str
     over: SomeLength = timedelta(days=28)
 

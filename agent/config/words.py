@@ -141,7 +141,10 @@ def until(value: Json) -> datetime:
             return datetime.fromisoformat(f"{value}T23:59:59+00:00")
         except ValueError:
             raise ValueError(f"{shown(value)} is no day there is") from None
-    return moment(value)
+    at = moment(value)
+    if not 1 < at.year < 9999:  # in another zone it might be a time that cannot be written
+        raise ValueError(f"{shown(str(value))} is no time that anybody waits for")
+    return at
 
 
 def address(value: str) -> str:
