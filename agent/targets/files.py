@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ READERS = {"parquet": "read_parquet", "csv": "read_csv", "jsonl": "read_json"}
 class Files(Rows):
     """All rows of the files a pattern matches now, in the order of their names; columns are matched by name."""
 
+    can = frozenset({"columns", "digest"})
+
     def __init__(self, at: Locator) -> None:
         pattern = path_of(at)
         place = f"{at.scheme}:{pattern}"
@@ -28,9 +32,23 @@ class Files(Rows):
         def relation(con: Any) -> str:
             return _reader(at.scheme, found(Path(at.folder) / pattern, place, at.scheme), at.options)
 
+        self._files = lambda: found(Path(at.folder) / pattern, place, at.scheme)
+
         self._text = at.scheme != "parquet"
         self._duck = (DuckSource if self._text else CountingDuck)(place, _memory, relation)
         super().__init__(self._duck, at.options)
+
+    def digest(self) -> str:
+        """sha256 of the file as it lies there; of several, that of their sha256 in the order of their names."""
+        own = [_sha256(Path(name)) for name in self._files()]
+        return own[0] if len(own) == 1 else hashlib.sha256("".join(own).encode()).hexdigest()
+
+    def between(self, start: datetime, end: datetime) -> Files:
+        """The rows whose event time is in [start, end)."""
+        window = super().between(start, end)
+        assert isinstance(window, Files)
+        window._files = self._files
+        return window
 
     def pressed(self, folder: Path, name: str) -> str | None:
         """Write the same rows to Parquet in a folder, where a window costs what it holds, and give its URL: text is parsed whole for every look.
@@ -42,6 +60,11 @@ class Files(Rows):
             return None
         self._duck.copy(f"{_text(str(folder / name))} (FORMAT parquet, ROW_GROUP_SIZE 20000)")
         return f"parquet:{name}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _memory() -> Any:
