@@ -509,6 +509,10 @@ class Table(Protocol):
         """One pass over the rows: column name -> Tally."""
         ...
 
+    def digest(self) -> str:
+        """sha256 of the files that hold it as they lie there, whatever stretch of it this is; CannotError where it is no file."""
+        ...
+
     @property
     def declared(self) -> Mapping[str, Json]:
         """The prediction log contract as configured (time, id, features, prediction ...); empty for a plain table."""

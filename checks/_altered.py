@@ -1,4 +1,4 @@
-"""Rows with a fault put into them on their way: the table itself is only read, and nothing of it is copied to where anybody could take it for data."""
+"""Rows with a fault put into them on their way: the table is only read, and nothing is copied to where anybody could take it for data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.errors import CannotError
 Fault = Callable[[Any], Any]  # a column's cells as the fault leaves them
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Altered:
     """A Columns whose `column` comes as a fault leaves it: gone, of another kind, or with other cells. `twice` gives every row once more."""
 

@@ -90,7 +90,7 @@ def results(code: Code, commit: Commit, path: str) -> tuple[bytes | None, int]:
 
 
 def by_kind(junit: bytes, kinds: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """Kind -> (tests that ran, tests that did not end well), by the names of their classes. Read as text: an XML parser would follow what it names."""
+    """Kind -> (tests that ran, tests that did not end well), by the names of their classes. Read as text: a parser of XML can be led on."""
     counts = dict.fromkeys(kinds, (0, 0))
     for piece in junit.decode("utf-8", "replace").split("<testcase")[1:]:
         head, _, inside = piece.partition(">")

@@ -11,7 +11,7 @@ from agent import Ask, Json, Kind, Tally
 from agent.errors import CannotError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
     """Columns by name, float64 and of one length, with NaN for null."""
 

@@ -14,7 +14,23 @@ from checks._answers import flat, gaps, is_tensor, outputs
 
 Path = tuple[str | int, ...]
 EDGES = (math.nan, math.inf, -math.inf, 1e308, -1e308, 5e-324, 2**63, -(2**63) - 1, 0, -0.0)
-STRANGE = (None, True, "", "NaN", "0x1F", "\u0000", "٣", "a" * 10_000, [], {}, [[1]], {"a": 1}, "'; DROP TABLE x; --", "{{7*7}}", "\ud83d")
+STRANGE: tuple[Json, ...] = (
+    None,
+    True,
+    "",
+    "NaN",
+    "0x1F",
+    "\u0000",
+    "٣",
+    "a" * 10_000,
+    [],
+    {},
+    [[1]],
+    {"a": 1},
+    "'; DROP TABLE x; --",
+    "{{7*7}}",
+    "\ud83d",
+)
 
 
 @dataclass(frozen=True, slots=True)

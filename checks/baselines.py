@@ -23,8 +23,8 @@ def simple(
     rows_at_least: int = 100,
 ) -> Verdict:
     """On the labelled rows of `guard`, that nobody trains on, row by row: `candidate` (what is served) beside the most frequent label, and beside
-    `champion` (what was served before). ok: the paired interval of Tango (1998) at `level` lies above 0 against the one, and above -`margin` against the
-    other. One of the two warns, and so does a model that has no predecessor; neither fails.
+    `champion` (what was served before). ok: the paired interval of Tango (1998) at `level` lies above 0 against the one, and above -`margin` against
+    the other. One of the two warns, and so does a model that has no predecessor; neither fails.
     """
     (rows,) = _slices.read(guard, "guard", label, None, features, False)
     if rows.n < rows_at_least:

@@ -26,8 +26,9 @@ def _made_by(server: Server, registry: Registry, router: Router | None, code: Co
 
 @check(pillar="training", asks="Was the exact training code reviewed and merged?", severity="ticket", answers=("MODEL-02",))
 def reviewed(server: Server, registry: Registry, code: Code, router: Router | None = None) -> Verdict:
-    """The commit that trained the served version must be clean, on the branch that counts, and looked over by somebody who did not write it: who merged
-    it, or who is named in its Reviewed-by, Approved-by or Acked-by. On the branch, and nobody else named: that warns. Dirty, missing, not merged: fails.
+    """The commit that trained the served version must be clean, on the branch that counts, and looked over by somebody who did not write it: who
+    merged it, or who is named in its Reviewed-by, Approved-by or Acked-by. On the branch, and nobody else named: that warns. Dirty, missing, not
+    merged: fails.
     """
     made = _made_by(server, registry, router, code)
     if isinstance(made, Verdict):
@@ -49,9 +50,9 @@ def reviewed(server: Server, registry: Registry, code: Code, router: Router | No
 def pinned(
     server: Server, registry: Registry, code: Code, router: Router | None = None, *, lock: str = "requirements.txt", serving: str | None = None
 ) -> Verdict:
-    """Reads the `lock` that the served version was trained with, as of its commit, and that of what `serving`s it (the same, where none is named) as of
-    the branch. Each package must be pinned to one version, and be the same in both down to the minor version, else it fails; without hashes it warns.
-    A sha256 of the lock that the lineage records as `environment` must be that of the lock.
+    """Reads the `lock` that the served version was trained with, as of its commit, and that of what `serving`s it (the same, where none is named) as
+    of the branch. Each package must be pinned to one version, and be the same in both down to the minor version, else it fails; without hashes it
+    warns. A sha256 of the lock that the lineage records as `environment` must be that of the lock.
     """
     made = _made_by(server, registry, router, code)
     if isinstance(made, Verdict):
@@ -132,8 +133,9 @@ def deployed(code: Code, now: datetime, server: Server | None = None, *, files: 
 def lead_time(
     registry: Registry, code: Code, now: datetime, *, limit: timedelta = timedelta(days=14), last: timedelta = timedelta(days=90)
 ) -> Verdict:
-    """The median, over the versions registered in `last`, of the time from the commit that trained each to its registration: above `limit` warns, above
-    twice that fails."""
+    """The median, over the versions registered in `last`, of the time from the commit that trained each to its registration: above `limit` warns,
+    above twice that fails.
+    """
     recent = [one for one in registry.versions() if one.registered_at >= now - last]
     took = [one.registered_at - commit.at for one in recent if (commit := _commit(code, registry, one)) is not None]
     if not took:

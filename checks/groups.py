@@ -14,7 +14,8 @@ from checks._labels import class_name
 @check(pillar="learning", asks="How far apart are the groups in what the model decides for them?", severity="ticket", answers=("MODEL-08",))
 def disparity(live: Columns, window: Window | None = None, *, group: str, positive: str, limit: float = 0.2, rows_at_least: int = 100) -> Verdict:
     """The share of each `group` (a column of the log) that is answered with `positive`, beside that of all others: Newcombe's interval (1998) of the
-    difference. Surely beyond `limit` fails, not surely within it warns, all within is ok. Groups of fewer than `rows_at_least` rows are told, and not judged.
+    difference. Surely beyond `limit` fails, not surely within it warns, all within is ok. Groups of fewer than `rows_at_least` rows are told, and not
+    judged.
     """
     rows, answer = live if window is None else live.between(window.start, window.end), live.declared.get("prediction")
     if not answer:

@@ -28,10 +28,11 @@ def inputs(
     rtol: float = 1e-4,
     atol: float = 1e-6,
 ) -> Verdict:
-    """Asks `cases` requests, each a golden one (or `request`) with something wrong in it: NaN and infinite, missing and extra, of another type, too large
-    (lists of at most `largest` values), empty, on the edge of its range. A clean no (4xx) and an answer in numbers are both well; 5xx, a broken
-    connection, an answer too late or with a number that is none fails. A request with something missing that is answered all the same is misfiled: more
-    than `misfiled` of them fail. At last a good request must still be answered, and a batch as its rows one by one. One request at a time, none repeated.
+    """Asks `cases` requests, each a golden one (or `request`) with something wrong in it: NaN and infinite, missing and extra, of another type, too
+    large (lists of at most `largest` values), empty, on the edge of its range. A clean no (4xx) and an answer in numbers are both well; 5xx, a broken
+    connection, an answer too late or with a number that is none fails. A request with something missing that is answered all the same is misfiled:
+    more than `misfiled` of them fail. At last a good request must still be answered, and a batch as its rows one by one. One request at a time, none
+    repeated.
     """
     asked = [request] if request is not None else [row.request for row in golden_rows(server, registry)]
     if not asked:
@@ -94,8 +95,9 @@ def degraded(
     limit: timedelta = timedelta(seconds=1),
     requests: int = 20,
 ) -> Verdict:
-    """Asks an instance that somebody has cut off from what it depends on (bind `server` to it; `without` names what is missing): a fallback in numbers
-    within `limit` at the 95th percentile is ok, a slow one or a clean 503 warns, anything else is an outage. Never bind it to what users are served by.
+    """Asks an instance that somebody has cut off from what it depends on (bind `server` to it; `without` names what is missing): a fallback in
+    numbers within `limit` at the 95th percentile is ok, a slow one or a clean 503 warns, anything else is an outage. Never bind it to what users are
+    served by.
     """
     asked = [request] if request is not None else [row.request for row in golden_rows(server, registry)]
     if not asked:

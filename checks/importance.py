@@ -32,7 +32,8 @@ def features(
 ) -> Verdict:
     """Permutation importance (Breiman 2001) through the server: the newest `rows` logged inputs are asked as they are, and once more for each feature
     with its value taken from the next row. A feature's importance is the share of rows whose answer then differs beyond atol + rtol; with none above
-    `least` it is useless. At most `useless` of the features useless is ok, four times that warns, more fails. It asks rows x features requests, as probes.
+    `least` it is useless. At most `useless` of the features useless is ok, four times that warns, more fails. It asks rows x features requests, as
+    probes.
     """
     inputs = [one for one in logged(live if window is None else live.between(window.start, window.end), rows) if isinstance(one, (list, dict))]
     template = request if request is not None else next((row.request for row in golden_rows(server, registry)), None)

@@ -43,8 +43,8 @@ def faults(
     closed: bool = False,
     rows_at_least: int = 20,
 ) -> Verdict:
-    """Puts six faults, one after another, into a copy of the window's rows, and judges each by data.contract with these parameters: a null spike, a type
-    flip, values out of range, an unseen category, a dropped column, duplicates. Nothing is written anywhere, and nobody is told.
+    """Puts six faults, one after another, into a copy of the window's rows, and judges each by data.contract with these parameters: a null spike, a
+    type flip, values out of range, an unseen category, a dropped column, duplicates. Nothing is written anywhere, and nobody is told.
 
     Half of the rows are spoiled each time. All six noticed is ok, four or five warn, fewer fail. A fault with no column to put it into counts as not
     noticed. Rows that break the contract as they are tell nothing (nodata).
@@ -53,7 +53,10 @@ def faults(
         live.between(window.start, window.end),
         {"columns": columns, "features": features, "pairs": pairs, "unique": unique, "closed": closed},
     )
-    judge: Callable[[Table], Verdict] = lambda table: contract(table, None, now, rows_at_least=1, **asked)  # type: ignore[arg-type]  # as contract takes them
+
+    def judge(table: Table) -> Verdict:
+        return contract(table, None, now, rows_at_least=1, **asked)  # type: ignore[arg-type]  # each as contract takes it
+
     if not by_row(rows):
         return nodata("only counts leave the engine, so that no fault can be put into its rows; watch an export of them")
     if (n := rows.rows()) < rows_at_least:

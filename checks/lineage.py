@@ -123,7 +123,7 @@ def search(server: Server, registry: Registry, router: Router | None = None, *, 
     version = _lineage.registered(server, registry, router)
     if isinstance(version, Verdict):
         return version
-    told, chosen = version.lineage.get("search"), version.lineage.get("parameters")
+    told, chosen = version.lineage.get("search") or {}, version.lineage.get("parameters")
     tried = _lineage.tried(told)
     if not tried:
         return fail(

@@ -16,8 +16,8 @@ MAY = ("personal", "sensitive", "identifier")  # classes in which an identifier 
 
 @check(pillar="data", asks="Is each column classed, and free of identifiers that are not declared?", severity="ticket", answers=("DATA-09",))
 def identifiers(live: Columns, *, classes: Mapping[str, Class], rows: int = 1000) -> Verdict:
-    """Every column (features that lie in JSON too) needs a class in `classes`, by name or pattern. The newest `rows` are searched for mail addresses, IBANs,
-    card numbers, telephone and social security numbers; one in a column that is classed public or internal, or not at all, fails.
+    """Every column (features that lie in JSON too) needs a class in `classes`, by name or pattern. The newest `rows` are searched for mail addresses,
+    IBANs, card numbers, telephone and social security numbers; one in a column that is classed public or internal, or not at all, fails.
 
     All classed and none found is ok, 80 % classed warns, fewer fail. What was found is told by column and kind, counted, and never shown or kept.
     """

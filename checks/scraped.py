@@ -53,8 +53,8 @@ def consumers(
     unknown: float = 0.01,
     span: timedelta = timedelta(days=28),
 ) -> Verdict:
-    """Asks how many requests came from each caller in `span`: `query`, such as sum by (client) (increase(requests_total[$window])), gives a series for each,
-    named by `label`. Nobody who is not `declared` is ok, at most `unknown` of the traffic warns, more fails; so do callers without a name.
+    """Asks how many requests came from each caller in `span`: `query`, such as sum by (client) (increase(requests_total[$window])), gives a series
+    for each, named by `label`. Nobody who is not `declared` is ok, at most `unknown` of the traffic warns, more fails; so do callers without a name.
     """
     found = metrics.query(query, Window(now - span, now)).series
     calls: dict[str, float] = {}

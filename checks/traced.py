@@ -29,8 +29,8 @@ def predictions(
     output: str | None = None,
     request: Json = None,
 ) -> Verdict:
-    """Asks the newest `rows` logged inputs of the version that serves again, and compares the answer (the first value of `output`, or of the first one)
-    with the prediction that was logged. The log must have an id, a time, a version, the inputs and the prediction, and reach back `kept`.
+    """Asks the newest `rows` logged inputs of the version that serves again, and compares the answer (the first value of `output`, or of the first
+    one) with the prediction that was logged. The log must have an id, a time, a version, the inputs and the prediction, and reach back `kept`.
 
     `share` of them equal, and all that: ok. 90 %, or a shorter log: warns. Fewer, or a log that lacks a field, fails. Asked as probes.
     """
@@ -85,7 +85,8 @@ def _again(server: Server, template: Json, inputs: Json, said: Json, output: str
         return False
     named = outputs(body)
     chosen = named.get(output) if output else next(iter(named.values()), None)
-    value = next(flat(chosen["data"]), None) if is_tensor(chosen) else next(flat(chosen), None)
+    held = chosen["data"] if isinstance(chosen, dict) and is_tensor(chosen) else chosen
+    value = next(flat(held), None)
     return _equal(value, said, rtol, atol)
 
 

@@ -8,6 +8,7 @@ from math import ceil
 
 from agent import plugins
 from agent.audit.known import MOST, Known, among, brief, rule
+from agent.audit.rests import Thing
 from agent.audit.scoring import Answer, Said
 from agent.incidents import silenced
 from agent.model import Incident, Run
@@ -27,7 +28,8 @@ def owner(known: Known) -> Answer | None:
     both = known.service.owner in active and len(active) > 1
     said: Said = "pass" if both else "partial" if active else "fail"
     words = f"named: {told}{'; no deputy' if len(line) == 1 else ''}; record of {known.history(QUARTER)}"
-    acted = [one for one in known.incidents if one.acknowledged_by in active] + [run for run in known.runs if set(run.approved_by) & set(active)]
+    acted: list[Thing] = [one for one in known.incidents if one.acknowledged_by in active]
+    acted += [run for run in known.runs if set(run.approved_by) & set(active)]
     return Answer(said, known.seen_at, observed=words, evidence=(*known.configured("owner", "escalation"), *known.rests(*acted)))
 
 
@@ -80,7 +82,8 @@ def two_people(known: Known) -> Answer | None:
     enough = [what for what, people in counts.items() if people >= 2]
     told = ", ".join(f"{people} for {what}" for what, people in counts.items())
     said: Said = "pass" if len(enough) == len(counts) else "partial" if enough else "fail"
-    acted = [*(one for one in known.incidents if one.acknowledged_by), *(run for run in known.runs if run.runbook in counts and run.approvals)]
+    acted: list[Thing] = [one for one in known.incidents if one.acknowledged_by]
+    acted += [run for run in known.runs if run.runbook in counts and run.approvals]
     return Answer(said, known.seen_at, observed=f"different people: {told}; record of {known.history(HALF)}", evidence=known.rests(*acted))
 
 

@@ -84,7 +84,7 @@ def ceiling(attached: frozenset[str]) -> float:
 def _next(attached: frozenset[str]) -> Json:
     """The source to attach next: it lifts the ceiling most, then answers most; None where none answers more."""
     now = _within(attached)
-    sources = [source for source in ("server", "registry", "tables", "metrics") if source not in attached]
+    sources = [source for source in ("server", "registry", "tables", "metrics", "code") if source not in attached]
     tried = [(ceiling(attached | {source}), _within(attached | {source}) - now, source) for source in sources]
     best = max((one for one in tried if one[1]), default=None)
     return None if best is None else {"source": best[2], "ceiling": best[0], "more": best[1]}

@@ -56,8 +56,9 @@ CONTRACT = ("columns", "features", "pairs", "unique", "closed")  # what of a con
 
 @rule("DATA-02", earn="watch injection.faults with the contract of your rows, and let quarantine answer a broken one (mode: auto, after a drill)")
 def stopped(known: Known) -> Answer | None:
-    """The last look at whether faults that are put into a copy of the rows break a contract, which must be the one that is watched; and whether a broken
-    one starts a runbook by itself."""
+    """The last look at whether faults that are put into a copy of the rows break a contract, which must be the one that is watched; and whether a
+    broken one starts a runbook by itself.
+    """
     answer, contracts = worst(known, "DATA-02"), known.watching("DATA-01")
     if answer is None or answer.said == "fail":
         return answer

@@ -49,7 +49,9 @@ def environment(inherit: Json, extra: Json, where: str) -> dict[str, str]:
 
 
 def run(words: Sequence[str], folder: Path, env: Mapping[str, str], within: float, where: str, most: int = MOST) -> Ran:
-    """Runs it to its end; of what it prints `most` bytes are kept. UnreachableError when it cannot be started; DeadlineError after `within` seconds, when it and all it started are killed."""
+    """Runs it to its end; of what it prints `most` bytes are kept. UnreachableError when it cannot be started; DeadlineError after `within` seconds,
+    when it and all it started are killed.
+    """
     end = monotonic() + within
     try:
         process = subprocess.Popen(  # noqa: S603 - what the configuration names

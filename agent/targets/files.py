@@ -32,7 +32,7 @@ class Files(Rows):
         def relation(con: Any) -> str:
             return _reader(at.scheme, found(Path(at.folder) / pattern, place, at.scheme), at.options)
 
-        self._files = lambda: found(Path(at.folder) / pattern, place, at.scheme)
+        self._at = (Path(at.folder) / pattern, place, at.scheme)
 
         self._text = at.scheme != "parquet"
         self._duck = (DuckSource if self._text else CountingDuck)(place, _memory, relation)
@@ -40,14 +40,14 @@ class Files(Rows):
 
     def digest(self) -> str:
         """sha256 of the file as it lies there; of several, that of their sha256 in the order of their names."""
-        own = [_sha256(Path(name)) for name in self._files()]
+        own = [_sha256(Path(name)) for name in found(*self._at)]
         return own[0] if len(own) == 1 else hashlib.sha256("".join(own).encode()).hexdigest()
 
     def between(self, start: datetime, end: datetime) -> Files:
         """The rows whose event time is in [start, end)."""
         window = super().between(start, end)
         assert isinstance(window, Files)
-        window._files = self._files
+        window._at = self._at
         return window
 
     def pressed(self, folder: Path, name: str) -> str | None:

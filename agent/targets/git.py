@@ -140,7 +140,8 @@ def _commit(fields: Sequence[str]) -> Commit:
 
 def _pins(text: str) -> list[tuple[str, str]]:
     """(path, md5) of each output in a DVC file: the two keys stand in one item, in either order."""
-    found, item = [], {}
+    found: list[tuple[str, str]] = []
+    item: dict[str, str] = {}
     for line in text.splitlines():
         if line.lstrip().startswith("- "):
             item = {}
