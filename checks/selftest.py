@@ -21,7 +21,7 @@ def drift(
     *,
     columns: list[str] | None = None,
     shift: float = 0.5,
-    rows: int = 300,
+    rows: int = 500,
     trials: int = 60,
     power: float = 0.9,
     false_alarms: float = 0.05,
@@ -34,9 +34,9 @@ def drift(
     otherwise fails; trials too few to tell warn (60 are just enough: 0 of 59 bounds 5 %, by Clopper and Pearson 1934).
     """
     held = _read(reference, columns)
-    if held is None or held.rows() < 3 * rows:
+    if held is None or held.rows() < 2 * rows:
         n = 0 if held is None else held.rows()
-        return nodata(f"{n} reference rows with numbers; {3 * rows} are needed to draw {rows} at a time", Reading(n, 3 * rows, unit="rows"))
+        return nodata(f"{n} reference rows with numbers; {2 * rows} are needed to draw {rows} at a time", Reading(n, 2 * rows, unit="rows"))
     quiet, heard, names = 0, 0, list(held.cells)
     for trial in range(trials):
         some, rest = held.split(rows, seed + trial)

@@ -8,7 +8,7 @@ import pytest
 from agent import Status
 from agent.model import Locator
 from agent.perform import perform
-from tests.test_forgetting import CLASSES, WEIGHTS, forgot, linear, rows
+from tests.test_forgetting import CLASSES, WEIGHTS, linear, rows
 
 
 def judged(candidate, table, champion=None, **more):
@@ -20,7 +20,7 @@ def judged(candidate, table, champion=None, **more):
 
 
 def test_a_model_is_held_against_the_usual_label_and_its_predecessor(tmp_path):
-    table, good, bad = rows(tmp_path, "guard", [0, 1, 2]), linear(tmp_path, "1", WEIGHTS), linear(tmp_path, "2", forgot(0, 1))
+    table, good, bad = rows(tmp_path, "guard", [0, 1, 2]), linear(tmp_path, "1", WEIGHTS), linear(tmp_path, "2", np.roll(WEIGHTS, 1, axis=1))
     both = judged(good, table, linear(tmp_path, "3", 1.1 * WEIGHTS))
     assert both.status is Status.OK and len(both.parts) == 2 and "its predecessor" in both.reason
     assert judged(good, table).status is Status.WARN and "no predecessor is bound" in judged(good, table).reason

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import Locator, Status
@@ -179,6 +179,7 @@ def test_a_file_that_was_altered_is_found(tmp_path, server):
     assert "was changed after it was recorded" in lineage.artefacts(server, held).reason
 
 
+@settings(max_examples=40)
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(max_size=20) | st.booleans(),
