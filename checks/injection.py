@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from agent import Columns, Reading, Status, Table, Verdict, Window, check, fail, nodata, ok, warn
-from checks import _rules
+from agent import Columns, Reading, Table, Verdict, Window, check, fail, nodata, ok, warn
+from checks import _contract, _rules
 from checks._altered import Altered, as_text, beyond, nulls, unseen
 from checks._columns import by_row
-from checks._rules import Pair, Rule
-from checks.data import contract
+from checks._rules import Broken, Pair, Rule
 
 FAULTS = ("null spike", "type flip", "out of range", "unseen category", "dropped column", "duplicates")
 
@@ -34,38 +32,33 @@ class Injected:
 def faults(
     live: Columns,
     window: Window,
-    now: datetime,
     *,
     columns: dict[str, Rule] | None = None,
     features: Rule | None = None,
     pairs: list[Pair] | None = None,
     unique: list[list[str]] | None = None,
-    closed: bool = False,
     rows_at_least: int = 20,
 ) -> Verdict:
-    """Puts six faults, one after another, into a copy of the window's rows, and judges each by data.contract with these parameters: a null spike, a
+    """Puts six faults, one after another, into a copy of the window's rows, and judges each by these rules of data.contract: a null spike, a
     type flip, values out of range, an unseen category, a dropped column, duplicates. Nothing is written anywhere, and nobody is told.
 
     Half of the rows are spoiled each time. All six noticed is ok, four or five warn, fewer fail. A fault with no column to put it into counts as not
     noticed. Rows that break the contract as they are tell nothing (nodata).
     """
-    rows, asked = (
-        live.between(window.start, window.end),
-        {"columns": columns, "features": features, "pairs": pairs, "unique": unique, "closed": closed},
-    )
+    rows, between, sets = live.between(window.start, window.end), [_rules.pair(one) for one in pairs or ()], [list(names) for names in unique or ()]
 
-    def judge(table: Table) -> Verdict:
-        return contract(table, None, now, rows_at_least=1, **asked)  # type: ignore[arg-type]  # each as contract takes it
+    def broken(table: Table) -> list[Broken]:
+        rules, missing = _rules.chosen(table, table.kinds(), columns or {}, features)
+        return [*missing, *_contract.judged(table, table.kinds(), rules, between, sets, None).broken]
 
     if not by_row(rows):
         return nodata("only counts leave the engine, so that no fault can be put into its rows; watch an export of them")
     if (n := rows.rows()) < rows_at_least:
         return nodata(f"{n} rows; {rows_at_least} are needed", Reading(n, rows_at_least, unit="rows"))
-    clean = judge(rows)
-    if clean.status is not Status.OK:
-        return nodata(f"the rows as they are do not keep the contract, so that it tells nothing of faults: {clean.reason.partition(chr(10))[0]}")
+    if clean := broken(rows):
+        return nodata(f"the rows as they are do not keep the contract, so that it tells nothing of faults: {clean[0].why}")
     put = {one.name: one for one in _injected(rows, _rules.chosen(rows, rows.kinds(), columns or {}, features)[0], unique or [])}
-    found = {name: name in put and judge(put[name].rows).status is Status.FAIL for name in FAULTS}
+    found = {name: name in put and bool(broken(put[name].rows)) for name in FAULTS}
     return _told(found, put, n)
 
 

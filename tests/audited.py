@@ -122,8 +122,9 @@ class Server(Careful):
     """Model `m`, which adds its two inputs up; `named` is the version that it serves."""
 
     def _infer(self, version: str, body: Any) -> tuple[int, Any]:
-        status, said = super()._infer(version, body)
-        if status == 200 and self.mood is None:
+        told = self.mood(body) if self.mood else None
+        status, said = told or super()._infer(version, body)
+        if status == 200 and told is None:
             data = body["inputs"][0]["data"]
             sums = [data[place] + data[place + 1] for place in range(0, len(data), 2)]
             said = {"model_name": "m", "model_version": version, "outputs": [{"name": "y", "datatype": "FP32", "shape": [len(sums)], "data": sums}]}

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import Reading, Verdict, fail
+from agent import Reading, Verdict, fail, ok
 from agent.audit.catalogue import FAILURES, SECTIONS, SOURCES, catalogue
 from agent.audit.scoring import Answer, Score, ml_test_score, score, verdict
 from tests import audited
@@ -69,7 +69,7 @@ def test_the_good_service_is_ready_by_evidence_alone_but_for_a_persons_word(good
     assert [name for name, answer in answered.items() if answer.said == "fail"] == []
     assert good.blockers == ("TEAM-09",), "which is a person's word"
     whole = score(catalogue(), {**{name: answer for name, answer in answered.items() if answer}, **PEOPLE}, LATER, VERSION)
-    assert verdict(whole)[0] == "READY" and whole.level == "R4" and whole.coverage >= 0.9
+    assert verdict(whole)[0] == "READY" and whole.level >= "R4" and whole.coverage >= 0.9
 
 
 def test_every_answer_says_what_it_rests_on(desk: Desk):
@@ -241,9 +241,20 @@ def deteriorating(desk: Desk) -> None:
     """Quality falls day by day, and is below its limit before the version is a month old."""
 
     def do(ledger: Any) -> None:
+        ledger.forget_signal("fraud/quality.accuracy")
         for days in range(19, -1, -1):
             quality = replace(audited.SAID["quality.accuracy"], reading=Reading(0.76 + 0.004 * days, 0.8, n=500))
-            desk.fold(ledger, "quality.accuracy", quality, NOW - days * DAY + HOUR / 2)
+            desk.fold(ledger, "quality.accuracy", quality, NOW - days * DAY - HOUR / 2)
+
+    desk.write(do)
+
+
+def late(desk: Desk) -> None:
+    """The rows came late twice in a month, and in time again."""
+
+    def do(ledger: Any) -> None:
+        for second, told in enumerate((*[fail("late", parts={"freshness": Reading(9.0, 1.0)})] * 2, ok("240 rows keep the contract")), 1):
+            desk.fold(ledger, "data.contract", told, NOW + timedelta(seconds=second))
 
     desk.write(do)
 
@@ -276,24 +287,14 @@ def one_pair_of_hands(desk: Desk) -> None:
 
 
 MUTATIONS: dict[str, Mutation] = {
-    "DATA-01": Mutation(logged(lambda row: {**row, "inputs": "[-5.0, 1.0]"}), ("data.contract",)),
-    "DATA-02": Mutation(configured("quarantine: auto", "quarantine: observe")),
-    "DATA-03": Mutation(
-        lambda desk: desk.write(
-            lambda ledger: (
-                [
-                    desk.fold(
-                        ledger,
-                        "data.contract",
-                        replace(audited.SAID["skew.logged"], status=fail("").status, parts={"freshness": Reading(9.0, 1.0)}),
-                        NOW + timedelta(seconds=n),
-                    )
-                    for n in range(2)
-                ]
-                + [desk.fold(ledger, "data.contract", audited.SAID["skew.logged"], NOW + timedelta(seconds=9))]
-            )
-        ),
+    "DATA-01": Mutation(
+        logged(lambda row: {**row, "inputs": "[-5.0, 1.0]", "prediction": -4}),
+        TABLES,
+        also=("DATA-02", "DATA-08", "MON-09"),
+        why="rows that break their contract, all alike, show neither that faults in them are noticed nor which feature matters",
     ),
+    "DATA-02": Mutation(configured("quarantine: auto", "quarantine: observe")),
+    "DATA-03": Mutation(late),
     "DATA-04": Mutation(
         lambda desk: audited.table(desk.folder / "train.csv", [{"id": "t", "x0": 1, "x1": 1, "prediction": 2}]), ("lineage.data", "lineage.chain")
     ),
@@ -315,13 +316,10 @@ MUTATIONS: dict[str, Mutation] = {
         why="the one check of quality says both",
     ),
     "MODEL-08": Mutation(
-        logged(
-            lambda row: (
-                {**row, "country": "de" if row["prediction"] == 2 else "it" if row["country"] == "it" else "de"}
-                | ({"country": "de"} if row["prediction"] < 8 else {"country": "it"})
-            )
-        ),
-        ("groups.disparity",),
+        logged(lambda row: {**row, "prediction": 2 if row["country"] == "de" else row["prediction"]}),
+        TABLES,
+        also=("MON-02",),
+        why="the log says what was not answered",
     ),
     "MODEL-09": Mutation(fragile, SERVER),
     "MODEL-10": Mutation(said("forgetting.eval", fail("BLOCK"))),
@@ -345,9 +343,7 @@ MUTATIONS: dict[str, Mutation] = {
     "MON-04": Mutation(lambda desk: desk.write(lambda ledger: ledger.forget_signal("fraud/drift.predictions"))),
     "MON-05": Mutation(said("quality.accuracy", fail("bad", Reading(0.7, 0.8, n=500))), also=("MODEL-07",), why="the one check of quality says both"),
     "MON-06": Mutation(deteriorating),
-    "MON-07": Mutation(
-        lambda desk: desk.page(NOW - HOUR, by=None, letter=False), also=("TEAM-02",), why="a page that reached nobody is answered by nobody"
-    ),
+    "MON-07": Mutation(lambda desk: desk.page(NOW - HOUR, by=None, letter=False)),
     "MON-09": Mutation(uncorroborated),
     "MON-10": Mutation(configured('heartbeat: {url: "http://127.0.0.1:9/beat", every: 1m}', "")),
     "TEAM-01": Mutation(configured("escalation: [eve]", "escalation: []")),
@@ -393,3 +389,96 @@ def test_a_fault_fails_its_own_question_and_no_other(item: str, desk: Desk, good
 def test_nearly_every_question_has_its_fault():
     assert set(ITEMS) - set(MUTATIONS) == {"MON-08", "TEAM-09", "TEAM-10"}, "objectives and a person's word"
     assert sum(not mutation.also for mutation in MUTATIONS.values()) >= 40 and all(bool(one.also) == bool(one.why) for one in MUTATIONS.values())
+
+
+# The seed: schema changed, nothing versioned, deployed by hand, the owner gone
+
+SEED = """
+store: store.db
+services:
+  fraud:
+    targets:
+      server: oip+{server}/m
+      registry: folder:models
+      code: git:code
+      live: {{url: "csv:log.csv", time: {{column: at, tz: UTC}}, id: id, version: version, features: {{json: inputs, size: 2, prefix: x}}, prediction: prediction}}
+      reference: "csv:train.csv"
+    watches:
+      - {{check: data.contract, every: 1d, window: 1d, with: {{columns: {{x0: {{low: 0, high: 1000}}, region: {{type: text}}}}}}}}
+      - {{check: skew.logged, every: 1d, window: 1d}}
+      - {{check: serving.parity, every: 1d}}
+      - {{check: lineage.data, every: 1d}}
+      - {{check: lineage.chain, every: 1d}}
+      - {{check: lineage.repeated, every: 1d}}
+      - {{check: code.reviewed, every: 1d}}
+      - {{check: code.deployed, every: 1d, with: {{actors: [eve@example.org]}}}}
+"""
+
+
+def test_the_seed_is_at_the_bottom_and_all_six_failures_are_named(running: Any, tmp_path: Path):
+    from tests.repository import Repository
+
+    server, metrics, pool = running
+    folder = tmp_path / "seed"
+    folder.mkdir()
+    audited.table(folder / "log.csv", list(audited.rows()))
+    audited.table(folder / "train.csv", [{"id": "t", "x0": 1}])
+    Repository(folder / "code").commit({"train.py": "print(1)"}, at=NOW - DAY)
+    audited.register(folder, {})
+    shutil.rmtree(folder / "models" / VERSION)
+    (folder / "watchkeeper.yaml").write_text(SEED.format(server=server.address))
+    with audited.opened(folder, server, metrics, pool) as desk:
+        skewed = fail("wrong", parts={"x0": Reading(0.5, 0.01, n=1000)})
+        for watch in desk.world.config.services["fraud"].watches:
+            desk.saw(watch.check, skewed if watch.check == "skew.logged" else desk.look(watch.check))
+        desk.write(lambda ledger: ledger.record(NOW - 90 * DAY, "agent.start", "watching"))
+        desk.write(lambda ledger: ledger.serve("fraud", VERSION, NOW - DAY))
+        desk.write(lambda ledger: ledger.record(NOW - DAY, "change.version", "2 serves", service="fraud", body={"from": "1", "to": VERSION}))
+        found = desk.scored()
+    failed = {name for name, one in found.scored.items() if one.state == "fail"}
+    assert found.level in ("R0", "R1") and verdict(found)[0] in ("NOT-READY", "UNVERIFIED")
+    assert {"DATA-01", "DATA-04", "DATA-06", "DEPL-03", "DEPL-05", "DEPL-10", "MODEL-03", "MON-04", "TEAM-01"} <= failed
+    assert {failure for name in failed for failure in ITEMS[name].failures} == set(FAILURES)
+
+
+# What grows old, and what is withdrawn
+
+
+def test_every_answer_turns_stale_at_its_limit_and_not_before(good: Score):
+    """Of the answers as they were given: each by the moment that its own evidence is of."""
+    held = {name: one.answer for name, one in good.scored.items() if one.answer is not None}
+    for name, answer in held.items():
+        fresh, second = timedelta(days=ITEMS[name].fresh), timedelta(seconds=1)
+        states = [score(catalogue(), held, answer.at + age, VERSION).scored[name].state for age in (fresh, fresh + second, 2 * fresh + second)]
+        assert states == [answer.said, "stale", "unknown"], name
+
+
+def test_another_version_voids_every_answer_that_is_about_one(good: Score):
+    held = {name: one.answer for name, one in good.scored.items() if one.answer is not None}
+    assert {name for name, item in ITEMS.items() if item.versioned} - {name for name, one in held.items() if one.version == VERSION} == set()
+    after = score(catalogue(), held, LATER, "3")
+    assert {name for name in held if after.scored[name].state == "unknown"} == {name for name, item in ITEMS.items() if item.versioned}
+
+
+@settings(max_examples=60)
+@given(st.sets(st.sampled_from(SOURCES)), st.sets(st.sampled_from(sorted(ITEMS))))
+def test_withdrawing_any_source_or_answer_never_makes_it_better(good: Score, sources: set[str], lost: set[str]):
+    """Two ways to lose sight: what rests on a source goes with it, and any answers may go."""
+    held = {name: one.answer for name, one in good.scored.items() if one.answer is not None}
+    left = {name: answer for name, answer in held.items() if name not in lost and not {one.source for one in answer.evidence} & sources}
+    after = score(catalogue(), left, LATER, VERSION)
+    order = ("UNVERIFIED", "NOT-READY", "CONDITIONAL", "READY")
+    assert after.final <= good.final and after.level <= good.level and after.coverage <= good.coverage
+    assert all(after.sections[section] <= good.sections[section] for section in SECTIONS)
+    assert order.index(verdict(after)[0]) <= order.index(verdict(good)[0]) and ml_test_score(after)[0] <= ml_test_score(good)[0]
+
+
+@pytest.mark.parametrize("role", ["registry", "code", "metrics", "live", "labels"])
+def test_a_target_that_is_no_longer_bound_makes_nothing_better(role: str, desk: Desk, good: Score):
+    """The configuration itself: what was seen through the target may still be known, and is not asked where nothing is attached."""
+    service = desk.world.config.services["fraud"]
+    bound = {name: at for name, at in service.targets.items() if name != role}
+    desk.world.config = replace(desk.world.config, services={"fraud": replace(service, targets=bound)})
+    after = desk.scored()
+    assert {name for name in ITEMS if after.scored[name].points > good.scored[name].points} == set()
+    assert after.final <= good.final and after.coverage <= good.coverage

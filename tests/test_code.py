@@ -147,7 +147,7 @@ def test_an_environment_that_is_loose_or_another_fails(desk):
     ("text", "packages"),
     [
         (LOCK, {"numpy": "2.1.0", "scipy": "1.14.1"}),
-        ("# a comment\n-r other.txt\n--index-url x\n\nA_b.C[extra]==1.0 ; python_version > '3'\n", {"a-b-c": "1.0"}),
+        ("# a comment\n-r other.txt\n--no-binary x\n\nA_b.C[extra]==1.0 ; python_version > '3'\n", {"a-b-c": "1.0"}),
         ('version = 1\n[[package]]\nname = "NumPy"\nversion = "2.1.0"\n\n[[package]]\nname = "x"\nversion = "1"\n', {"numpy": "2.1.0", "x": "1"}),
         ("numpy~=2.1\nscipy\n", {"numpy": None, "scipy": None}),
         ("", {}),

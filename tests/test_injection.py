@@ -38,7 +38,7 @@ def live(tmp_path):
 
 def test_a_contract_that_says_enough_notices_all_six_and_the_file_stays_as_it_is(live, tmp_path):
     before = hashlib.sha256((tmp_path / "log.csv").read_bytes()).hexdigest()
-    said = injection.faults(live, WINDOW, NOW, columns=COLUMNS)
+    said = injection.faults(live, WINDOW, columns=COLUMNS)
     assert said.status is Status.OK and said.reason == "6 of 6 faults in a copy of 40 rows break the contract"
     assert set(said.parts) == {f"injected.{name}" for name in injection.FAULTS} and all(one.observed == 1 for one in said.parts.values())
     assert hashlib.sha256((tmp_path / "log.csv").read_bytes()).hexdigest() == before
@@ -57,25 +57,25 @@ def test_a_contract_that_says_enough_notices_all_six_and_the_file_stays_as_it_is
 )
 def test_what_a_contract_does_not_say_is_not_noticed_and_named(live, without, status, missed):
     rules = {name: rule for name, rule in (COLUMNS | without).items() if rule is not None}
-    said = injection.faults(live, WINDOW, NOW, columns=rules)
+    said = injection.faults(live, WINDOW, columns=rules)
     assert said.status is status and missed in said.reason, said.reason
 
 
 def test_rows_that_break_the_contract_already_tell_nothing(live):
-    said = injection.faults(live, WINDOW, NOW, columns=COLUMNS | {"amount": {"high": 5}})
+    said = injection.faults(live, WINDOW, columns=COLUMNS | {"amount": {"high": 5}})
     assert said.status is Status.NODATA and "do not keep the contract" in said.reason
-    assert injection.faults(live, Window(NOW, NOW + timedelta(hours=1)), NOW, columns=COLUMNS).status is Status.NODATA
+    assert injection.faults(live, Window(NOW, NOW + timedelta(hours=1)), columns=COLUMNS).status is Status.NODATA
 
 
 def test_a_text_column_that_turns_to_numbers_is_a_type_flip(live):
-    said = injection.faults(live, WINDOW, NOW, columns={"country": {"type": "text", "nulls": 0}, "id": {"unique": True}})
+    said = injection.faults(live, WINDOW, columns={"country": {"type": "text", "nulls": 0}, "id": {"unique": True}})
     assert said.parts["injected.type flip"].observed == 1 and said.status is Status.WARN
 
 
 def test_features_in_json_can_be_spoiled_too(tmp_path):
     lines = [{"at": (START + timedelta(seconds=place)).isoformat(), "inputs": f"[{place}, 2.5]"} for place in range(30)]
     live = opened(tmp_path, write(tmp_path, "parquet", lines), {"time": DECLARED["time"], "features": {"json": "inputs", "size": 2}})
-    said = injection.faults(live, WINDOW, NOW, features={"low": 0, "high": 100, "nulls": 0})
+    said = injection.faults(live, WINDOW, features={"low": 0, "high": 100, "nulls": 0})
     assert said.reason.startswith("4 of 6") and said.status is Status.WARN
     live.close()
 

@@ -43,5 +43,14 @@ def test_a_reference_without_numbers_or_rows_tells_nothing(reference, tmp_path):
     assert selftest.drift(same).status is Status.NODATA
 
 
+def test_it_tries_what_drift_compare_does_by_default(reference):
+    from checks.drift import compare
+
+    held = selftest._read(reference, None)
+    some, rest = held.split(500, 3)
+    for moved in (some, some.moved("x", 0.5), some.moved("y", 0.3)):
+        assert selftest._calls(moved, rest, ["x", "y"]) == (compare(moved, rest).status is Status.FAIL)
+
+
 def test_it_is_the_same_each_time(reference):
     assert selftest.drift(reference, trials=5).reason == selftest.drift(reference, trials=5).reason

@@ -128,7 +128,7 @@ def reaching(known: Known) -> Answer | None:
     useful = sum(one.acknowledged_at is not None or _acted(known.runs, one) for one in pages) / len(pages)
     prompt = bool(gone) and gone[0].acknowledged_at is not None and _waited(gone[0], known.now) <= PROMPT
     quiet = _quiet(known)
-    whole = prompt and useful >= 0.5 and not quiet and not known.short(QUARTER)
+    whole = prompt and len(gone) == len(pages) and useful >= 0.5 and not quiet and not known.short(QUARTER)
     said: Said = "fail" if not gone or useful < 0.2 else "pass" if whole else "partial"
     words = f"{len(gone)} of {len(pages)} pages delivered, the last {'' if prompt else 'not '}acknowledged within 15 min, {useful:.0%} led to an act"
     told_of = f"{words}; {quiet} silences longer than 14 d; record of {known.history(QUARTER)}"

@@ -51,7 +51,7 @@ def _inputs(schema: Json) -> int | None:
     return sum(sizes) if sizes and all(size > 0 for size in sizes) else None
 
 
-CONTRACT = ("columns", "features", "pairs", "unique", "closed")  # what of a contract faults in rows are judged by
+CONTRACT = ("columns", "features", "pairs", "unique")  # what of a contract faults in rows are judged by
 
 
 @rule("DATA-02", earn="watch injection.faults with the contract of your rows, and let quarantine answer a broken one (mode: auto, after a drill)")
