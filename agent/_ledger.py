@@ -7,13 +7,13 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Table, Text, bindparam, delete, func, insert, or_, select, text, type_coerce, update
+from sqlalchemy import Connection, Table, Text, and_, bindparam, delete, func, insert, or_, select, text, type_coerce, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
@@ -388,6 +388,22 @@ class Ledger:
             query = select(EVIDENCE.c.seq).join(table, EVIDENCE.c.ref == table.c.id).where(EVIDENCE.c.kind == kind, EVIDENCE.c.at != own)
             told += [f"link {row['seq']} does not bear the time of the {kind} it seals" for row in self.stream(query)]
         return told
+
+    def seals(self, wanted: Mapping[str, Collection[int]]) -> dict[tuple[str, int], tuple[int, str]]:
+        """(kind, number) -> (place in the chain, digest) of findings, events, runs and incidents; of the last two, of the last event about them."""
+        about = {(kind, ref): event for kind in ("run", "incident") for ref, event in self._last_events(kind, wanted.get(kind, ())).items()}
+        sealed = {"finding": set(wanted.get("finding", ())), "event": {*wanted.get("event", ()), *about.values()}}
+        asked = or_(*(and_(EVIDENCE.c.kind == kind, EVIDENCE.c.ref.in_(refs)) for kind, refs in sealed.items()))
+        rows = self._all(select(EVIDENCE.c.kind, EVIDENCE.c.ref, EVIDENCE.c.seq, EVIDENCE.c.digest).where(asked)) if any(sealed.values()) else []
+        found = {(row["kind"], row["ref"]): (row["seq"], row["digest"]) for row in rows}
+        return found | {key: found["event", event] for key, event in about.items() if ("event", event) in found}
+
+    def _last_events(self, column: str, refs: Collection[int]) -> dict[int, int]:
+        """Run or incident -> the number of the last event about it."""
+        if not refs:
+            return {}
+        query = select(EVENT.c[column], func.max(EVENT.c.id).label("last")).where(EVENT.c[column].in_(refs)).group_by(EVENT.c[column])
+        return {row[column]: row["last"] for row in self._all(query)}
 
     def span(self) -> tuple[datetime, datetime] | None:
         """When the record as it is held begins and ends; None when nothing is in it."""

@@ -357,6 +357,58 @@ class Metrics(Protocol):
         ...
 
 
+# What a repository of code offers
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit: who wrote it, who put it where it is, when, and who says in it that they looked it over (`Reviewed-by` and its like)."""
+
+    id: str
+    author: str
+    committer: str
+    at: datetime
+    parents: tuple[str, ...] = ()
+    reviewers: tuple[str, ...] = ()
+    subject: str = ""
+
+
+@runtime_checkable
+class Code(Protocol):
+    """Where what runs is written down. A commit may be named by the first digits of its id, a branch or a tag."""
+
+    can: frozenset[str]
+    branch: str  # the one that counts
+
+    def commit(self, name: str) -> Commit | None:
+        """One commit; None if the repository has none of that name."""
+        ...
+
+    def merged(self, name: str) -> Commit | None:
+        """The commit by which another came onto the branch (itself where it was made there); None if it is not on it."""
+        ...
+
+    def commits(self, since: datetime) -> Sequence[Commit]:
+        """Those on the branch that are not older, newest first."""
+        ...
+
+    def read(self, path: str, at: str | None = None) -> bytes | None:
+        """A file as of a commit, or of the branch; None if it is not there."""
+        ...
+
+    def changed(self, paths: Sequence[str]) -> Sequence[str]:
+        """The files among these (or all) that lie there otherwise than the branch has them."""
+        ...
+
+    def data(self, at: str | None = None) -> Mapping[str, str]:
+        """What DVC has pinned as of a commit, or of the branch: path -> md5."""
+        ...
+
+    def holds(self, path: str, md5: str) -> bool | None:
+        """Whether data of DVC can be read back as it was pinned, from its cache or where it lies; None where it is neither place."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A report that another tool wrote: its name, what it says (its JSON, or what a binary one was read as), and when it was written."""
@@ -442,7 +494,7 @@ class Tally:
 class Table(Protocol):
     """Rows that stay where they are; only counts travel. Rows matched by the target's `exclude` are never in it."""
 
-    can: frozenset[str]  # of: "columns" (it is a Columns, and hands rows over)
+    can: frozenset[str]  # of: "columns" (it is a Columns, and hands rows over), "digest" (has `digest()`, the sha256 of the files it is)
 
     def kinds(self) -> Mapping[str, Kind]:
         """Column name -> kind, as stored."""
@@ -458,6 +510,10 @@ class Table(Protocol):
 
     def tally(self, asks: Sequence[Ask]) -> Mapping[str, Tally]:
         """One pass over the rows: column name -> Tally."""
+        ...
+
+    def digest(self) -> str:
+        """sha256 of the files that hold it as they lie there, whatever stretch of it this is; CannotError where it is no file."""
         ...
 
     @property

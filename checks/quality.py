@@ -46,6 +46,7 @@ Slices = list[str | dict[str, list[float]]]
     cause="answers",
     answers=(
         "MON-05",
+        "MON-06",
         "MODEL-07",
     ),
 )

@@ -112,7 +112,13 @@ def _spelt(seconds: float) -> str:
     return spell(timedelta(seconds=seconds))
 
 
-@check(pillar="deployment", asks="Does the server still answer golden requests as the training code did?", cause="answers", exact=True)
+@check(
+    pillar="deployment",
+    asks="Does the server still answer golden requests as the training code did?",
+    cause="answers",
+    exact=True,
+    answers=("MODEL-01",),
+)
 def parity(
     server: Server,
     registry: Registry,

@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from agent import plugins
-from agent.audit.scoring import Answer, Said
+from agent.audit.rests import SOURCES, Thing, configured, rests
+from agent.audit.scoring import Answer, Evidence, Said
 from agent.config import Config, ServiceConfig, WatchConfig
 from agent.model import Event, Finding, Incident, Locator, Run, Signal, Status, reach
 from agent.model import brief as brief
-from agent.plugins import TABLES
 from agent.store import Ledger
 
+GRADES: tuple[Said, ...] = ("fail", "partial", "pass")  # the worst first
 MOST = 5000  # rows of a kind that are read
 SEEING = (Status.OK, Status.WARN, Status.FAIL)  # a look that came to one of these saw the world
-SOURCES = {**dict.fromkeys(TABLES, "tables"), "server": "server", "registry": "registry", "metrics": "metrics", "code": "code"}
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,18 @@ class Known:
         kept = self.ledger.statuses(watch.key, since)
         blind = sum(n for status, n in kept.items() if status not in SEEING)
         length = self.now - max(first, since) if first else timedelta()
-        return Looks(looks, good, min(blind, looks), length, wanted, length / watch.every)
+        whole = length + watch.every + timedelta(minutes=1) >= wanted  # the first look of a stretch comes up to an interval after it began
+        return Looks(looks, good, min(blind, looks), length, wanted, length / watch.every, whole)
 
     # Words
+
+    def rests(self, *things: Thing) -> tuple[Evidence, ...]:
+        """What an answer rests on, as evidence."""
+        return rests(self.service, things)
+
+    def configured(self, *keys: str) -> tuple[Evidence, ...]:
+        """What the configuration says under these keys of the service, as evidence."""
+        return (configured(self.config, self.service, self.seen_at, *keys),)
 
     def history(self, days: int) -> str:
         """How much of the time asked about the record covers, such as "3 min of 28 d"."""
@@ -121,7 +130,8 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """Looks of a watch: how many, how many good, how many that saw nothing; over which part of which length, and how many were due."""
+    """Looks of a watch: how many, how many good, how many that saw nothing; over which part of which length, how many were due, and whether they
+    cover all of it."""
 
     looks: int
     good: int
@@ -129,6 +139,7 @@ class Looks:
     length: timedelta
     wanted: timedelta
     due: float
+    whole: bool
 
     @property
     def seeing(self) -> int:
@@ -167,7 +178,8 @@ def worst(known: Known, item: str) -> Answer | None:
     signal, kept, again = found[0]
     said: Said = "fail" if signal.status is Status.FAIL else "partial" if signal.status is Status.WARN else "pass"
     words = "; ".join(f"{one.watch.partition('/')[2]}: {one.reason.partition(chr(10))[0]}" for one, _, _ in found)
-    return Answer(said, min(one.looked_at for one, _, _ in found), again, kept.version, words)
+    evidence = known.rests(*(kept for _, kept, _ in found))
+    return Answer(said, min(one.looked_at for one, _, _ in found), again, kept.version, words, evidence=evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +234,12 @@ def rule(item: str, *, earn: str, lacks: str = "", accuses: bool = False) -> Cal
 def among(value: float, full: float, half: float) -> Said:
     """pass from `full` on, partial from `half` on, else fail: for what is better the more it is."""
     return "pass" if value >= full else "partial" if value >= half else "fail"
+
+
+def features_of(known: Known, watch: WatchConfig) -> list[str]:
+    """The features that the rows a watch looks at are declared to have."""
+    live = watch.bind.get("live") or known.service.targets.get("live")
+    features = (live.options.get("features") if live else None) or ()
+    if isinstance(features, Mapping):
+        return [str(name) for name in features.get("names") or [f"{features.get('prefix', 'p')}{n}" for n in range(int(features.get("size", 0)))]]
+    return [str(name) for name in features]

@@ -8,6 +8,7 @@ from math import ceil
 
 from agent import plugins
 from agent.audit.known import MOST, Known, among, brief, rule
+from agent.audit.rests import Thing
 from agent.audit.scoring import Answer, Said
 from agent.incidents import silenced
 from agent.model import Incident, Run
@@ -26,7 +27,10 @@ def owner(known: Known) -> Answer | None:
     told = ", ".join(f"{name} ({'seen to act' if name in active else 'never seen to act'})" for name in line) or "nobody"
     both = known.service.owner in active and len(active) > 1
     said: Said = "pass" if both else "partial" if active else "fail"
-    return Answer(said, known.seen_at, observed=f"named: {told}{'; no deputy' if len(line) == 1 else ''}; record of {known.history(QUARTER)}")
+    words = f"named: {told}{'; no deputy' if len(line) == 1 else ''}; record of {known.history(QUARTER)}"
+    acted: list[Thing] = [one for one in known.incidents if one.acknowledged_by in active]
+    acted += [run for run in known.runs if set(run.approved_by) & set(active)]
+    return Answer(said, known.seen_at, observed=words, evidence=(*known.configured("owner", "escalation"), *known.rests(*acted)))
 
 
 @rule("TEAM-02", earn="acknowledge pages within 15 minutes: watchkeeper ack NUMBER --by NAME; ten pages are wanted to know")
@@ -41,7 +45,7 @@ def answering(known: Known) -> Answer | None:
     few = len(waits) < ENOUGH or known.short(QUARTER)
     said: Said = "fail" if p90 > SLOW or left else "partial" if p90 > PROMPT or few else "pass"
     told = f"p90 of {len(waits)} pages is {brief(p90)}; {len(left)} open for more than a day and not acknowledged; record of {known.history(QUARTER)}"
-    return Answer(said, known.seen_at, observed=told)
+    return Answer(said, known.seen_at, observed=told, evidence=known.rests(*pages))
 
 
 def _waited(one: Incident, now: datetime) -> timedelta:
@@ -50,9 +54,11 @@ def _waited(one: Incident, now: datetime) -> timedelta:
 
 @rule("TEAM-03", earn="point every cause at a runbook (`causes:`) and drill each: watchkeeper drill RUNBOOK SERVICE")
 def runbooks(known: Known) -> Answer | None:
-    """The runbook that the cause of each watch leads to, and the last run of each runbook in 90 days."""
+    """The runbook that the cause of each watch that pages leads to, and the last run of each runbook in 90 days. Tickets can wait for somebody to
+    think, and are not counted."""
     checks, since = plugins.listing("check"), known.now - timedelta(days=QUARTER)
-    linked = [runbook_for(known.config, known.service, str(checks[watch.check].promises.get("cause", ""))) for watch in known.service.watches]
+    alerts = [watch for watch in known.service.watches if watch.severity == "page"]
+    linked = [runbook_for(known.config, known.service, str(checks[watch.check].promises.get("cause", ""))) for watch in alerts]
     books = sorted({book for book in linked if book})
     if not linked:
         return None
@@ -62,7 +68,8 @@ def runbooks(known: Known) -> Answer | None:
     run = len(good) / len(books) if books else 0.0
     said = min(among(with_one, 1.0, 0.8), among(run, 1.0, 0.6), key=("fail", "partial", "pass").index)
     told = f"{with_one:.0%} of {len(linked)} watches lead to a runbook; {len(good)} of {len(books)} runbooks ran last with success in 90 d"
-    return Answer(said, known.seen_at, observed=f"{told}; record of {known.history(QUARTER)}")
+    rested = (*known.configured("watches", "causes"), *known.rests(*(run for run in last.values() if run is not None)))
+    return Answer(said, known.seen_at, observed=f"{told}; record of {known.history(QUARTER)}", evidence=rested)
 
 
 @rule("TEAM-04", earn="let a second person run or approve each: watchkeeper drill rollback SERVICE --by NAME")
@@ -75,18 +82,33 @@ def two_people(known: Known) -> Answer | None:
     enough = [what for what, people in counts.items() if people >= 2]
     told = ", ".join(f"{people} for {what}" for what, people in counts.items())
     said: Said = "pass" if len(enough) == len(counts) else "partial" if enough else "fail"
-    return Answer(said, known.seen_at, observed=f"different people: {told}; record of {known.history(HALF)}")
+    acted: list[Thing] = [one for one in known.incidents if one.acknowledged_by]
+    acted += [run for run in known.runs if run.runbook in counts and run.approvals]
+    return Answer(said, known.seen_at, observed=f"different people: {told}; record of {known.history(HALF)}", evidence=known.rests(*acted))
 
 
-@rule("TEAM-05", earn="put right what opened a page more than once", lacks="reviews and their actions, which are not recorded yet", accuses=True)
+@rule(
+    "TEAM-05",
+    earn="look back at each page within 14 days: watchkeeper incidents review NUMBER --by NAME; and put right what paged more than once",
+    lacks="the actions that came of reviews, with their owners and days",
+)
 def learned(known: Known) -> Answer | None:
-    """Watches that opened more than one page in 90 days. Reviews and their actions are not recorded, so that this says fail or nothing."""
+    """The pages of 90 days that are over: those that nobody reviewed within 14 days, and those from a watch that had paged before."""
+    over = [one for one in known.pages(QUARTER) if one.over]
+    reviews = {one.incident: one.at for one in known.events("incident.reviewed", QUARTER)}
+    due = [one for one in over if _review_due(one) <= known.now or one.id in reviews]
+    missed = [one for one in due if one.id not in reviews or reviews[one.id] > _review_due(one)]
     watches = [member.watch for one in known.pages(QUARTER) for member in one.members]
     again = len(watches) - len(set(watches))
-    if again <= 1:
-        return None  # one miss is half, and a review that is missing is another
-    told = f"{again} pages came again from a watch that had paged before; record of {known.history(QUARTER)}"
-    return Answer("fail", known.seen_at, observed=told)
+    if not due and again <= 1:
+        return None  # nothing to look back at yet, and one repeat is half
+    said: Said = "pass" if not missed and not again else "partial" if len(missed) + again == 1 else "fail"
+    told = f"{len(due) - len(missed)} of {len(due)} pages were reviewed within 14 d; {again} pages came again from a watch that had paged before"
+    return Answer(said, known.seen_at, observed=f"{told}; record of {known.history(QUARTER)}", evidence=known.rests(*known.pages(QUARTER)))
+
+
+def _review_due(one: Incident) -> datetime:
+    return (one.resolved_at or one.changed_at) + timedelta(days=14)
 
 
 # Alerts, and the agent itself
@@ -106,10 +128,11 @@ def reaching(known: Known) -> Answer | None:
     useful = sum(one.acknowledged_at is not None or _acted(known.runs, one) for one in pages) / len(pages)
     prompt = bool(gone) and gone[0].acknowledged_at is not None and _waited(gone[0], known.now) <= PROMPT
     quiet = _quiet(known)
-    whole = prompt and useful >= 0.5 and not quiet and not known.short(QUARTER)
+    whole = prompt and len(gone) == len(pages) and useful >= 0.5 and not quiet and not known.short(QUARTER)
     said: Said = "fail" if not gone or useful < 0.2 else "pass" if whole else "partial"
     words = f"{len(gone)} of {len(pages)} pages delivered, the last {'' if prompt else 'not '}acknowledged within 15 min, {useful:.0%} led to an act"
-    return Answer(said, known.seen_at, observed=f"{words}; {quiet} silences longer than 14 d; record of {known.history(QUARTER)}")
+    told_of = f"{words}; {quiet} silences longer than 14 d; record of {known.history(QUARTER)}"
+    return Answer(said, known.seen_at, observed=told_of, evidence=known.rests(*pages))
 
 
 def _acted(runs: Sequence[Run], one: Incident) -> bool:
@@ -136,4 +159,7 @@ def watched_over(known: Known) -> Answer | None:
     if known.config.heartbeat is None or least < 0.99:
         return None
     told = f"the chain holds, a heartbeat is configured, and of every watch at least {least:.1%} of the looks that were due were made"
-    return Answer("partial", known.seen_at, observed=f"{told}; {min(looks, key=lambda one: one.length).history}")
+    words = f"{told}; {min(looks, key=lambda one: one.length).history}"
+    return Answer(
+        "partial", known.seen_at, observed=words, evidence=(*known.configured("watches"), *known.rests(*known.ledger.events("agent", limit=5)))
+    )

@@ -1,18 +1,16 @@
-"""Answers about deployment and monitoring, from what was looked at and what was run. Each says what was seen and over how much time, and no more."""
+"""Answers about deployment, from what was looked at and what was run. Each says what was seen and over how much time, and no more."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
-from agent.audit.known import Known, among, brief, rule, worst
+from agent.audit.known import GRADES, Known, among, brief, rule, worst
 from agent.audit.scoring import Answer, Said
-from agent.model import Run
+from agent.model import Event, Run, StepRow
 
-QUARTER = 90  # days
+QUARTER, CADENCE = 90, 30  # days
 FAST, SLOW = 300.0, 900.0  # seconds a rollback may take
-
-
-# Deployment
 
 
 @rule(
@@ -28,7 +26,55 @@ def ready(known: Known) -> Answer | None:
     parts = [known.looks(watch, 7) for watch, _, _ in found]
     good, looks = sum(one.good for one in parts), sum(one.looks for one in parts)
     told = f"ready in {good} of {looks} looks, {min(parts, key=lambda one: one.length).history}"
-    return Answer("pass", min(signal.looked_at for _, signal, _ in found), looks > 1, observed=told)
+    rested = known.rests(*(kept for _, _, kept in found))
+    return Answer("pass", min(signal.looked_at for _, signal, _ in found), looks > 1, observed=told, evidence=rested)
+
+
+def released(known: Known) -> list[Event]:
+    """The versions that took over in 90 days, newest first. Rollbacks and drills are not counted."""
+    back = [(run.wanted_at, run.ended_at or known.now) for run in known.runs if run.wrote and (run.drill or not _forward(run))]
+    return [one for one in known.events("change.version", QUARTER) if not any(began <= one.at <= ended for began, ended in back)]
+
+
+def _forward(run: Run) -> bool:
+    """Whether a run takes its service on to another version: it was not asked for by a bad finding."""
+    return run.runbook != "rollback" and run.trigger is None
+
+
+@rule("DEPL-03", earn="release by a runbook that looks before it moves traffic (canary, bluegreen), and drill it with a version that is bad")
+def gated(known: Known) -> Answer | None:
+    """The versions that took over in 90 days: whether each did so in a run that had looked, and passed, before it moved traffic; and whether a gate
+    has been seen to say no."""
+    since = known.now - timedelta(days=QUARTER)
+    tries = [run for run in known.runs if run.wanted_at >= since]
+    changed = released(known)
+    if not changed:
+        return None
+    gates = {one.id: next((run for run in tries if _spans(run, one.at, known.now) and _looked_first(run)), None) for one in changed}
+    held = [run for run in gates.values() if run is not None]
+    refused = [run for run in tries if run.state in ("stopped", "compensated") and any(_gate(step) and step.state == "failed" for step in run.steps)]
+    share = len(held) / len(changed)
+    said = among(share, 1.0, 0.9)
+    if not refused:
+        said = min(said, "partial", key=GRADES.index)
+    told = f"{len(held)} of {len(changed)} versions that took over had passed a gate; a gate said no in {len(refused)} runs"
+    rested = known.rests(*changed, *held, *refused)
+    return Answer(said, known.seen_at, observed=f"{told}; record of {known.history(QUARTER)}", evidence=rested)
+
+
+def _spans(run: Run, at: datetime, now: datetime) -> bool:
+    return run.wanted_at <= at <= (run.ended_at or now)
+
+
+def _gate(step: StepRow) -> bool:
+    """Whether a step looks, and can end its run: a check, or a hold for evidence."""
+    return step.action.partition(".")[0] == "check" and not step.undo
+
+
+def _looked_first(run: Run) -> bool:
+    """Whether it looked and passed before the first step that moved traffic."""
+    moved = min((step.n for step in run.steps if step.action.startswith("router.") and step.tries and not step.undo), default=None)
+    return moved is not None and any(_gate(step) and step.state == "done" and step.n < moved for step in run.steps)
 
 
 @rule(
@@ -38,29 +84,38 @@ def ready(known: Known) -> Answer | None:
 )
 def canaried(known: Known) -> Answer | None:
     """The versions that took over in 90 days, and whether each was seen with a small share of the traffic before. Rollbacks are not counted."""
-    since = known.now - timedelta(days=QUARTER)
-    moved = [(run.wanted_at, run.ended_at or known.now) for run in known.runs if run.wanted_at >= since and run.wrote]
-    released = [one for one in known.events("change.version", QUARTER) if not any(began <= one.at <= ended for began, ended in moved)]
-    if not released or "router" not in known.service.targets:
+    changed = released(known)
+    if not changed or "router" not in known.service.targets:
         return None
-    splits = [(one.at, one.body.get("to") or {}) for one in known.events("change.weights", QUARTER)]
-    tried = [one for one in released if any(at < one.at and 0 < shares.get(one.body["to"], 0.0) < 0.5 for at, shares in splits)]
-    told = f"{len(tried)} of {len(released)} versions that took over had a small share first; record of {known.history(QUARTER)}"
-    return Answer("pass" if tried else "fail", known.seen_at, observed=told)
+    splits = [(one, one.body.get("to") or {}) for one in known.events("change.weights", QUARTER)]
+    tried = [one for one in changed if any(split.at < one.at and 0 < shares.get(one.body["to"], 0.0) < 0.5 for split, shares in splits)]
+    told = f"{len(tried)} of {len(changed)} versions that took over had a small share first; record of {known.history(QUARTER)}"
+    rested = known.rests(*changed, *(split for split, _ in splits))
+    return Answer("pass" if tried else "fail", known.seen_at, observed=told, evidence=rested)
 
 
-@rule("DEPL-05", earn="prove it: watchkeeper drill rollback SERVICE", lacks="the digest of what answered")
+@rule("DEPL-05", earn="prove it: watchkeeper drill rollback SERVICE")
 def rolled_back(known: Known) -> Answer | None:
-    """The newest run of rollback that moved traffic, drill or not: from its first step to the look at what is served, and whether it succeeded."""
+    """The newest run of rollback that moved traffic, drill or not: from its first step to the look at what is served, whether it succeeded, and
+    whether it looked at what was served then: golden rows are sealed by their digest, so that an answer as recorded names the artefact."""
     tried = next((run for run in known.runs if run.runbook == "rollback" and not run.active and run.wrote), None)
     if tried is None:
         return Answer("fail", known.seen_at, observed=f"never run, as far as the record goes: {known.history(QUARTER)}")
-    at, what = tried.ended_at or tried.wanted_at, "drill" if tried.drill else "run"
+    at, what, rested = tried.ended_at or tried.wanted_at, "drill" if tried.drill else "run", known.rests(tried)
     took = _seconds(tried)
     if tried.state != "succeeded" or took is None:
-        return Answer("fail", at, observed=f"{what} {tried.id} ended as {tried.state}")
+        return Answer("fail", at, observed=f"{what} {tried.id} ended as {tried.state}", evidence=rested)
     said: Said = "pass" if took <= FAST else "partial" if took <= SLOW else "fail"
-    return Answer(said, at, observed=f"{what} {tried.id} took {took:.1f} s, {brief(known.now - at)} ago")
+    told = f"{what} {tried.id} took {took:.1f} s, {brief(known.now - at)} ago"
+    looked = any(step.action in ("check.serves", "check.passes") and step.state == "done" and not step.undo for step in _after_the_move(tried))
+    if said == "pass" and not looked:
+        return Answer("partial", at, observed=f"{told}; not seen: what answered then", evidence=rested)
+    return Answer(said, at, observed=told, evidence=rested)
+
+
+def _after_the_move(run: Run) -> Sequence[StepRow]:
+    moved = min((step.n for step in run.steps if step.action.startswith("router.") and not step.undo), default=0)
+    return [step for step in run.steps if step.n > moved]
 
 
 def _seconds(run: Run) -> float | None:
@@ -76,44 +131,17 @@ def load(known: Known) -> Answer | None:
     return worst(known, "DEPL-06")
 
 
-# Monitoring
-
-
-@rule("MON-03", earn="watch drift.features for 7 days", lacks="a test of its own errors, and whether every input is among what is tested")
-def drifting(known: Known) -> Answer | None:
-    """Of the looks that were due in 7 days, how many each watch of drift made and saw something in; it counts from its first look."""
-    parts = [known.looks(watch, 7) for watch, _, _ in known.last("MON-03")]
-    if not parts:
-        return None
-    least = min(one.saw for one in parts)
-    told = f"{least:.0%} of the looks that were due were made and saw something, {min(parts, key=lambda one: one.length).history}"
-    return Answer(among(least, 0.95, 0.8), known.seen_at, observed=told)
-
-
-@rule(
-    "MON-04",
-    earn="watch drift.predictions, quality.calibration and serving.answers",
-    lacks="whether predictions, calibration and values are all watched",
-)
-def outputs(known: Known) -> Answer | None:
-    """Which watches look at what the model answers, and what they last saw. None configured is a fail; an alarm is none while it is watched."""
-    watches = known.watching("MON-04")
-    if not watches:
-        return Answer("fail", known.seen_at, observed="no watch looks at what the model answers")
-    found = known.last("MON-04")
-    if not found:
-        return None
-    told = "; ".join(f"{watch.name} {signal.status.value}" for watch, signal, _ in found)
-    return Answer("pass", min(signal.looked_at for _, signal, _ in found), observed=f"{told}, of {len(watches)} watches")
-
-
-@rule(
-    "MON-05",
-    earn="watch quality.accuracy with a limit; until labels come, quality.estimated",
-    lacks="whether as many labels came as should, and the gap to what was measured offline",
-)
-def quality(known: Known) -> Answer | None:
-    """The last look of the watches of quality on what was served. None configured is a fail: nobody knows."""
-    if not known.watching("MON-05"):
-        return Answer("fail", known.seen_at, observed="no watch measures or estimates quality on what is served")
-    return worst(known, "MON-05")
+@rule("DEPL-07", earn="let a watch or a schedule start retraining, and no step of it wait for a person but the approval")
+def retrained(known: Known) -> Answer | None:
+    """The newest run that trained and succeeded: how long ago, who or what began it, and how many of its steps waited for a person."""
+    trained = [run for run in known.runs if any(step.action == "trainer.train" and step.state == "done" for step in run.steps)]
+    made = next((run for run in trained if run.state == "succeeded"), None)
+    if made is None:
+        return Answer("fail", known.seen_at, observed="no run that trained has succeeded", evidence=known.rests(*trained)) if trained else None
+    at = made.ended_at or made.wanted_at
+    asked = [step.name for step in made.steps if step.action.startswith("person.") and not step.undo]
+    hands = max(len(asked) - 1, 0) + (made.trigger is None and made.parent is None and made.by != "watchkeeper")
+    late = known.now - at > timedelta(days=CADENCE)
+    said: Said = "fail" if late or hands > 2 else "partial" if hands else "pass"
+    told = f"run {made.id} of {made.runbook} trained {brief(known.now - at)} ago, begun by {made.by}; {hands} steps by hand before its approval"
+    return Answer(said, known.seen_at if late else at, observed=told, evidence=known.rests(made))

@@ -48,8 +48,10 @@ def environment(inherit: Json, extra: Json, where: str) -> dict[str, str]:
     return {**inherited, **{str(name): str(value) for name, value in extra.items()}}
 
 
-def run(words: Sequence[str], folder: Path, env: Mapping[str, str], within: float, where: str) -> Ran:
-    """Runs it to its end. UnreachableError when it cannot be started; DeadlineError after `within` seconds, when it and all it started are killed."""
+def run(words: Sequence[str], folder: Path, env: Mapping[str, str], within: float, where: str, most: int = MOST) -> Ran:
+    """Runs it to its end; of what it prints `most` bytes are kept. UnreachableError when it cannot be started; DeadlineError after `within` seconds,
+    when it and all it started are killed.
+    """
     end = monotonic() + within
     try:
         process = subprocess.Popen(  # noqa: S603 - what the configuration names
@@ -64,7 +66,7 @@ def run(words: Sequence[str], folder: Path, env: Mapping[str, str], within: floa
     except (OSError, ValueError) as problem:
         raise UnreachableError(f"{where}: {words[0]} cannot be run in {folder} ({getattr(problem, 'strerror', None) or problem})") from problem
     try:
-        out, err = _heard(process, end)
+        out, err = _heard(process, end, most)
         code = process.wait(max(end - monotonic(), 0.01))
     except (TimeoutError, subprocess.TimeoutExpired) as problem:
         raise DeadlineError(f"{where}: {words[0]} was not done in time, and was killed with all it had started") from problem
@@ -73,7 +75,7 @@ def run(words: Sequence[str], folder: Path, env: Mapping[str, str], within: floa
     return Ran(code, out, err)
 
 
-def _heard(process: subprocess.Popen[bytes], end: float) -> tuple[str, str]:
+def _heard(process: subprocess.Popen[bytes], end: float, most: int) -> tuple[str, str]:
     """What it printed on stdout and stderr until it closed both, at most so much of each."""
     said: dict[IO[bytes], bytearray] = {pipe: bytearray() for pipe in (process.stdout, process.stderr) if pipe is not None}
     with selectors.DefaultSelector() as pipes:
@@ -85,7 +87,7 @@ def _heard(process: subprocess.Popen[bytes], end: float) -> tuple[str, str]:
                 raise TimeoutError
             for key, _ in ready:
                 part = os.read(key.fd, 2**14)
-                said[key.fileobj] += part[: MOST - len(said[key.fileobj])]  # type: ignore[index]  # what was registered: one of our pipes
+                said[key.fileobj] += part[: most - len(said[key.fileobj])]  # type: ignore[index]  # what was registered: one of our pipes
                 if not part:
                     pipes.unregister(key.fileobj)
     out, err = (bytes(text).decode("utf-8", "replace") for text in said.values())

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
 from agent import BEGINNING, Ask, Json, Kind, Tally
-from agent.errors import DataError
+from agent.errors import CannotError, DataError
 from agent.targets import _newest, _tally, _times, _unfold
 from agent.targets._newest import Found
 from agent.targets._push import BeyondError, Counts, Push
@@ -137,6 +137,10 @@ class Rows:
             return push.tally(there) if push and there else {}
         except BeyondError:
             return {}
+
+    def digest(self) -> str:
+        """CannotError: an engine says nothing of its files."""
+        raise CannotError(f"{self._source.place} is no file whose sha256 could be told; bind the file itself, or pin the data with DVC")
 
     def column(self, name: str) -> Iterator[Any]:
         """One column, chunk by chunk: float64 with NaN for null (number, integer, time in POSIX seconds), else objects with None."""

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ READERS = {"parquet": "read_parquet", "csv": "read_csv", "jsonl": "read_json"}
 class Files(Rows):
     """All rows of the files a pattern matches now, in the order of their names; columns are matched by name."""
 
+    can = frozenset({"columns", "digest"})
+
     def __init__(self, at: Locator) -> None:
         pattern = path_of(at)
         place = f"{at.scheme}:{pattern}"
@@ -31,10 +34,22 @@ class Files(Rows):
         def relation(con: Any) -> str:
             return _reader(at.scheme, found(Path(at.folder) / pattern, place, at.scheme), at.options)
 
-        self._files, self._form = Path(at.folder) / pattern, at.scheme
+        self._at = (Path(at.folder) / pattern, place, at.scheme)
         self._text = at.scheme != "parquet"
         self._duck = (DuckSource if self._text else CountingDuck)(place, _memory, relation)
         super().__init__(self._duck, at.options)
+
+    def digest(self) -> str:
+        """sha256 of the file as it lies there; of several, that of their sha256 in the order of their names."""
+        own = [_sha256(Path(name)) for name in found(*self._at)]
+        return own[0] if len(own) == 1 else hashlib.sha256("".join(own).encode()).hexdigest()
+
+    def between(self, start: datetime, end: datetime) -> Files:
+        """The rows whose event time is in [start, end)."""
+        window = super().between(start, end)
+        assert isinstance(window, Files)
+        window._at = self._at
+        return window
 
     def pressed(self, folder: Path, name: str) -> str | None:
         """Write the same rows to Parquet in a folder, where a window costs what it holds, and give its URL: text is parsed whole for every look.
@@ -49,21 +64,21 @@ class Files(Rows):
 
     def origin(self) -> Json:
         """The sha256 of each file, and the revision that DVC has for it where it keeps one; None where they are too many bytes to read again."""
-        names = found(self._files, self._duck.place, self._form)
+        names = found(*self._at)
         if sum(Path(name).stat().st_size for name in names) > MOST:
             return None
-        return {"files": {name: {"sha256": _digest(name), **_revision(Path(f"{name}.dvc"))} for name in names}}
-
-
-def _digest(name: str) -> str:
-    with Path(name).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return {"files": {name: {"sha256": _sha256(Path(name)), **_revision(Path(f"{name}.dvc"))} for name in names}}
 
 
 def _revision(beside: Path) -> Mapping[str, str]:
     """What DVC calls this state of the file, from the small file that it keeps beside it."""
     said = re.search(r"^\s*-?\s*md5:\s*([0-9a-f]{32}(?:\.dir)?)\s*$", beside.read_text("utf-8", "replace"), re.M) if beside.is_file() else None
     return {"dvc": said[1]} if said else {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _memory() -> Any:
