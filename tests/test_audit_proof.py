@@ -459,6 +459,11 @@ def test_the_command_packs_and_checks_and_says_how_many_anchors_it_took(desk: De
     assert desk.json("audit", "verify", out, code=3)["integrity"] == {"holds": True, "problems": [], "links": head(unpacked(out.read_bytes()))[0]}
     links, last = head(unpacked(out.read_bytes()))
     desk("audit", "bundle", "fraud", "--out", out, "--anchor", f"{links}:{last[:13]}")
+    assert "hold it to your own" in desk("audit", "verify", out, code=3), "what the maker of a bundle puts into it proves nothing for it"
+    files = unpacked(out.read_bytes())
+    other = json.loads(files["anchors.json"])[0] | {"links": links + 5}
+    lying = verify.verified(sealed_again({**files, "anchors.json": json.dumps([other]).encode()}))
+    assert lying.code == verify.BROKEN and "as the bundle has it" in lying.completeness[0]
     assert desk.json("audit", "verify", out, "--anchor", f"{links}:{last}")["completeness"]["unanchored"] == 0
     assert "no anchor" in desk("audit", "verify", out, "--anchor", "last week", code=4)
 

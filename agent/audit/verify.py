@@ -267,7 +267,11 @@ def _members(packed: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
 
 
 def verified(files: Mapping[str, bytes], anchors: Sequence[Anchor] = ()) -> Verdict:
-    """What is to be said of a bundle's files. `anchors` are those of the one who asks; those in the bundle count as well, as its maker saw them."""
+    """What is to be said of a bundle's files.
+
+    `anchors` are those of whoever asks, and only they show that it is complete. Those in the bundle are as its maker wrote them: they can speak
+    against it, and not for it.
+    """
     try:
         manifest, audit = json.loads(files["manifest.json"]), json.loads(files["audit.json"])
         rows = [{**row, "at": datetime.fromisoformat(row["at"])} for row in map(json.loads, files["chain.jsonl"].splitlines())]
@@ -283,16 +287,17 @@ def verified(files: Mapping[str, bytes], anchors: Sequence[Anchor] = ()) -> Verd
                     verdict.own += one["vantage"] == "self"
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
         raise Unreadable(f"the bundle is not whole ({problem!r:.200})") from problem
-    verdict.completeness, verdict.loose = anchored(chain, [*anchors, *given])
-    verdict.anchors = len(anchors) + len(given)
+    verdict.completeness, _ = anchored(chain, [*anchors, *given])
+    verdict.loose, verdict.anchors = anchored(chain, anchors)[1], len(anchors)
     verdict.notes.append(f"the longest time without a link is {chain.silence}")
+    if given and not anchors:
+        verdict.notes.append(f"the bundle has {len(given)} anchors as its maker wrote them; hold it to your own")
     return verdict
 
 
 def _anchor(one: Mapping[str, Any]) -> Anchor:
-    return Anchor(
-        int(one["links"]), int(one["head"]), datetime.fromisoformat(one["first_at"]), datetime.fromisoformat(one["last_at"]), str(one["place"])
-    )
+    first, last = (datetime.fromisoformat(one[word]) if one[word] else None for word in ("first_at", "last_at"))
+    return Anchor(int(one["links"]), int(one["head"]), f"{one['place']}, as the bundle has it,", first, last)
 
 
 def _differing(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> Iterator[str]:
