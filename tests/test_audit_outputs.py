@@ -82,6 +82,12 @@ def report(*services: dict[str, Any], as_of: datetime = NOW) -> dict[str, Any]:
     }
 
 
+def word(kind: str, item: str, **more: Any) -> dict[str, Any]:
+    """What a person stands for, until a month from now."""
+    until = (NOW + 30 * DAY).isoformat()
+    return {"kind": kind, "item": item, "by": "grace", "until_at": until, "note": "looked at it", "reason": "accepted-risk", "void": "", **more}
+
+
 def every(said: str = "pass", **more: Any) -> dict[str, Answer]:
     return {name: Answer(said, NOW, **more) for name in ITEMS}  # type: ignore[arg-type]
 
@@ -176,11 +182,11 @@ def test_sarif_fits_its_schema_and_holds_what_fails_and_nothing_that_passes(desk
 
 
 def test_a_waiver_is_a_suppression_and_a_change_a_baseline_state() -> None:
-    waiver = {"by": "grace", "until": "2026-04-01", "reason": "accepted-risk"}
-    before, now = report(told(every())), report(told({**every(), "DEPL-05": Answer("fail", NOW)}, waivers={"DEPL-05": waiver}))
+    waiver = word("waived", "DEPL-05")
+    before, now = report(told(every())), report(told({**every(), "DEPL-05": Answer("fail", NOW)}, said=(waiver,)))
     (found,) = json.loads(exchange.sarif(audit.compared(now, before)))["runs"][0]["results"]
     assert (found["ruleId"], found["level"], found["baselineState"]) == ("DEPL-05", "error", "updated")
-    assert found["suppressions"] == [{"kind": "external", "status": "accepted", "justification": "grace: accepted-risk"}]
+    assert found["suppressions"] == [{"kind": "external", "status": "accepted", "justification": "grace: accepted-risk, looked at it"}]
     assert found["properties"]["waiver"] == waiver
     again = json.loads(exchange.sarif(report(told({**every(), "DEPL-05": Answer("partial", NOW)}))))["runs"][0]["results"][0]
     assert again["partialFingerprints"] == found["partialFingerprints"], "the same finding, whatever it says today"
@@ -233,17 +239,23 @@ def test_the_badge_tells_the_worst_service() -> None:
 
 def test_the_page_of_a_service_with_all_there_is_stays_small() -> None:
     long = {name: Answer("partial", NOW, observed="seen " * 40, evidence=(REST,) * 3) for name in ITEMS}
-    before = report(told(every()))
-    made = pages.page(audit.compared(report(told(long)), before))
+    now = audit.compared(report(told(long)), report(told(every())))
+    lines = [{"at": NOW.isoformat(), "kind": "incident.looked", "what": "it is bad " * 12, "service": "s0", "run": 1}] * 900
+    incident = {**dict.fromkeys(("acknowledged_by", "acknowledged_at", "resolved_at", "lasted")), "id": 7, "state": "open", "severity": "page"}
+    incident |= {"title": "bad", "opened_at": NOW.isoformat(), "timeline": lines}
+    now["services"][0].update(changes=lines, incidents=[incident] * 300)
+    now["looking"] = {"events": lines}
+    made = pages.page(now)
     assert len(made.encode()) <= 300_000
+    assert "The newest 20 of 300; the JSON has all" in made
     for said in ("finding 7, server, independent", "regressed", "supports it, and never proves", "by serving.ready@1"):
         assert said in made
 
 
 def test_the_page_says_what_people_stand_for_and_what_a_budget_has_left() -> None:
-    word = {"by": "grace", "until": "2026-04-01", "note": "looked at it", "reason": "accepted-risk"}
+    said = (word("attested", "TEAM-09"), word("waived", "MON-01"), word("waived", "MON-03", until_at=NOW.isoformat()))
     budget = {"objective": "availability", "used": 0.41, "spent": False, "said": "41 % used; gone in 3 h 20 min at this rate"}
-    ready = told({"TEAM-09": Answer("pass", NOW, attested=True)}, attestations={"TEAM-09": word}, waivers={"MON-01": word}, budgets=(budget,))
+    ready = told({"TEAM-09": Answer("pass", NOW, attested=True)}, said=said, objectives=(budget,))
     made = pages.page(report(ready))
     assert "41 % used; gone in 3 h 20 min at this rate" in made and "budget 59% left" in made
     assert made.count("grace") == 2 and "accepted-risk" in made and "waived" in made

@@ -78,7 +78,7 @@ def _result(service: str, one: Mapping[str, Json], place: str) -> dict[str, Json
         made["baselineState"] = STATES.get(one["delta"]["state"], "new")
     if one["waiver"]:
         given = one["waiver"]
-        made["suppressions"] = [{"kind": "external", "status": "accepted", "justification": f"{given.get('by')}: {given.get('reason')}"}]
+        made["suppressions"] = [{"kind": "external", "status": "accepted", "justification": f"{given['by']}: {given['reason']}, {given['note']}"}]
         made["properties"]["waiver"] = given
     return made
 

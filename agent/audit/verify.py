@@ -73,8 +73,8 @@ class Verdict:
     links: int = 0
     anchors: int = 0
     loose: int | None = None
-    independent: int = 0
-    own: int = 0
+    independent: int | None = None  # None: not asked; a record alone rests on nothing
+    own: int | None = None
 
     @property
     def code(self) -> int:
@@ -280,11 +280,8 @@ def verified(files: Mapping[str, bytes], anchors: Sequence[Anchor] = ()) -> Verd
         chain = walk(rows, int(start["after"]), str(start["link"]))
         verdict = Verdict(mismatch=list(_differing(manifest, files)), links=chain.length)
         verdict.integrity = [*chain.problems, *_sealed(files, chain), *_told(audit, chain)]
-        for service in audit["services"]:
-            for item in service["readiness"]["items"]:
-                for one in item["evidence"]:
-                    verdict.independent += one["vantage"] == "independent"
-                    verdict.own += one["vantage"] == "self"
+        seen = [one["vantage"] for service in audit["services"] for item in service["readiness"]["items"] for one in item["evidence"]]
+        verdict.independent, verdict.own = seen.count("independent"), seen.count("self")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
         raise Unreadable(f"the bundle is not whole ({problem!r:.200})") from problem
     verdict.completeness, _ = anchored(chain, [*anchors, *given])
@@ -353,7 +350,12 @@ def text(verdict: Verdict) -> str:
         tail = f"{completeness['unanchored']} links at the end are in none of {completeness['anchors']} anchors"
         lines.append(f"completeness  {'holds' if completeness['holds'] else 'BROKEN'}: {tail}")
     lines += [f"  {problem}" for problem in completeness["problems"][:20]]
-    lines.append(f"vantage       {vantage['independent']} pieces of evidence are of what the agent does not own, {vantage['own']} of its own record")
+    if vantage["own"] is None:
+        lines.append("vantage       is a matter of an audit: verify its bundle")
+    else:
+        lines.append(
+            f"vantage       {vantage['independent']} pieces of evidence are of what the agent does not own, {vantage['own']} of its own record"
+        )
     return "\n".join([*lines, *(f"note          {note}" for note in told["notes"]), ""])
 
 
