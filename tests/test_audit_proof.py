@@ -275,6 +275,7 @@ def test_the_command_ends_by_the_one_table_and_prints_no_password(anchored: Anch
     assert "BROKEN" in desk("audit", "verify", place, "--prometheus", anchored.url, code=4)
     assert "does not tell its anchors" in desk("audit", "verify", place, "--prometheus", "http://127.0.0.1:9", code=4)
     assert "no address" in desk("audit", "verify", place, "--prometheus", "file:///etc/passwd", code=4)
+    assert "there is no" in desk("audit", "verify", tmp_path / "gone.tar.gz", code=2)
     (tmp_path / "text.db").write_text("no store")
     assert "neither a bundle nor a store" in desk("audit", "verify", tmp_path / "text.db", code=4)
     with closing(sqlite3.connect(tmp_path / "other.db")) as conn:
