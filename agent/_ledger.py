@@ -340,7 +340,7 @@ class Ledger:
         row = self.one(select(CHECKPOINT).order_by(CHECKPOINT.c.seq.desc()).limit(1))
         return (0, GENESIS) if row is None else (row["seq"], row["link"])
 
-    def body_of(self, kind: str, ref: int) -> Json:
+    def sealed_body(self, kind: str, ref: int) -> Json:
         """What a link seals, as it stands now: its `digest` is that of the link unless it was changed. None: it is no longer held."""
         table = CHAINED[kind]
         row = self.one(select(table).where(table.c.id == ref))

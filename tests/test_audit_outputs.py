@@ -183,7 +183,7 @@ def test_sarif_fits_its_schema_and_holds_what_fails_and_nothing_that_passes(desk
 
 def test_a_waiver_is_a_suppression_and_a_change_a_baseline_state() -> None:
     waiver = word("waived", "DEPL-05")
-    before, now = report(told(every())), report(told({**every(), "DEPL-05": Answer("fail", NOW)}, said=(waiver,)))
+    before, now = report(told(every())), report(told({**every(), "DEPL-05": Answer("fail", NOW)}, waivers={"DEPL-05": waiver}))
     (found,) = json.loads(exchange.sarif(audit.compared(now, before)))["runs"][0]["results"]
     assert (found["ruleId"], found["level"], found["baselineState"]) == ("DEPL-05", "error", "updated")
     assert found["suppressions"] == [{"kind": "external", "status": "accepted", "justification": "grace: accepted-risk, looked at it"}]
@@ -253,9 +253,9 @@ def test_the_page_of_a_service_with_all_there_is_stays_small() -> None:
 
 
 def test_the_page_says_what_people_stand_for_and_what_a_budget_has_left() -> None:
-    said = (word("attested", "TEAM-09"), word("waived", "MON-01"), word("waived", "MON-03", until_at=NOW.isoformat()))
+    said = (word("attested", "TEAM-09"), word("waived", "MON-01"))
     budget = {"objective": "availability", "used": 0.41, "spent": False, "said": "41 % used; gone in 3 h 20 min at this rate"}
-    ready = told({"TEAM-09": Answer("pass", NOW, attested=True)}, said=said, objectives=(budget,))
+    ready = told({"TEAM-09": Answer("pass", NOW, attested=True)}, attestations={"TEAM-09": said[0]}, waivers={"MON-01": said[1]}, budgets=(budget,))
     made = pages.page(report(ready))
     assert "41 % used; gone in 3 h 20 min at this rate" in made and "budget 59% left" in made
     assert made.count("grace") == 2 and "accepted-risk" in made and "waived" in made

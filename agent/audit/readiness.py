@@ -26,7 +26,7 @@ MOVES = ("drill", "load", "runbook")  # reach what is live: these want a person'
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What counts beside the answers. `said`: what people stand for; `objectives` with their budgets."""
+    """What counts beside the answers: by item `waivers` (by, until, reason) and `attestations` (by, until, note); `budgets`, as they are told."""
 
     service: str
     as_of: datetime
@@ -35,17 +35,13 @@ class Beside:
     intact: bool = True
     hurt: Hurt = field(default_factory=Hurt)
     questions: Sequence[Mapping[str, Json]] = ()
-    said: Sequence[Mapping[str, Json]] = ()
-    objectives: Sequence[Mapping[str, Json]] = ()
+    waivers: Mapping[str, Json] = field(default_factory=dict)
+    attestations: Mapping[str, Json] = field(default_factory=dict)
+    budgets: Sequence[Mapping[str, Json]] = ()
 
     @property
     def spent(self) -> bool:
-        return any(one["spent"] for one in self.objectives)
-
-    def words(self, kind: str) -> dict[str, Mapping[str, Json]]:
-        """What of a kind is said and counts now, by question; of several the newest."""
-        now = [one for one in self.said if one["kind"] == kind and not one["void"] and datetime.fromisoformat(one["until_at"]) > self.as_of]
-        return {one["item"]: one for one in reversed(now)}
+        return any(one["spent"] for one in self.budgets)
 
 
 def readiness(known: Known) -> dict[str, Json]:
@@ -61,7 +57,7 @@ def beside(known: Known) -> Beside:
 def result(given: Mapping[str, Answer], known: Beside) -> dict[str, Json]:
     """The answers scored, and all that follows from them. A pure function: what was stored is scored again by the same."""
     found = score(catalogue(), given, known.as_of, known.served)
-    word, why = verdict(found, intact=known.intact, spent=known.spent, planned=known.words("waived").keys())
+    word, why = verdict(found, intact=known.intact, spent=known.spent, planned=set(known.waivers))
     points, band = ml_test_score(found)
     fresh = sum(one.state in SEEN for one in found.scored.values())
     least = min(found.sections.values())
@@ -69,7 +65,7 @@ def result(given: Mapping[str, Answer], known: Beside) -> dict[str, Json]:
     doing = {str(one["item"]): one for one in plan}
     counted = f"evidence {fresh}/{len(found.scored)} fresh, {len(found.blockers)} blockers open, MTS-eq {points:g}"
     return {
-        "headline": ", ".join([f"{found.final:g}/10 ({found.level})", counted, *_left(known.objectives)]),
+        "headline": ", ".join([f"{found.final:g}/10 ({found.level})", counted, *_left(known.budgets)]),
         "verdict": word,
         "why": why,
         "final": found.final,
@@ -88,8 +84,7 @@ def result(given: Mapping[str, Answer], known: Beside) -> dict[str, Json]:
         "elsewhere_hours_a_week": known.hurt.elsewhere,
         "hurt": dict(known.hurt.incidents),
         "questions": [dict(one) for one in known.questions],
-        "objectives": [dict(one) for one in known.objectives],
-        "said": [dict(one) for one in known.said],
+        "budgets": [dict(one) for one in known.budgets],
         "attached": sorted(known.attached),
         "sources": [_source(name, found, known.attached) for name in SOURCES],
         "ceiling": ceiling(known.attached),
@@ -103,10 +98,13 @@ def rescored(kept: Mapping[str, Json], service: str, as_of: datetime) -> dict[st
     """A stored result scored again as of another moment, by the questions and rules of today: what it rests on is taken as it stands there."""
     answered = {one["item"]: _answer(one) for one in kept["items"] if one["item"] in catalogue().items}
     given = {name: one for name, one in answered.items() if one is not None}
+    waivers, attested = ({one["item"]: one[what] for one in kept["items"] if one.get(what)} for what in ("waiver", "attestation"))
     cost = {name: one["hours_a_week"] for name, one in kept["debt"].items()}
     past = Hurt(kept["hurt"], cost, kept["elsewhere_hours_a_week"])
-    attached = frozenset(kept["attached"])
-    return result(given, Beside(service, as_of, kept["served"], attached, True, past, kept["questions"], kept["said"], kept["objectives"]))
+    return result(
+        given,
+        Beside(service, as_of, kept["served"], frozenset(kept["attached"]), True, past, kept["questions"], waivers, attested, kept["budgets"]),
+    )
 
 
 def _answer(one: Mapping[str, Json]) -> Answer | None:
@@ -150,8 +148,8 @@ def _whole(one: Scored, known: Beside, fix: Json) -> dict[str, Json]:
         "versioned": item.versioned,
         "criteria": criteria(item.id),
         "evidence": [] if answer is None else [to_json(rests) for rests in answer.evidence],
-        "attestation": known.words("attested").get(item.id),
-        "waiver": known.words("waived").get(item.id),
+        "attestation": known.attestations.get(item.id),
+        "waiver": known.waivers.get(item.id),
         "fix": fix,
         "maps": {key: list(getattr(item, key)) for key in ("failures", "ml_test_score", "debt", "ai_act", "nist")},
     }

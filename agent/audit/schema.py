@@ -89,7 +89,7 @@ FIX = exactly(
     }
 )
 KIND: Json = {"enum": ["attested", "waived", "not applicable"]}
-WORD = at_least({"kind": KIND, "item": ITEM, "by": TEXT, "until_at": MOMENT, "note": TEXT, "reason": none_or(TEXT), "void": TEXT})
+WORD = at_least({"kind": KIND, "item": ITEM, "by": TEXT, "until_at": MOMENT, "note": TEXT, "reason": none_or(TEXT)})
 BEFORE = none_or(exactly({"state": STATE, "points": SHARE}))
 CHANGE = exactly({"item": ITEM, "state": {"enum": list(ORDER)}, "before": BEFORE, "now": BEFORE, "since": MOMENT, "why": TEXT})
 QUESTION = exactly(
@@ -144,8 +144,7 @@ READINESS = exactly(
         "elsewhere_hours_a_week": NUMBER,
         "hurt": {"type": "object", "additionalProperties": COUNT},
         "questions": many(exactly({"question": TEXT, "answer": none_or(TEXT), "why": TEXT})),
-        "objectives": many(at_least({"objective": TEXT, "used": NUMBER, "spent": FLAG, "said": TEXT})),
-        "said": many(of("word")),
+        "budgets": many(at_least({"objective": TEXT, "used": NUMBER, "spent": FLAG, "said": TEXT})),
         "attached": many({"enum": list(SOURCES)}),
         "sources": many(exactly({"source": {"enum": list(SOURCES)}, "attached": FLAG, "questions": COUNT, "fresh": COUNT})),
         "ceiling": POINTS,
