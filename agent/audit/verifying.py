@@ -65,7 +65,7 @@ def must_be_record(place: Path) -> None:
 
 
 def anchors_of(url: str | None, match: str, noted: Sequence[str]) -> list[Anchor]:
-    """The anchors in a Prometheus, and those that somebody wrote down. UnreachableError: it does not tell them. ConfigError: what is written is none."""
+    """The anchors in a Prometheus, and those that somebody wrote down. UnreachableError: it tells none. ConfigError: what is written is none."""
     try:
         written = [*map(verify.noted, noted)]
     except Unreadable as problem:
