@@ -273,8 +273,9 @@ def test_the_command_ends_by_the_one_table_and_prints_no_password(anchored: Anch
         cut(conn)
         conn.commit()
     assert "BROKEN" in desk("audit", "verify", place, "--prometheus", anchored.url, code=4)
-    assert "does not tell its anchors" in desk("audit", "verify", place, "--prometheus", "http://127.0.0.1:9", code=4)
-    assert "no address" in desk("audit", "verify", place, "--prometheus", "file:///etc/passwd", code=4)
+    assert "does not tell its anchors" in desk("audit", "verify", place, "--prometheus", "http://127.0.0.1:9", code=3)
+    assert "no address" in desk("audit", "verify", place, "--prometheus", "file:///etc/passwd", code=3)
+    assert "there is no" in desk("audit", "verify", tmp_path / "gone.tar.gz", code=2)
     (tmp_path / "text.db").write_text("no store")
     assert "neither a bundle nor a store" in desk("audit", "verify", tmp_path / "text.db", code=4)
     with closing(sqlite3.connect(tmp_path / "other.db")) as conn:
@@ -459,8 +460,13 @@ def test_the_command_packs_and_checks_and_says_how_many_anchors_it_took(desk: De
     assert desk.json("audit", "verify", out, code=3)["integrity"] == {"holds": True, "problems": [], "links": head(unpacked(out.read_bytes()))[0]}
     links, last = head(unpacked(out.read_bytes()))
     desk("audit", "bundle", "fraud", "--out", out, "--anchor", f"{links}:{last[:13]}")
+    assert "hold it to your own" in desk("audit", "verify", out, code=3), "what the maker of a bundle puts into it proves nothing for it"
+    files = unpacked(out.read_bytes())
+    other = json.loads(files["anchors.json"])[0] | {"links": links + 5}
+    lying = verify.verified(sealed_again({**files, "anchors.json": json.dumps([other]).encode()}))
+    assert lying.code == verify.BROKEN and "as the bundle has it" in lying.completeness[0]
     assert desk.json("audit", "verify", out, "--anchor", f"{links}:{last}")["completeness"]["unanchored"] == 0
-    assert "no anchor" in desk("audit", "verify", out, "--anchor", "last week", code=4)
+    assert "no anchor" in desk("audit", "verify", out, "--anchor", "last week", code=2)
 
 
 # What must not leave the house

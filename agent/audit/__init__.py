@@ -10,10 +10,11 @@ from agent.audit.canonical import FORMAT, read
 from agent.audit.comparing import compared, difference
 from agent.audit.doing import todo
 from agent.audit.explaining import explained, explanation
-from agent.audit.formats import ENDINGS, FORMATS, page, written
+from agent.audit.formats import ENDINGS, FORMATS, written
 from agent.audit.gates import GATE, gate
 from agent.audit.kept import keep, last, reader
 from agent.audit.known import Known
+from agent.audit.pages import page
 from agent.audit.readiness import readiness, rescored
 from agent.changes import sources
 from agent.config import Config, ServiceConfig

@@ -78,7 +78,7 @@ def _result(service: str, one: Mapping[str, Json], place: str) -> dict[str, Json
         made["baselineState"] = STATES.get(one["delta"]["state"], "new")
     if one["waiver"]:
         given = one["waiver"]
-        made["suppressions"] = [{"kind": "external", "status": "accepted", "justification": f"{given.get('by')}: {given.get('reason')}"}]
+        made["suppressions"] = [{"kind": "external", "status": "accepted", "justification": f"{given['by']}: {given['reason']}, {given['note']}"}]
         made["properties"]["waiver"] = given
     return made
 
@@ -101,7 +101,8 @@ def junit(report: Mapping[str, Json]) -> bytes:
     for n, key in enumerate(("tests", "failures", "errors")):
         root.set(key, str(sum(total[n] for total in totals)))
     indent(root, " ")
-    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="utf-8", xml_declaration=False) + b"\n"
+    text: str = tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode("utf-8", "replace")
 
 
 def _suite(root: Element, service: str, section: str, told: Mapping[str, Json], as_of: str) -> tuple[int, int, int, int]:

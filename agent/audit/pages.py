@@ -13,6 +13,7 @@ from agent.model import Json
 
 CLUMPS = ("failed", "partial", "unknown or stale", "attested", "passed", "does not apply")
 SOON = 20  # rows of the calendar
+MOST = 20  # incidents, runs, and lines of a timeline: a page is for people, and the JSON has all
 
 
 def page(report: Mapping[str, Json]) -> str:
@@ -21,7 +22,7 @@ def page(report: Mapping[str, Json]) -> str:
 
     house = Environment(loader=PackageLoader("agent", "audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     house.filters |= {"at": _at, "day": lambda text: _at(text)[:10], "n": lambda value: f"{value:g}"}
-    more = {"clumps": clumps, "calendar": calendar, "crosswalk": crosswalk, "lifts": steps, "dial": dial, "accepted": accepted}
+    more = {"clumps": clumps, "calendar": calendar, "crosswalk": crosswalk, "lifts": steps, "dial": dial, "accepted": accepted, "MOST": MOST}
     return house.get_template("page.html").render({**fixed(report), **more, "digest": digest(report)})
 
 

@@ -159,6 +159,7 @@ def _whole(one: Scored, known: Beside, fix: Json) -> dict[str, Json]:
         "answer": held,
         "expected": {"pass": item.passes, "partial": item.partial, "fail": item.fails},
         "best": RULES[item.id].best if item.id in RULES else 0.0,
+        "earn": RULES[item.id].earn.replace("SERVICE", known.service) if item.id in RULES else None,
         "fresh_days": item.fresh,
         "versioned": item.versioned,
         "criteria": criteria(item.id),

@@ -88,6 +88,8 @@ FIX = exactly(
         "kind": {"enum": ["safe", "live", "set up"]},
     }
 )
+KIND: Json = {"enum": ["attested", "waived", "not applicable"]}
+WORD = at_least({"kind": KIND, "item": ITEM, "by": TEXT, "until_at": MOMENT, "note": TEXT, "reason": none_or(TEXT)})
 BEFORE = none_or(exactly({"state": STATE, "points": SHARE}))
 CHANGE = exactly({"item": ITEM, "state": {"enum": list(ORDER)}, "before": BEFORE, "now": BEFORE, "since": MOMENT, "why": TEXT})
 QUESTION = exactly(
@@ -97,12 +99,13 @@ QUESTION = exactly(
         "answer": none_or(of("answer")),
         "expected": exactly({"pass": TEXT, "partial": TEXT, "fail": TEXT}),
         "best": SHARE,
+        "earn": none_or(TEXT),
         "fresh_days": COUNT,
         "versioned": FLAG,
         "criteria": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
         "evidence": many(of("evidence")),
-        "attestation": none_or(ANYTHING),
-        "waiver": none_or(ANYTHING),
+        "attestation": none_or(of("word")),
+        "waiver": none_or(of("word")),
         "fix": none_or(of("fix")),
         "maps": exactly({key: many(TEXT) for key in ("failures", "ml_test_score", "debt", "ai_act", "nist")}),
     },
@@ -185,6 +188,7 @@ SCHEMA: Json = {
         "question": QUESTION,
         "readiness": READINESS,
         "service": SERVICE,
+        "word": WORD,
     },
 }
 

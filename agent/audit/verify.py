@@ -73,8 +73,8 @@ class Verdict:
     links: int = 0
     anchors: int = 0
     loose: int | None = None
-    independent: int = 0
-    own: int = 0
+    independent: int | None = None  # None: not asked; a record alone rests on nothing
+    own: int | None = None
 
     @property
     def code(self) -> int:
@@ -267,7 +267,11 @@ def _members(packed: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
 
 
 def verified(files: Mapping[str, bytes], anchors: Sequence[Anchor] = ()) -> Verdict:
-    """What is to be said of a bundle's files. `anchors` are those of the one who asks; those in the bundle count as well, as its maker saw them."""
+    """What is to be said of a bundle's files.
+
+    `anchors` are those of whoever asks, and only they show that it is complete. Those in the bundle are as its maker wrote them: they can speak
+    against it, and not for it.
+    """
     try:
         manifest, audit = json.loads(files["manifest.json"]), json.loads(files["audit.json"])
         rows = [{**row, "at": datetime.fromisoformat(row["at"])} for row in map(json.loads, files["chain.jsonl"].splitlines())]
@@ -276,23 +280,21 @@ def verified(files: Mapping[str, bytes], anchors: Sequence[Anchor] = ()) -> Verd
         chain = walk(rows, int(start["after"]), str(start["link"]))
         verdict = Verdict(mismatch=list(_differing(manifest, files)), links=chain.length)
         verdict.integrity = [*chain.problems, *_sealed(files, chain), *_told(audit, chain)]
-        for service in audit["services"]:
-            for item in service["readiness"]["items"]:
-                for one in item["evidence"]:
-                    verdict.independent += one["vantage"] == "independent"
-                    verdict.own += one["vantage"] == "self"
+        seen = [one["vantage"] for service in audit["services"] for item in service["readiness"]["items"] for one in item["evidence"]]
+        verdict.independent, verdict.own = seen.count("independent"), seen.count("self")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
         raise Unreadable(f"the bundle is not whole ({problem!r:.200})") from problem
-    verdict.completeness, verdict.loose = anchored(chain, [*anchors, *given])
-    verdict.anchors = len(anchors) + len(given)
+    verdict.completeness, _ = anchored(chain, [*anchors, *given])
+    verdict.loose, verdict.anchors = anchored(chain, anchors)[1], len(anchors)
     verdict.notes.append(f"the longest time without a link is {chain.silence}")
+    if given and not anchors:
+        verdict.notes.append(f"the bundle has {len(given)} anchors as its maker wrote them; hold it to your own")
     return verdict
 
 
 def _anchor(one: Mapping[str, Any]) -> Anchor:
-    return Anchor(
-        int(one["links"]), int(one["head"]), datetime.fromisoformat(one["first_at"]), datetime.fromisoformat(one["last_at"]), str(one["place"])
-    )
+    first, last = (datetime.fromisoformat(one[word]) if one[word] else None for word in ("first_at", "last_at"))
+    return Anchor(int(one["links"]), int(one["head"]), f"{one['place']}, as the bundle has it,", first, last)
 
 
 def _differing(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> Iterator[str]:
@@ -348,7 +350,12 @@ def text(verdict: Verdict) -> str:
         tail = f"{completeness['unanchored']} links at the end are in none of {completeness['anchors']} anchors"
         lines.append(f"completeness  {'holds' if completeness['holds'] else 'BROKEN'}: {tail}")
     lines += [f"  {problem}" for problem in completeness["problems"][:20]]
-    lines.append(f"vantage       {vantage['independent']} pieces of evidence are of what the agent does not own, {vantage['own']} of its own record")
+    if vantage["own"] is None:
+        lines.append("vantage       is a matter of an audit: verify its bundle")
+    else:
+        lines.append(
+            f"vantage       {vantage['independent']} pieces of evidence are of what the agent does not own, {vantage['own']} of its own record"
+        )
     return "\n".join([*lines, *(f"note          {note}" for note in told["notes"]), ""])
 
 

@@ -11,7 +11,7 @@ from agent import _proof
 from agent.audit import verify
 from agent.audit.verify import Anchor, Unreadable, Verdict
 from agent.config import Config
-from agent.errors import StoreCorruptError
+from agent.errors import ConfigError, StoreCorruptError, UnreachableError
 from agent.store import Ledger
 
 EXITS = {verify.ANCHORED: 0, verify.LOOSE: 3, verify.BROKEN: 4, verify.MISMATCH: 4, verify.UNREADABLE: 4}  # in the one table of all commands
@@ -65,8 +65,12 @@ def must_be_record(place: Path) -> None:
 
 
 def anchors_of(url: str | None, match: str, noted: Sequence[str]) -> list[Anchor]:
-    """The anchors in a Prometheus, and those that somebody wrote down. StoreCorruptError: they cannot be read."""
+    """The anchors in a Prometheus, and those that somebody wrote down. UnreachableError: it tells none. ConfigError: what is written is none."""
     try:
-        return [*(verify.prometheus(url, match) if url else ()), *map(verify.noted, noted)]
+        written = [*map(verify.noted, noted)]
     except Unreadable as problem:
-        raise StoreCorruptError(str(problem)) from problem
+        raise ConfigError(str(problem)) from problem
+    try:
+        return [*(verify.prometheus(url, match) if url else ()), *written]
+    except Unreadable as problem:
+        raise UnreachableError(str(problem)) from problem

@@ -200,7 +200,7 @@ def audit_bundle(call: Call, service: str | None, out: Path, length: Any, promet
 
 
 @command("watchkeeper audit verify fraud.tar.gz --prometheus http://127.0.0.1:9090", "verify", audit)
-@click.argument("place", type=click.Path(path_type=Path, exists=True), required=False)
+@click.argument("place", type=click.Path(path_type=Path), required=False)
 @_anchors
 def audit_verify(call: Call, place: Path | None, prometheus: str | None, match: str, anchor: Sequence[str]) -> None:
     """Whether a bundle holds, or a store, without PLACE that of the configuration: integrity, completeness and vantage.
@@ -219,8 +219,11 @@ def audit_verify(call: Call, place: Path | None, prometheus: str | None, match: 
 def _verdict(call: Call, place: Path | None, anchors: Any) -> Any:
     from agent import reach
     from agent.audit.verifying import must_be_record, of_bundle, of_record
+    from agent.errors import ConfigError
     from agent.store import Store
 
+    if place is not None and not place.exists():
+        raise ConfigError(f"there is no {place}; 'watchkeeper audit bundle --out FILE' makes a bundle")
     if place is None:
         config = call.config()
         with reach.reading(config) as ledger:
