@@ -90,7 +90,8 @@ def test_a_gate_ends_with_the_code_of_the_one_table(desk: Desk) -> None:
     assert {one["state"] for one in told["blockers"]} >= {"partial", "unknown"}
     desk("audit", "run", "--json", "--gate", "blockers", code=1)
     desk("audit", "run", "--json", "--gate", "verdict", code=3)
-    desk("audit", "run", "--json", "--gate", "level=R5", code=3)  # what is not known decides
+    desk("audit", "run", "--json", "--gate", "level=R4", code=3)  # what is not known decides
+    desk("audit", "run", "--json", "--gate", "level=R5", code=1)  # not even that could: nobody has attested what only people can
     for wrong in ("level=R9", ""):
         assert "none of" in desk("audit", "run", "--gate", wrong, code=2)
 
