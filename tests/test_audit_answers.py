@@ -160,7 +160,7 @@ def test_nothing_is_said_of_a_service_that_was_never_looked_at(made):
     desk = made(targets=BARE)
     with desk.world.store.read() as ledger:
         held = answers(catalogue(), Known(desk.world.config, ledger, desk.world.config.services["fraud"], NOW))
-    assert set(held) == {"TEAM-01", "TEAM-09", "TEAM-10"} and {one.said for one in held.values()} == {"fail"}
+    assert set(held) == {"MON-08", "TEAM-01", "TEAM-09", "TEAM-10"} and {one.said for one in held.values()} == {"fail"}
     assert "0 s of 90 d" in held["TEAM-01"].observed and "never seen to act" in held["TEAM-01"].observed
 
 
