@@ -26,7 +26,9 @@ def retrain(
     train: Columns | None = None,
     live: Columns | None = None,
     labels: Columns | None = None,
+    old: Columns | None = None,
     new: Columns | None = None,
+    guard: Columns | None = None,
     champion: Model | None = None,
     *,
     gate: dict[str, Any],
@@ -58,6 +60,8 @@ def retrain(
     other step. A drill ends at the gate.
     """
     source = _source(service, train, live, labels)
+    if not held and old is new is guard is None:
+        raise PlanError(f"{service} has no rows that a candidate could be judged by; bind `old`, `new` or `guard`, or hold a share of the rows back")
     one = beside(service, registry, router, server, champion, step="train", file=file, model=model)
     watches = [name if "/" in name else f"{service}/{name}" for name in sound] if sound is not None else list(upstream)
     span = {"from": now - newest, "to": now} if newest is not None else {}

@@ -13,9 +13,10 @@ import pytest
 
 from agent import Locator, config, verbs
 from agent.errors import PlanError
+from agent.respond import advance
 from agent.targets.folder import Folder, record
 from tests.fraud import GOLDEN
-from tests.learning import COPIES, FEATURES, FITS, carried, learning
+from tests.learning import COPIES, FEATURES, FITS, carried, ended, learning
 from tests.rollout import plugged
 
 ENDS = ("pin", "sound", "train", "gate", "register", "canary")
@@ -181,9 +182,6 @@ def test_a_file_that_is_exchanged_after_training_is_not_judged(tmp_path):
 
 def _one(desk, number):
     """One move of the run."""
-    from agent.respond import advance
-    from tests.learning import ended
-
     advance(desk.world, number)
     for lock in (desk.folder / "jobs").glob("run-*/lock"):
         ended(lock)
@@ -226,12 +224,23 @@ def test_a_name_that_somebody_took_meanwhile_is_not_written_over(tmp_path):
         assert registry(desk).file("2", "model.onnx").read_bytes() == b"another"
 
 
+def test_a_person_can_call_a_training_off_and_it_ends(tmp_path):
+    with learning(tmp_path, trainer="import time; time.sleep(60)") as desk:
+        number = started(desk)
+        while not (lock := tmp_path / "jobs" / f"run-{number}-2" / "lock").exists():
+            advance(desk.world, number)
+        assert verbs.cancel(desk.world, number, "ada").state == "cancelled"
+        ended(lock)
+        assert "cancelled" in json.loads((lock.parent / "ended.json").read_text())["said"]
+        assert desk.server.served == "1" and not advance(desk.world, number)
+
+
 def test_a_drill_trains_and_judges_and_registers_nothing(tmp_path):
     with learning(tmp_path) as desk:
         run = verbs.start(desk.world, "retrain", "fraud", {}, "ada", drill=True)
-        ended = carried(desk, run.id)
-        assert ended.state == "succeeded" and [row.name for row in ended.steps] == list(ENDS[:4]), ended.said
-        assert "nothing had to be taken back" in ended.said and [one.version for one in registry(desk).versions()] == ["1"]
+        over = carried(desk, run.id)
+        assert over.state == "succeeded" and [row.name for row in over.steps] == list(ENDS[:4]), over.said
+        assert "nothing had to be taken back" in over.said and [one.version for one in registry(desk).versions()] == ["1"]
 
 
 def test_without_a_person_or_a_permission_nothing_is_trained(tmp_path):
@@ -283,6 +292,7 @@ def changed(desk, old, new):
         ({"sound": ["data.contrct"]}, "", "", "no watch"),
         ({}, "      labels: {", "      offline: {", "nothing to learn from"),
         ({}, "folder:models", "folder:none", "served and not registered"),
+        ({"held": 0.0}, "      old: csv:old.csv\n", "", "no rows that a candidate could be judged by"),
     ],
 )
 def test_what_cannot_work_is_refused_while_planning(tmp_path, given, old, new, told):
