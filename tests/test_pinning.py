@@ -62,7 +62,7 @@ def test_what_was_pinned_under_a_name_is_found_again_and_what_is_gone_is_not(tmp
     assert pinned(tmp_path / "pins", "run-1-0") is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from("ab")), min_size=40, max_size=80), st.floats(0.1, 0.9))
 def test_no_row_is_lost_or_doubled_and_equal_rows_lie_on_one_side(tmp_path_factory, rows, held):
     folder = tmp_path_factory.mktemp("held")
