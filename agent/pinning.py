@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from agent.errors import DataError
 from agent.model import Columns, Json, Kind, Window, to_json
 
 MOST = 5_000_000  # rows of one pin
+ABANDONED = 6 * 3600  # seconds after which nobody is writing a draft any more
 EXACT = 2**53  # whole numbers that a float still tells apart
 PINNABLE: Mapping[Kind, str] = {  # kind -> the type of Arrow
     "number": "float64",
@@ -44,6 +46,7 @@ def pin(
 
 
 def _pinned(table: Columns, to: Path, key: str, labels: Columns | None, window: Window | None, most: int, held: float) -> Mapping[str, Json]:
+    _swept(to)
     origin = _origin(table)
     rows = table if window is None else table.between(window.start, window.end)
     names, left = _names(rows)
@@ -70,6 +73,13 @@ def pinned(to: Path, key: str) -> Mapping[str, Json] | None:
         return dict(told) if all(Path(part["path"]).is_file() for part in parts) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _swept(to: Path) -> None:
+    """Take away what was being written when its writer was killed: it is a copy of rows about people, and nobody's."""
+    for draft in to.glob(".*"):
+        if time.time() - draft.stat().st_mtime > ABANDONED:
+            draft.unlink(missing_ok=True)
 
 
 def _origin(table: Columns) -> Json:
@@ -132,7 +142,9 @@ def _written(chunks: Iterator[Mapping[str, Any]], kinds: Mapping[str, Kind], to:
                 raise DataError(f"there are more than {most:,} rows; pin a shorter window, or raise `rows`")
         if not files["train"].rows:
             raise DataError("there is no row to pin; is the window right, and do rows have their labels yet?")
-        return {"train": files["train"].done(), "held": files["held"].done() if files["held"].rows else None}
+        if held and not files["held"].rows:
+            raise DataError(f"of {files['train'].rows} rows none falls into the share of {held:g} that is kept apart; pin more, or hold back more")
+        return {"train": files["train"].done(), "held": files["held"].done() if held else None}
 
 
 class _File:

@@ -219,7 +219,10 @@ def carry(
         if isinstance(seen, Done):
             done = replace(row, state="done", output=seen.output, said=seen.said, ended_at=now)
             return _keep(world, run, done, durable=action.writes), None
-        if isinstance(seen, Failed) or now >= t.deadline:
+        late = now >= t.deadline
+        if isinstance(seen, Failed) or late:
+            if late:
+                _leave(world, run, action, row, t)
             return _keep(world, run, replace(_missed(row, seen, within), ended_at=now), durable=action.writes), None
         if isinstance(seen, Pending) and not row.said:
             _note(world, run, replace(row, said=seen.said))
@@ -247,6 +250,28 @@ def _missed(row: StepRow, seen: Look, within: timedelta) -> StepRow:
 def _note(world: World, run: Run, row: StepRow) -> None:
     """Keep what was seen of a step that is not so yet: it stays known when nothing can be seen any more."""
     world.store.write(lambda ledger: ledger.save_step(run.id, row))
+
+
+def _leave(world: World, run: Run, action: Action, row: StepRow, t: Try) -> None:
+    """Nobody waits for the step any more: what it has under way is ended, where its action can do that."""
+    try:
+        getattr(action, "leave", lambda args, t: None)(row.args, t)
+    except WatchkeeperError as problem:
+        said = f"{row.name}: could not be ended: {problem}"
+        world.store.write(lambda ledger: ledger.record(world.clock(), "step.said", said, service=run.service, run=run.id))
+
+
+def abandon(world: World, run: Run) -> None:
+    """End what a run that is over has under way."""
+    for row in run.steps:
+        if row.state == "intended" and row.tries and not row.undo:
+            action = actions.find(world, world.service(run.service), row.action)
+            _leave(world, run, action, row, _try(world, run, row, AGAIN, ()))
+
+
+def harmless(world: World, run: Run) -> bool:
+    """Whether nothing that is in use was changed by a run so far."""
+    return run.plan is None or not _used(world, run, run.plan)
 
 
 def _unseen(world: World, run: Run, row: StepRow, within: timedelta, passes: bool) -> tuple[StepRow, timedelta | None]:

@@ -126,6 +126,9 @@ class Train:
     def do(self, args: Mapping[str, Json], t: Try) -> None:
         self.trainer.start(args, t.key)
 
+    def leave(self, args: Mapping[str, Json], t: Try) -> None:
+        self.trainer.cancel(t.key)
+
     def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
         return None
 

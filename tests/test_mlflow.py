@@ -159,7 +159,7 @@ def test_an_artifact_that_holds_no_golden_rows_is_an_error_that_says_how_they_ar
 
 def test_there_are_no_golden_rows_where_none_are_configured_or_none_were_left(speaker):
     one = registry(speaker.url, alias="champion")
-    assert (one.can, one.golden("1")) == ({"versions", "record"}, None)
+    assert (one.can, one.golden("1")) == ({"versions", "record", "register"}, None)
     assert registry(speaker.url, golden="other.json").golden("1") is None
     speaker.odd["model-versions/get"] = 200, {"model_version": mlflow.version("1", run_id="")}
     assert registry(speaker.url).golden("1") is None
@@ -171,7 +171,7 @@ def test_there_are_no_golden_rows_where_none_are_configured_or_none_were_left(sp
 def test_a_prefix_stays_in_front_and_a_name_may_be_quoted():
     at = "mlflow+https://ml.internal/mlflow/risk%20model"
     one = connect(Locator("fraud", "registry", at))
-    assert (one._root, one._name, one.can) == ("/mlflow", "risk model", {"versions", "record"})
+    assert (one._root, one._name, one.can) == ("/mlflow", "risk model", {"versions", "record", "register"})
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tests.learning import COPIES, learning
 from tests.rollout import plugged
 from tests.test_retrain import registry, stopped_before
 
-POINTS = (2, 4, 5, 7, 9)  # of about ten durable commits
+POINTS = (4, 6, 8, 9)  # of about ten durable commits
 BEGUN = "with open('begun', 'a') as begun: begun.write('begun\\n')\n"
 GATE = """
     from agent import Verdict, check, ok
