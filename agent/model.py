@@ -596,7 +596,8 @@ class Action(Protocol):
     An action may also state `takes`, the args it knows, and `gives`, the fields of its output: then a plan that names others is refused; where it
     takes a `keep`, the names in it are fields too. `wrong(args)` says what no world could make right in them, and `folds` False that each of its
     steps is taken back by itself, where else those of one verb go straight back to how it was before the first. `adds` says that it makes
-    something new which nobody uses yet: nothing is taken back, and a run that ends after it has broken nothing.
+    something new which nobody uses yet: nothing is taken back, and a run that ends after it has broken nothing. `leave(args, t)` ends what is
+    under way, where nobody will wait for it any more.
     """
 
     @property

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ from agent.errors import DataError
 from agent.model import Columns, Json, Kind, Window, to_json
 
 MOST = 5_000_000  # rows of one pin
+ABANDONED = 6 * 3600  # seconds after which nobody is writing a draft any more
 EXACT = 2**53  # whole numbers that a float still tells apart
-PINNABLE: Mapping[Kind, str] = {
+PINNABLE: Mapping[Kind, str] = {  # kind -> the type of Arrow
     "number": "float64",
     "integer": "int64",
     "text": "string",
     "boolean": "bool_",
-    "time": "timestamp",
     "bytes": "binary",
-    "list": "list_",
+    "time": "",
+    "list": "",
 }
 
 
@@ -44,10 +46,13 @@ def pin(
 
 
 def _pinned(table: Columns, to: Path, key: str, labels: Columns | None, window: Window | None, most: int, held: float) -> Mapping[str, Json]:
+    _swept(to)
     origin = _origin(table)
     rows = table if window is None else table.between(window.start, window.end)
     names, left = _names(rows)
-    chunks, kinds = _chunks(rows, names), {name: rows.kinds()[name] for name in names}
+    spelled = [str(rows.declared[word]) for word in ("id", "entity") if rows.declared.get(word) in names]
+    kinds: dict[str, Kind] = {name: "text" if name in spelled else rows.kinds()[name] for name in names}
+    chunks: Iterator[Mapping[str, Any]] = iter(rows.chunks(names, spelled=spelled))
     if labels is not None:
         label = str(labels.declared["label"])
         kinds[label] = labels.kinds()[label]
@@ -70,6 +75,13 @@ def pinned(to: Path, key: str) -> Mapping[str, Json] | None:
         return None
 
 
+def _swept(to: Path) -> None:
+    """Take away what was being written when its writer was killed: it is a copy of rows about people, and nobody's."""
+    for draft in to.glob(".*"):
+        if time.time() - draft.stat().st_mtime > ABANDONED:
+            draft.unlink(missing_ok=True)
+
+
 def _origin(table: Columns) -> Json:
     """What the table itself calls the state that is read: a version, the digests of its files; None where it has no such thing."""
     told = getattr(table, "origin", None)
@@ -83,11 +95,6 @@ def _names(rows: Columns) -> tuple[list[str], list[str]]:
     kinds = rows.kinds()
     left = [name for name, kind in kinds.items() if kind not in PINNABLE or (packed is not None and name in (packed, f"{packed}.length"))]
     return [name for name in kinds if name not in left], left
-
-
-def _chunks(rows: Columns, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    spelled = [rows.declared[word] for word in ("id", "entity") if rows.declared.get(word) in names]
-    return iter(rows.chunks(names, spelled=spelled))
 
 
 # Labels
@@ -135,39 +142,43 @@ def _written(chunks: Iterator[Mapping[str, Any]], kinds: Mapping[str, Kind], to:
                 raise DataError(f"there are more than {most:,} rows; pin a shorter window, or raise `rows`")
         if not files["train"].rows:
             raise DataError("there is no row to pin; is the window right, and do rows have their labels yet?")
-        return {"train": files["train"].done(), "held": files["held"].done() if files["held"].rows else None}
+        if held and not files["held"].rows:
+            raise DataError(f"of {files['train'].rows} rows none falls into the share of {held:g} that is kept apart; pin more, or hold back more")
+        return {"train": files["train"].done(), "held": files["held"].done() if held else None}
 
 
 class _File:
     """A Parquet file in the making; it has its name once it is whole and on the disk."""
 
     def __init__(self, to: Path, kinds: Mapping[str, Kind]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet
-
-        times, lists = pa.timestamp("us", tz="UTC"), pa.list_(pa.float64())
-        made = {"time": times, "list": lists}
-        self._types = {name: made[kind] if kind in made else getattr(pa, PINNABLE[kind])() for name, kind in kinds.items()}
         self._to, self._draft, self.rows = to, to / f".{secrets.token_hex(8)}", 0
-        self._writer = pyarrow.parquet.ParquetWriter(self._draft, pa.schema(self._types.items()))
+        self._kinds, self._types = kinds, dict[str, Any]()
+        self._writer: Any = None  # opened with the first rows, which say what lists hold
 
     def __enter__(self) -> _File:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
         self._draft.unlink(missing_ok=True)
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         import pyarrow as pa
+        import pyarrow.parquet
 
         length = len(next(iter(chunk.values())))
-        if length:
-            self._writer.write_table(pa.table({name: _array(name, values, self._types[name]) for name, values in chunk.items()}))
-            self.rows += length
+        if not length:
+            return
+        if self._writer is None:
+            self._types = {name: _type(kind, chunk[name]) for name, kind in self._kinds.items()}
+            self._writer = pyarrow.parquet.ParquetWriter(self._draft, pa.schema(self._types.items()))
+        self._writer.write_table(pa.table({name: _array(name, values, self._types[name]) for name, values in chunk.items()}))
+        self.rows += length
 
     def done(self) -> Json:
         """Give it the name of what is in it."""
+        assert self._writer is not None
         self._writer.close()
         self._draft.chmod(0o600)
         _synced(self._draft)
@@ -177,6 +188,20 @@ class _File:
         self._draft.replace(path)
         _synced(self._to)
         return {"path": str(path), "sha256": digest, "rows": self.rows}
+
+
+def _type(kind: Kind, values: Any) -> Any:
+    """How a column is written; lists of anything but numbers stay the text that they are read as."""
+    import pyarrow as pa
+
+    if kind == "list":
+        some = next((value for value in values if value is not None and value != "[]"), "[0]")
+        return pa.list_(pa.float64()) if _numbers(some) else pa.string()
+    return pa.timestamp("us", tz="UTC") if kind == "time" else getattr(pa, PINNABLE[kind])()
+
+
+def _numbers(text: str) -> bool:
+    return all(isinstance(one, int | float) for one in json.loads(text))
 
 
 def _array(name: str, values: Any, kind: Any) -> Any:
@@ -193,6 +218,8 @@ def _array(name: str, values: Any, kind: Any) -> Any:
                     raise ValueError("whole numbers beyond 2^53 would not stay what they are; store them as text")
                 return pa.array(np.where(none, 0, values).astype(np.int64), mask=none)
             return pa.array(values, kind, mask=none)
+        if pa.types.is_list(kind):
+            return pa.array([None if one is None else json.loads(one) for one in values], kind)
         return pa.array([str(one) if one is not None and pa.types.is_string(kind) else one for one in values], kind)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as problem:
         raise DataError(f"column '{name}' cannot be pinned: {str(problem)[:300]}") from problem

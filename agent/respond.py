@@ -222,6 +222,8 @@ def carry(
         late = now >= t.deadline
         if isinstance(seen, Failed) or late:
             why = seen.said if isinstance(seen, Failed) else f"not within {within.total_seconds():g} s: {seen.said}"
+            if late:
+                _leave(world, run, action, row, t)
             return _keep(world, run, replace(row, state="failed", said=why, ended_at=now), durable=action.writes), None
         if isinstance(seen, (Pending, Unknown)):
             return replace(row, said=seen.said), seen.again if isinstance(seen, Pending) else AGAIN
@@ -230,6 +232,28 @@ def carry(
             return _keep(world, run, replace(row, state="failed", said=why, ended_at=now), durable=True), None
         row = _keep(world, run, replace(row, tries=row.tries + 1), durable=True)
         _do(world, run, action, row, t, things)
+
+
+def _leave(world: World, run: Run, action: Action, row: StepRow, t: Try) -> None:
+    """Nobody waits for the step any more: what it has under way is ended, where its action can do that."""
+    try:
+        getattr(action, "leave", lambda args, t: None)(row.args, t)
+    except WatchkeeperError as problem:
+        said = f"{row.name}: could not be ended: {problem}"
+        world.store.write(lambda ledger: ledger.record(world.clock(), "step.said", said, service=run.service, run=run.id))
+
+
+def abandon(world: World, run: Run) -> None:
+    """End what a run that is over has under way."""
+    for row in run.steps:
+        if row.state == "intended" and row.tries and not row.undo:
+            action = actions.find(world, world.service(run.service), row.action)
+            _leave(world, run, action, row, _try(world, run, row, AGAIN, ()))
+
+
+def harmless(world: World, run: Run) -> bool:
+    """Whether nothing that is in use was changed by a run so far."""
+    return run.plan is None or not _used(world, run, run.plan)
 
 
 def _unseen(world: World, run: Run, row: StepRow, within: timedelta, passes: bool) -> tuple[StepRow, timedelta | None]:

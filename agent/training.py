@@ -52,7 +52,10 @@ class Manifest:
 
 @runtime_checkable
 class Trainer(Protocol):
-    """Whatever makes models. A key names one piece of work for ever: a second `start` with it is the first one."""
+    """Whatever makes models. A key names one piece of work for ever: a second `start` with it is the first one.
+
+    One that is cheap to ask may say how soon to look `again`; every 5 s, if it does not.
+    """
 
     can: frozenset[str]
 
@@ -104,7 +107,7 @@ class Train:
         if job.state == "absent":
             return Absent(job.said or "training has not begun")
         if job.state in ("queued", "running"):
-            return Pending(AGAIN, job.said or f"training is {job.state}")
+            return Pending(getattr(self.trainer, "again", AGAIN), job.said or f"training is {job.state}")
         if job.state == "lost":
             return Unknown(job.said or "nobody knows how training ended")
         if job.state == "failed":
@@ -122,6 +125,9 @@ class Train:
 
     def do(self, args: Mapping[str, Json], t: Try) -> None:
         self.trainer.start(args, t.key)
+
+    def leave(self, args: Mapping[str, Json], t: Try) -> None:
+        self.trainer.cancel(t.key)
 
     def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
         return None

@@ -14,7 +14,7 @@ from agent.look import Tell
 from agent.model import Approval, Baseline, Finding, Incident, Json, Plan, Run, Silence, Window, spell
 from agent.observe import observe
 from agent.planning import make_plan
-from agent.respond import end
+from agent.respond import abandon, end, harmless
 from agent.store import Ledger
 from agent.world import World
 
@@ -238,16 +238,18 @@ def approve(world: World, run: int, by: str) -> Run:
 
 
 def cancel(world: World, run: int, by: str) -> Run:
-    """Call off a run that has not begun to change anything."""
+    """Call off a run that has changed nothing that is in use; what it has under way, such as a training, is ended."""
 
     def do(ledger: Ledger) -> Run:
         found = _active(ledger, run)
-        if found.state not in ("proposed", "awaiting"):
+        if found.state not in ("proposed", "awaiting") and not (found.state == "running" and harmless(world, found)):
             raise PlanError(f"run {run} is {found.state}: it is changing things and ends by itself, done or taken back")
         end(world, ledger, run, "cancelled", f"cancelled by {by}", world.clock(), tell=False)
         return ledger.run(run) or found
 
-    return world.store.write(do, durable=True)
+    over = world.store.write(do, durable=True)
+    abandon(world, over)
+    return over
 
 
 def _active(ledger: Ledger, number: int) -> Run:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import Ref, Registry, Router, Server, Step
+from agent import Columns, Model, Ref, Registry, Router, Server, Step
 from agent.errors import PlanError
 from runbooks._rollout import served_alone
 
@@ -37,11 +37,11 @@ class Candidate:
     def gate(self, judge: str, given: Mapping[str, Any], tables: Mapping[str, Any], within: timedelta) -> Step:
         """The check `judge` on the candidate beside the champion: only its ok goes on. `tables` binds roles to files of earlier steps."""
         mine = {"folder": Ref(self.step, "folder"), "file": self.file, "files": Ref(self.step, "files"), "options": dict(self.options)}
-        theirs = {"path": self.champion["files"][self.file], "sha256": self.champion["sha256"][self.file], "options": dict(self.options)}
-        args = {"check": judge, "with": dict(given), "bind": {"candidate": mine, "champion": theirs, **tables}}
-        return Step(
-            "gate", "check.judge", args, within, "stop", f"only what is shown to be no worse than version {self.parent} goes on; else that stays"
-        )
+        theirs = {"path": self.champion["files"].get(self.file), "sha256": self.champion["sha256"].get(self.file), "options": dict(self.options)}
+        models = {"candidate": mine, **({"champion": theirs} if theirs["path"] else {})}
+        args = {"check": judge, "with": dict(given), "bind": {**models, **tables}}
+        why = f"only what is shown to be no worse than version {self.parent} goes on; else that stays"
+        return Step("gate", "check.judge", args, within, "stop", why)
 
     def register(self, version: str, lineage: Mapping[str, Any], patience: timedelta) -> Step:
         """The candidate with all its files in the registry, under a new name, with what it was made from; all of it at once or nothing."""
@@ -59,17 +59,32 @@ class Candidate:
 
 
 def beside(
-    service: str, registry: Registry, router: Router | None, server: Server | None, *, step: str, file: str, model: Mapping[str, Any] | None
+    service: str,
+    registry: Registry,
+    router: Router | None,
+    server: Server | None,
+    champion: Model | None = None,
+    *,
+    step: str,
+    file: str,
+    model: Mapping[str, Any] | None,
 ) -> Candidate:
-    """A candidate beside the version that is served. PlanError where none is, or its files are not kept where they can be read here."""
+    """A candidate beside the version that is served, whose file is the registry's, or the service's own `champion` where the registry keeps none.
+
+    PlanError where no version is served, where it is not registered, or where neither has its file.
+    """
     parent = served_alone(service, router) if router is not None else server.version() if server is not None else None
     if parent is None:
         raise PlanError(f"{service} does not say which version it serves, so there is no champion to be better than; bind a router")
-    if not {"files", "register"} <= registry.can:
-        raise PlanError(f"the registry of {service} does not keep the files of versions, or takes no new ones; bind one that does (docs/targets.md)")
+    if "register" not in registry.can:
+        raise PlanError(f"the registry of {service} takes no new versions; bind one that does, and let it be changed (docs/targets.md)")
     known = registry.version(parent)
     if known is None:
         raise PlanError(f"version {parent} of {service} is served and not registered, so there is no file of it to compare with; register it first")
+    if "files" not in registry.can:
+        if champion is None:
+            raise PlanError(f"the registry of {service} keeps no files that can be read here; bind `champion` to the file of what is served")
+        return Candidate(step, file, {"version": parent, "files": {}, "sha256": {}}, model or {})
     if file not in known.files:
         raise PlanError(f"version {parent} of {service} has no file '{file}'; there is {', '.join(known.files)}; name the model's with `file`")
     kept: Any = registry
@@ -85,3 +100,12 @@ def following(registry: Registry, version: str | None, now: datetime) -> str:
             raise PlanError(f"version {version} is registered already, and a version is written once; choose another name")
         return version
     return str(max(map(int, known)) + 1) if known and all(one.isascii() and one.isdigit() for one in known) else f"{now:%Y%m%dT%H%M%S}"
+
+
+def learned_from(service: str, train: Columns | None, live: Columns | None, labels: Columns | None) -> Mapping[str, str]:
+    """Which rows a model is made with, as `table.pin` takes it: `train`, else `live` with its `labels`. PlanError where there is neither."""
+    if train is not None:
+        return {"role": "train"}
+    if live is None or labels is None:
+        raise PlanError(f"{service} has nothing to learn from; bind `train` to labelled rows, or `live` and `labels`")
+    return {"role": "live", "labels": "labels"}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import Columns, Ref, Registry, Router, Server, Step, Trainer, runbook
+from agent import Columns, Model, Ref, Registry, Router, Server, Step, Trainer, runbook
 from agent.errors import PlanError
-from runbooks._candidate import beside, following
+from runbooks._candidate import beside, following, learned_from
 
 MARGIN = timedelta(minutes=5)  # that a trainer may take to end what has taken too long
 
@@ -26,7 +26,10 @@ def retrain(
     train: Columns | None = None,
     live: Columns | None = None,
     labels: Columns | None = None,
+    old: Columns | None = None,
     new: Columns | None = None,
+    guard: Columns | None = None,
+    champion: Model | None = None,
     *,
     gate: dict[str, Any],
     model: dict[str, Any] | None = None,
@@ -56,8 +59,10 @@ def retrain(
     traffic, "" for none, and `rollout_with` what that is given. `training`, `judging` and `rolling` are how long these may take, `patience` each
     other step. A drill ends at the gate.
     """
-    source = _source(service, train, live, labels)
-    one = beside(service, registry, router, server, step="train", file=file, model=model)
+    source = learned_from(service, train, live, labels)
+    if not held and old is new is guard is None:
+        raise PlanError(f"{service} has no rows that a candidate could be judged by; bind `old`, `new` or `guard`, or hold a share of the rows back")
+    one = beside(service, registry, router, server, champion, step="train", file=file, model=model)
     watches = [name if "/" in name else f"{service}/{name}" for name in sound] if sound is not None else list(upstream)
     span = {"from": now - newest, "to": now} if newest is not None else {}
     data = {"train": Ref("pin", "train")}
@@ -77,12 +82,3 @@ def retrain(
         one.register(following(registry, version, now), {**lineage, "parameters": parameters or {}}, patience),
         *one.rolled_out(rollout, rollout_with or {}, rolling),
     )
-
-
-def _source(service: str, train: Columns | None, live: Columns | None, labels: Columns | None) -> Mapping[str, str]:
-    """Which rows are learned from."""
-    if train is not None:
-        return {"role": "train"}
-    if live is None or labels is None:
-        raise PlanError(f"{service} has nothing to learn from; bind `train` to labelled rows, or `live` and `labels`")
-    return {"role": "live", "labels": "labels"}

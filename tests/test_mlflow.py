@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -158,7 +159,7 @@ def test_an_artifact_that_holds_no_golden_rows_is_an_error_that_says_how_they_ar
 
 def test_there_are_no_golden_rows_where_none_are_configured_or_none_were_left(speaker):
     one = registry(speaker.url, alias="champion")
-    assert (one.can, one.golden("1")) == ({"versions", "record"}, None)
+    assert (one.can, one.golden("1")) == ({"versions", "record", "register"}, None)
     assert registry(speaker.url, golden="other.json").golden("1") is None
     speaker.odd["model-versions/get"] = 200, {"model_version": mlflow.version("1", run_id="")}
     assert registry(speaker.url).golden("1") is None
@@ -170,7 +171,7 @@ def test_there_are_no_golden_rows_where_none_are_configured_or_none_were_left(sp
 def test_a_prefix_stays_in_front_and_a_name_may_be_quoted():
     at = "mlflow+https://ml.internal/mlflow/risk%20model"
     one = connect(Locator("fraud", "registry", at))
-    assert (one._root, one._name, one.can) == ("/mlflow", "risk model", {"versions", "record"})
+    assert (one._root, one._name, one.can) == ("/mlflow", "risk model", {"versions", "record", "register"})
 
 
 @pytest.mark.parametrize(
@@ -291,6 +292,30 @@ def test_mlflow_records_no_version_that_it_does_not_have(real):
     with pytest.raises(AnswerError, match=r"version=9. not found"):
         one.record.do({"to": "9"}, tried(None))
     assert one.record.before({"to": "1"}) is None
+
+
+def test_a_candidate_is_registered_in_mlflow_with_its_files_at_once_and_only_once(real, tmp_path):
+    real.post("registered-models/create", name="learned")
+    one = registry(f"mlflow+{real.url}/learned", golden="golden.json")
+    rows = {"rows": [{"request": oip.REQUEST, "expected": {"outputs": []}}]}
+    bodies = {"model.onnx": b"weights", "golden.json": json.dumps(rows).encode()}
+    for name, body in bodies.items():
+        (tmp_path / name).write_bytes(body)
+    files = {name: hashlib.sha256(body).hexdigest() for name, body in bodies.items()}
+    lineage = {"parent": "1", "code": "4f1c9d2", "seed": 7, "metrics": {"accuracy": 0.9}, "data": {"train": {"sha256": "d" * 64}}}
+    args = {"version": "next", "folder": str(tmp_path), "files": files, "lineage": lineage}
+    assert one.register.before(args) is None and isinstance(one.register.look(args, tried(None)), Absent)
+    one.register.do(args, tried(None))
+    seen = one.register.look(args, tried(None))
+    assert isinstance(seen, Done) and seen.output["version"] == "1"
+    made = one.version("1")
+    assert (made.lineage["code"], made.lineage["parameters"]) == ("4f1c9d2", {"parent": "1", "seed": "7", "train.sha256": "d" * 64})
+    assert one.golden("1").rows[0].request == oip.REQUEST
+    other = {**args, "files": {"model.onnx": "0" * 64}}
+    assert isinstance(one.register.look(other, tried(None)), Failed), "the name is taken by another model"
+    with pytest.raises(AnswerError, match="is not what was handed in"):
+        one.register.do({**other, "version": "bad"}, tried(None))
+    assert [found.version for found in one.versions()] == ["1"], "a run that did not come so far is no version"
 
 
 def test_a_model_that_mlflow_does_not_know_and_an_address_that_is_not_its_own_are_errors(real):

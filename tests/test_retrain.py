@@ -12,10 +12,12 @@ import pyarrow.parquet
 import pytest
 
 from agent import Locator, config, verbs
-from agent.errors import PlanError
+from agent.errors import PlanError, WatchkeeperError
+from agent.respond import advance
 from agent.targets.folder import Folder, record
 from tests.fraud import GOLDEN
-from tests.learning import COPIES, FEATURES, FITS, carried, learning
+from tests.learning import COPIES, FEATURES, FITS, carried, ended, learning
+from tests.rollout import plugged
 
 ENDS = ("pin", "sound", "train", "gate", "register", "canary")
 
@@ -129,23 +131,23 @@ def test_watches_that_are_named_are_the_only_ones_that_are_asked(tmp_path):
         assert verbs.start(desk.world, "retrain", "fraud", {}, "ada", dry_run=True).steps[1].args["watches"] == ["fraud/data.contract"]
 
 
-@pytest.mark.parametrize(
-    ("trainer", "told"),
-    [
-        ("raise SystemExit(3)", "exit status 3"),
-        ("pass", "manifest.json cannot be read"),
-        (COPIES + "(home / 'model.onnx').write_bytes(b'others')", "is not what the manifest says"),
-        (COPIES + "Path(spec['champion']['files']['model.onnx']).write_bytes(b'mine')", "is not what it was"),
-        ("import time; time.sleep(60)", "not done within 1 s"),
-    ],
-)
-def test_a_trainer_that_dies_lies_hangs_or_writes_over_the_champion_stops_it(tmp_path, trainer, told):
-    with learning(tmp_path, trainer=trainer) as desk:
-        path = tmp_path / "watchkeeper.yaml"
-        path.write_text(path.read_text().replace("longest: 2m", "longest: 1s" if "sleep" in trainer else "longest: 1m"))
-        desk.world.use(config.load(path))
-        run = carried(desk, started(desk))
-        assert told in run.said and run.state == "stopped" and run.steps[2].state == "failed"
+BAD_TRAINERS = {
+    "raise SystemExit(3)": "exit status 3",
+    "pass": "manifest.json cannot be read",
+    COPIES.format() + "(home / 'model.onnx').write_bytes(b'others')": "is not what the manifest says",
+    "import time; time.sleep(60)": "not done within 1 s",
+    COPIES.format() + "Path(spec['champion']['files']['model.onnx']).write_bytes(b'mine')": "is not what it was",
+}
+
+
+def test_a_trainer_that_dies_lies_hangs_or_writes_over_the_champion_stops_it(tmp_path):
+    with learning(tmp_path) as desk:
+        for program, told in BAD_TRAINERS.items():
+            (tmp_path / "train.py").write_text(program)
+            changed(desk, *("longest: 2m", "longest: 1s") if "sleep" in program else ("fraud", "fraud"))
+            run = carried(desk, started(desk))
+            changed(desk, *("longest: 1s", "longest: 2m") if "sleep" in program else ("fraud", "fraud"))
+            assert told in run.said and run.state == "stopped" and run.steps[2].state == "failed", run.said
         assert desk.server.served == "1" and not desk.server.flips
 
 
@@ -180,9 +182,6 @@ def test_a_file_that_is_exchanged_after_training_is_not_judged(tmp_path):
 
 def _one(desk, number):
     """One move of the run."""
-    from agent.respond import advance
-    from tests.learning import ended
-
     advance(desk.world, number)
     for lock in (desk.folder / "jobs").glob("run-*/lock"):
         ended(lock)
@@ -191,13 +190,13 @@ def _one(desk, number):
     desk.later(max((wake - desk.world.clock()).total_seconds(), 0.0) if wake else 0.0)
 
 
-def stopped_before(desk, number, step):
+def stopped_before(desk, number, step, ends=ENDS):
     """Drive the run until that step is next."""
     while True:
         _one(desk, number)
         with desk.world.store.read() as ledger:
             steps = {row.name: row.state for row in ledger.run(number).steps}
-        if steps and step not in [name for name, state in steps.items() if state != "planned"] and steps[ENDS[ENDS.index(step) - 1]] == "done":
+        if steps and step not in [name for name, state in steps.items() if state != "planned"] and steps[ends[ends.index(step) - 1]] == "done":
             return
 
 
@@ -225,12 +224,23 @@ def test_a_name_that_somebody_took_meanwhile_is_not_written_over(tmp_path):
         assert registry(desk).file("2", "model.onnx").read_bytes() == b"another"
 
 
+def test_a_person_can_call_a_training_off_and_it_ends(tmp_path):
+    with learning(tmp_path, trainer="import time; time.sleep(60)") as desk:
+        number = started(desk)
+        while not (lock := tmp_path / "jobs" / f"run-{number}-2" / "lock").exists():
+            advance(desk.world, number)
+        assert verbs.cancel(desk.world, number, "ada").state == "cancelled"
+        ended(lock)
+        assert "cancelled" in json.loads((lock.parent / "ended.json").read_text())["said"]
+        assert desk.server.served == "1" and not advance(desk.world, number)
+
+
 def test_a_drill_trains_and_judges_and_registers_nothing(tmp_path):
     with learning(tmp_path) as desk:
         run = verbs.start(desk.world, "retrain", "fraud", {}, "ada", drill=True)
-        ended = carried(desk, run.id)
-        assert ended.state == "succeeded" and [row.name for row in ended.steps] == list(ENDS[:4]), ended.said
-        assert "nothing had to be taken back" in ended.said and [one.version for one in registry(desk).versions()] == ["1"]
+        over = carried(desk, run.id)
+        assert over.state == "succeeded" and [row.name for row in over.steps] == list(ENDS[:4]), over.said
+        assert "nothing had to be taken back" in over.said and [one.version for one in registry(desk).versions()] == ["1"]
 
 
 def test_without_a_person_or_a_permission_nothing_is_trained(tmp_path):
@@ -271,25 +281,29 @@ def changed(desk, old, new):
     desk.world.use(config.load(path))
 
 
-@pytest.mark.parametrize(
-    ("given", "old", "new", "told"),
-    [
-        ({"version": "1"}, "", "", "version 1 is registered already"),
-        ({"file": "other.onnx"}, "", "", "has no file 'other.onnx'"),
-        ({"judge": "forgetting.evil"}, "", "", "did you mean 'forgetting.eval'"),
-        ({"gate": {"margin": 0.1}}, "", "", "label"),
-        ({"held": 1.0}, "", "", "no share below 1"),
-        ({"sound": ["data.contrct"]}, "", "", "no watch"),
-        ({}, "      labels: {", "      offline: {", "nothing to learn from"),
-        ({}, "folder:models", "folder:none", "served and not registered"),
-    ],
-)
-def test_what_cannot_work_is_refused_while_planning(tmp_path, given, old, new, told):
+REFUSED = [
+    ({"version": "1"}, "", "", "version 1 is registered already"),
+    ({"file": "other.onnx"}, "", "", "has no file 'other.onnx'"),
+    ({"judge": "forgetting.evil"}, "", "", "did you mean 'forgetting.eval'"),
+    ({"gate": {"margin": 0.1}}, "", "", "label"),
+    ({"held": 1.0}, "", "", "no share below 1"),
+    ({"sound": ["data.contrct"]}, "", "", "no watch"),
+    ({}, "      labels: {", "      offline: {", "nothing to learn from"),
+    ({}, "folder:models", "folder:none", "served and not registered"),
+    ({}, "sqlite:log.db?table=truth", "spark:truth", "hands no rows over to be pinned"),
+    ({"held": 0.0}, "      old: csv:old.csv\n", "", "no rows that a candidate could be judged by"),
+]
+
+
+def test_what_cannot_work_is_refused_while_planning(tmp_path):
     with learning(tmp_path) as desk:
-        if old:
-            changed(desk, old, new)
-        with pytest.raises(Exception, match=told):
-            verbs.start(desk.world, "retrain", "fraud", given, "ada", dry_run=True)
+        path = tmp_path / "watchkeeper.yaml"
+        whole = path.read_text()
+        for given, old, new, told in REFUSED:
+            path.write_text(whole)
+            changed(desk, old or "fraud", new or ("" if old else "fraud"))
+            with pytest.raises(WatchkeeperError, match=told):
+                verbs.start(desk.world, "retrain", "fraud", given, "ada", dry_run=True)
 
 
 def test_a_service_without_a_registered_champion_has_nothing_to_be_better_than(tmp_path):
@@ -297,6 +311,30 @@ def test_a_service_without_a_registered_champion_has_nothing_to_be_better_than(t
         desk.server.served = "2"
         with pytest.raises(PlanError, match="served and not registered"):
             verbs.start(desk.world, "retrain", "fraud", {}, "ada", dry_run=True)
+
+
+KEEPS_NOTHING = """
+    from agent import adapter
+    from agent.targets.folder import Folder
+
+    @adapter(role="registry", schemes=("far",))
+    class Far(Folder):
+        \"\"\"A registry whose files cannot be read here.\"\"\"
+
+        can = Folder.can - {"files"}
+"""
+
+
+def test_where_the_registry_keeps_no_files_the_champion_is_the_service_s_own(tmp_path):
+    with plugged(tmp_path, {"far": KEEPS_NOTHING}, "adapter"), learning(tmp_path) as desk:
+        changed(desk, "folder:models", "far:models")
+        with pytest.raises(PlanError, match="bind `champion`"):
+            verbs.start(desk.world, "retrain", "fraud", {}, "ada", dry_run=True)
+        changed(desk, "      old: csv:old.csv", "      old: csv:old.csv\n      champion: {url: 'onnx:models/1/model.onnx', features: [x0, x1, x2]}")
+        plan = verbs.start(desk.world, "retrain", "fraud", {}, "ada", dry_run=True)
+        assert set(plan.steps[3].args["bind"]) == {"candidate", "new"} and plan.steps[2].args["champion"]["files"] == {}
+        run = carried(desk, started(desk, rollout=""))
+        assert run.state == "succeeded" and "the champion, 1/" in run.steps[3].said, run.said
 
 
 def test_names_go_on_as_they_began(tmp_path):

@@ -74,6 +74,15 @@ class Lent:
         left = t.deadline - self.world.clock()
         self._call("do", max(left, timedelta(milliseconds=50)), args, t)
 
+    def leave(self, args: Mapping[str, Json], t: Try) -> None:
+        """End what is under way, where the action has a way to."""
+        with deadline(BEFORE), self.world.connections(self.service.targets[self.role]) as adapter:
+            getattr(getattr(adapter, self.verb), "leave", _nothing)(args, t)
+
     def undo(self, args: Mapping[str, Json], before: Json, output: Json) -> Mapping[str, Json] | None:
         found: Mapping[str, Json] | None = self._call("undo", BEFORE, args, before, output)
         return found
+
+
+def _nothing(args: Mapping[str, Json], t: Try) -> None:
+    """Most actions are over when they return."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 from agent.actions.lent import bound
 from agent.actions.looks import Looking
 from agent.errors import PlanError
-from agent.model import Absent, Done, Json, Look, Try, to_json
+from agent.model import Absent, Done, Json, Locator, Look, Try, to_json
 from agent.pinning import MOST, pinned
 from agent.workers import locator_to_json
 
@@ -29,12 +29,17 @@ class Pin(Looking):
     gives: ClassVar[frozenset[str]] = frozenset({"train", "held", "from", "to", "origin", "left"})
 
     def fits(self, args: Mapping[str, Json]) -> None:
-        """PlanError when a table is not bound, or the share that is held back leaves nothing to learn from."""
+        """PlanError when a table is not bound or hands no rows over, or the share that is held back leaves nothing to learn from."""
         for role in (args["role"], args.get("labels")):
             if role is not None:
-                bound(self.service, str(role), "table.pin")
+                self._streams(bound(self.service, str(role), "table.pin"))
         if not 0 <= float(args.get("held") or 0) < 1:
             raise PlanError(f"held: {args['held']} is no share below 1")
+
+    def _streams(self, at: Locator) -> None:
+        with self.world.connections(at) as table:
+            if "columns" not in table.can:
+                raise PlanError(f"the {at.role} of {self.service.name} ({at.scheme}) is counted where it lies, and hands no rows over to be pinned")
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         found = pinned(self._folder(args), _named(t))

@@ -128,7 +128,7 @@ def runbook_approve(call: Call, run: int, digest: str, by: str) -> None:
 @click.argument("run", type=int)
 @BY
 def runbook_cancel(call: Call, run: int, by: str) -> None:
-    """Call off a run that has not begun to change anything."""
+    """Call off a run that has changed nothing that is in use; a training it has under way ends."""
     from agent.hands import doing
 
     with doing(call.config()) as them:

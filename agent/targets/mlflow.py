@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from agent import Golden, GoldenRow, Json, Locator, ModelVersion, Swap, adapter, digest
-from agent.errors import AnswerError, ConfigError
+from agent.errors import AnswerError, CannotError, ConfigError
 from agent.targets import _shapes
+from agent.targets._register import Register
 from agent.wire import Reply, Wire
 
-OPTIONS = ("alias", "golden")
+OPTIONS = ("alias", "golden", "experiment")
 API = "/api/2.0/mlflow"
 PAGE, MOST = 200, 10_000  # versions in one answer, and of one model
 NUMBER = re.compile("[0-9]{1,9}")  # what MLflow calls its versions
+NAMED, FILES = "watchkeeper.version", "watchkeeper.files"  # tags of a version that was registered here
+PROXIED = "mlflow-artifacts:"  # artifacts that MLflow itself takes and gives
 GONE = "RESOURCE_DOES_NOT_EXIST"  # what it says, beside 404, of what it does not have
 
 
@@ -26,7 +32,8 @@ class MLflow:
     """`mlflow+http://host:port/NAME`, a registered model.
 
     `alias`: the one that names the version in force (champion); `record` moves it. `golden`: the path of an artifact of each version's run with
-    golden rows, as JSON {rows: [{request, expected}], rtol, atol}. MLflow keeps no digests of files: a version's digest is that of what it was
+    golden rows, as JSON {rows: [{request, expected}], rtol, atol}. `experiment`: the one in which a version that is registered here has its run; 0,
+    which is always there, without one. MLflow keeps no digests of files: a version's digest is that of what it was
     registered as, and a file that was exchanged behind it is not seen.
     """
 
@@ -39,8 +46,9 @@ class MLflow:
         if "'" in self._name:
             raise ConfigError(f"{self._where}: {at.url}: a model's name with a quote in it cannot be searched for")
         self._alias, self._golden = str(given.get("alias", "champion")), str(given.get("golden", ""))
+        self._experiment = str(given.get("experiment", "0"))
         acts = at.look is None or at.act is not None
-        self.can = frozenset({"versions", *(("record",) if acts else ()), *(("golden",) if self._golden else ())})
+        self.can = frozenset({"versions", *(("record", "register") if acts else ()), *(("golden",) if self._golden else ())})
 
     def versions(self) -> Sequence[ModelVersion]:
         """All versions that are ready, oldest first; their lineage is what the registry itself holds, without their runs."""
@@ -66,6 +74,12 @@ class MLflow:
         """Moves the alias to `{"to": version}`, None to take it away: it is the record of truth, and moves no traffic. MLflow compares nothing, so
         it is read again right before."""
         return Swap(self._recorded, self._record, word="in force by the registry")
+
+    @property
+    def register(self) -> Register:
+        """Leaves the files as artifacts of a run, and then makes it a version: a run that did not come so far is no version. MLflow gives the number;
+        the name that was asked for, and the digests of the files, are tags of the version, by which it is found again."""
+        return Register(self._named, self._register)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -150,6 +164,46 @@ class MLflow:
 
     # What is changed
 
+    def _named(self, name: str) -> ModelVersion | None:
+        """The version that was registered here under a name, with the digests of its files."""
+        tagged = [(one, {str(tag["key"]): str(tag.get("value", "")) for tag in one.get("tags", ())}) for one in self._listed()]
+        found = next(((one, tags) for one, tags in tagged if tags.get(NAMED) == name), None)
+        return None if found is None else replace(self._made(found[0], {}), files=_digests(found[1].get(FILES, "")))
+
+    def _register(self, name: str, folder: Path, files: Mapping[str, str], lineage: Mapping[str, Json]) -> None:
+        run, place = self._begun(name, lineage)
+        for file, expected in files.items():
+            self._leave(place, file, _body(folder / file, expected))
+        self._leave(place, "lineage.json", json.dumps(dict(lineage), indent=1).encode())
+        self._describe(run, lineage)
+        kept = [{"key": NAMED, "value": name}, {"key": FILES, "value": json.dumps(dict(files))}]
+        self._acted("/model-versions/create", {"name": self._name, "source": place, "run_id": run, "tags": kept})
+
+    def _begun(self, name: str, lineage: Mapping[str, Json]) -> tuple[str, str]:
+        """A new run, and where its artifacts lie."""
+        tags = [{"key": "mlflow.source.git.commit", "value": str(lineage["code"])}] if lineage.get("code") else []
+        reply = self._acted("/runs/create", {"experiment_id": self._experiment, "start_time": _now(), "run_name": name, "tags": tags})
+        info = _part(_part(reply.json(), "run", reply), "info", reply)
+        run, place = str(info.get("run_id")), str(info.get("artifact_uri"))
+        if not place.startswith(PROXIED):
+            raise CannotError(f"{self._where}: MLflow keeps artifacts at {place:.80}, where only its own clients can leave them; let it serve them")
+        return run, place
+
+    def _leave(self, place: str, file: str, body: bytes) -> None:
+        path = f"{self._root}/api/2.0/mlflow-artifacts/artifacts/{place.removeprefix(PROXIED).lstrip('/')}/{quote(file)}"
+        self._wire.request("PUT", path, content=body, headers={"Content-Type": "application/octet-stream"}, acting=True)
+
+    def _describe(self, run: str, lineage: Mapping[str, Json]) -> None:
+        """What a run is expected to say in MLflow's own words; all of it lies in lineage.json besides."""
+        metrics = [{"key": key, "value": value, "timestamp": _now(), "step": 0} for key, value in (lineage.get("metrics") or {}).items()]
+        data = [{"key": f"{key}.sha256", "value": str(one.get("sha256"))} for key, one in (lineage.get("data") or {}).items()]
+        told = [{"key": key, "value": str(lineage[key])} for key in ("parent", "seed", "rows") if lineage.get(key) is not None]
+        self._acted("/runs/log-batch", {"run_id": run, "metrics": metrics, "params": [*told, *data]})
+        self._acted("/runs/update", {"run_id": run, "status": "FINISHED", "end_time": _now()})
+
+    def _acted(self, path: str, body: Mapping[str, Json]) -> Reply:
+        return self._wire.request("POST", f"{self._root}{API}{path}", json=dict(body), acting=True)
+
     def _record(self, to: Json, expected: Json) -> None:
         if (found := self._recorded()) != expected:
             raise _shapes.moved(f"{self._where}: alias '{self._alias}'", expected, f"it names {found}")
@@ -166,6 +220,30 @@ def _part(body: Json, name: str, reply: Reply) -> Mapping[str, Json]:
     if not isinstance(part, Mapping):
         raise AnswerError(f"{reply.url}: the answer has no {name}; is it MLflow's tracking server?")
     return part
+
+
+def _now() -> int:
+    return round(datetime.now(UTC).timestamp() * 1000)
+
+
+def _digests(said: str) -> Mapping[str, str]:
+    """The digests of files that a tag holds; none where it holds something else."""
+    try:
+        found = json.loads(said)
+    except ValueError:
+        return {}
+    return {str(name): str(one) for name, one in found.items()} if isinstance(found, Mapping) else {}
+
+
+def _body(path: Path, expected: str) -> bytes:
+    """A file that is left as an artifact; AnswerError where it is not what was handed in."""
+    try:
+        body = path.read_bytes()
+    except OSError as problem:
+        raise AnswerError(f"{path} cannot be read ({problem.strerror}); nothing was registered") from problem
+    if sha256(body).hexdigest() != expected:
+        raise AnswerError(f"{path} is not what was handed in: its sha256 is another; nothing was registered")
+    return body
 
 
 def _dataset(one: Mapping[str, Json]) -> Mapping[str, Json]:

@@ -32,6 +32,7 @@ class Command:
     """
 
     can: frozenset[str] = frozenset({"cancel", "progress"})
+    again: timedelta = timedelta(seconds=1)
 
     def __init__(self, at: Locator) -> None:
         self._where, given = f"{at.service}.{at.role}", _shapes.options(at, OPTIONS)

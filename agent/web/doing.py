@@ -151,7 +151,7 @@ def approve(world: W, verbs: V, number: Number, body: By) -> Answer:
 
 @doing.post("/runs/{number}/cancel")
 def cancel(world: W, verbs: V, number: Number, body: By) -> Answer:
-    """Call off a run that has not begun to change anything."""
+    """Call off a run that has changed nothing that is in use; a training it has under way ends."""
     world.store.see(lambda ledger: there(ledger.run(number), f"run {number}"))
     return Answer(state.run(verbs.cancel(world, number, body.by)))
 
