@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 VENV = Path(__file__).resolve().parent.parent / ".ci" / "venv.py"
-NEEDED = {"estimated": ("nannyml",), "mmd": ("alibi",), "peers": ("river", "evidently", "nannyml")}  # benchmark -> its peers
+NEEDED = {"estimated": ("nannyml",), "learn": ("avalanche",), "mmd": ("alibi",), "peers": ("river", "evidently", "nannyml")}  # benchmark -> its peers
 MISSING = "could not be installed: pip says why on stderr"
 
 

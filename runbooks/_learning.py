@@ -183,7 +183,7 @@ class Learner:
         wanted = [weights for weights in self.net.parameters() if weights.requires_grad]
         if self.how.optimizer == "adam":
             return torch.optim.Adam(wanted, lr=self.how.lr)
-        return torch.optim.SGD(wanted, lr=self.how.lr, momentum=self.how.momentum)
+        return torch.optim.SGD(wanted, lr=self.how.lr, momentum=self.how.momentum, foreach=True)
 
     # What is held out
 
