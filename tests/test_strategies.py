@@ -66,10 +66,11 @@ ASKED = ("strategies", "--factory", "nets:mlp", "--train", "new.parquet", "--old
 
 def test_strategies_are_tried_on_files_of_any_kind_and_one_is_recommended(rows: Path) -> None:
     library("torch")
-    told = json.loads(wk(*ASKED, "--strategy", "naive", "--strategy", "replay", "--set", "replay.buffer=60", "--seeds", 2, "--epochs", 30, "--json", folder=rows))
+    words = ("--strategy", "naive", "--strategy", "replay", "--set", "replay.buffer=60", "--seeds", 2, "--epochs", 30, "--json")
+    told = json.loads(wk(*ASKED, *words, folder=rows))
     by_name = {one["strategy"]: one for one in told["strategies"]}
     assert told["recommended"] == "replay" and by_name["replay"]["old"]["mean"] > by_name["naive"]["old"]["mean"]
-    assert by_name["naive"]["forgotten"]["mean"] > 0.2 and len(by_name["naive"]["runs"]) == 2
+    assert by_name["naive"]["forgotten"]["mean"] > by_name["replay"]["forgotten"]["mean"] and len(by_name["naive"]["runs"]) == 2
     assert all(run["seconds"] > 0 for one in told["strategies"] for run in one["runs"])
 
 
