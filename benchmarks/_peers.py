@@ -10,6 +10,7 @@ from pathlib import Path
 VENV = Path(__file__).resolve().parent.parent / ".ci" / "venv.py"
 NEEDED = {
     "estimated": ("nannyml",),
+    "learn": ("avalanche",),
     "mmd": ("alibi",),
     "peers": ("river", "evidently", "nannyml"),
     "trainers": ("prefect", "kfp"),

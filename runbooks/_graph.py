@@ -68,9 +68,10 @@ def _quietly(exported: Callable[[Any, Any], bytes], answers: Any, x: Any) -> byt
 
 
 def _traced(answers: Any, x: Any) -> bytes:
-    stream = io.BytesIO()
+    stream: Any = io.BytesIO()  # which its annotation does not know
     torch.onnx.export(answers, (x,), stream, input_names=[IN], output_names=[OUT], dynamic_axes={IN: {0: "rows"}, OUT: {0: "rows"}}, dynamo=False)
-    return stream.getvalue()
+    body: bytes = stream.getvalue()
+    return body
 
 
 def _captured(answers: Any, x: Any) -> bytes:

@@ -101,7 +101,9 @@ class Learner:
     def __init__(self, net: Any, parts: Sequence[Part], how: How, device: Any = "cpu") -> None:
         self.net, self.parts, self.how, self.device = net.to(device), tuple(parts), how, device
         self.tasks: list[int] = []
-        self.place, self.optimizer, self.best = Place(), None, None  # type: ignore[var-annotated]  # torch's own, where there is one
+        self.place = Place()
+        self.optimizer: Any = None  # of the round that is under way
+        self.best: Any = None  # the net's state after its best epoch
 
     def learn(self, lessons: Sequence[Lesson], saved: Saved = lambda: None, tell: Tell = lambda done, what: None) -> None:
         """Learn what is left of the lessons; `saved` is called after each epoch. TrainingError where the loss is no number any more."""
@@ -152,10 +154,12 @@ class Learner:
         torch.manual_seed(random.initial_seed())  # for what the net itself draws, such as dropout
         order = torch.randperm(len(rows), generator=random).to(self.device)
         total, batches = torch.zeros((), device=self.device), 0
+        wanted = step.param_groups[0]["params"]
         self.net.train()
         for x, y in zip(rows.x[order].split(self.how.batch), rows.y[order].split(self.how.batch), strict=True):
             loss = self._loss(x, y, random)
-            step.zero_grad()
+            for weights in wanted:
+                weights.grad = None  # what zero_grad does, without its bookkeeping for profilers
             loss.backward()
             for part in parts:
                 part.graded(self.net)
@@ -183,7 +187,7 @@ class Learner:
         wanted = [weights for weights in self.net.parameters() if weights.requires_grad]
         if self.how.optimizer == "adam":
             return torch.optim.Adam(wanted, lr=self.how.lr)
-        return torch.optim.SGD(wanted, lr=self.how.lr, momentum=self.how.momentum)
+        return torch.optim.SGD(wanted, lr=self.how.lr, momentum=self.how.momentum, foreach=True)
 
     # What is held out
 
@@ -251,7 +255,8 @@ def under(named: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _flat(optimizer: Any) -> Iterator[tuple[str, Any]]:
-    for place, kept in (optimizer.state_dict()["state"] if optimizer is not None else {}).items():
+    state: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"] if optimizer is not None else {}
+    for place, kept in state.items():
         for name, value in kept.items():
             if value is not None:
                 yield f"{place}.{name}", torch.as_tensor(value)

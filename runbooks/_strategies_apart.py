@@ -111,7 +111,8 @@ class Columns(torch.nn.Module):  # type: ignore[misc,unused-ignore]  # nothing o
     def __init__(self, factory: Callable[[], Any]) -> None:
         super().__init__()
         self.factory = factory
-        self.columns, self.sides = torch.nn.ModuleList(), torch.nn.ModuleList()
+        self.columns: Any = torch.nn.ModuleList()
+        self.sides: Any = torch.nn.ModuleList()
 
     def add(self) -> None:
         """One more column; the earlier ones stay as they are from now on."""

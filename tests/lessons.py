@@ -44,6 +44,23 @@ class Odd(nn.Module):
         if self.training:
             raise ValueError("this net cannot be trained")
         return self.last(x)
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear({WIDTH}, 4)
+    def forward(self, x):
+        return self.last(x) + torch.frac(x).sum(1, keepdim=True)  # an operator that no trace knows
+
+def counting():
+    return Counting()
+
+class Listing(Counting):
+    def forward(self, x):
+        return super().forward(x) + torch.tensor([sum(row) for row in x.tolist()])[:, None]
+
+def listing():
+    return Listing()
 """
 
 
