@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from agent import _proof, plugins
+from agent.audit.collecting import due
 from agent.audit.known import Known
 from agent.audit.readiness import GATE, explained, explanation, gate, readiness
 from agent.changes import sources
@@ -18,7 +19,7 @@ from agent.store import Ledger
 from agent.world import bound
 
 PILLARS = ("data", "training", "deployment", "monitoring", "learning")
-__all__ = ["GATE", "collect", "evidence", "explain", "explanation", "gate", "page", "summary"]
+__all__ = ["GATE", "collect", "due", "evidence", "explain", "explanation", "gate", "page", "summary"]
 
 MOST = 5000  # findings of a watch, or events, that are read; more are said to be there
 EVERYTHING = "*"  # the service of an incident that belongs to no single one

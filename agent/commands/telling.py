@@ -84,16 +84,21 @@ def _wish(_: click.Context, __: click.Parameter, value: str | None) -> str | Non
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the page. [default: audit-DATE.html]")
 @click.option("--last", "length", default="30d", show_default=True, callback=length, metavar="LENGTH", help=f"The period up to now: {LENGTH}.")
 @click.option("--gate", callback=_wish, metavar="WHAT", help="End with 1 or 3 unless it is met: verdict (READY), blockers (none open), level=R3.")
-def audit_run(call: Call, service: str | None, out: Path | None, length: Any, gate: str | None) -> None:
+@click.option("--collect", is_flag=True, help="Look first at what the questions go by and has not been looked at within its interval.")
+def audit_run(call: Call, service: str | None, out: Path | None, length: Any, gate: str | None, collect: bool) -> None:
     """Write what can be proved about the period: one page for people, or JSON.
 
     The page needs nothing else to be read or printed. What was not seen is said. Exit code 4 when the evidence does not hold. With --gate
-    0 when every service meets it, 1 when one does not, 3 when too little is known to tell.
+    0 when every service meets it, 1 when one does not, 3 when too little is known to tell. --collect looks as `check` does, and so may open
+    incidents.
     """
     from agent import audit, reach
 
-    config, now = call.config(), moment()
+    config = call.config()
     names = [reach.service_named(config, service)] if service else list(config.services)
+    if collect:
+        _collected(call, config, names)
+    now = moment()
     with reach.reading(config) as ledger:
         report = audit.collect(config, ledger, names, now - length, now)
     if out is not None or not call.json:
@@ -102,6 +107,18 @@ def audit_run(call: Call, service: str | None, out: Path | None, length: Any, ga
     call.say(report, lambda told: f"{audit.summary(told)}\nwritten to {out}\n")
     code = audit.gate(gate, [one["readiness"] for one in report["services"]]) if gate else 0
     raise SystemExit(code if report["evidence"]["verified"] else 4)
+
+
+def _collected(call: Call, config: Any, names: list[str]) -> None:
+    """Look now, through the daemon where there is one; what cannot look says so in its finding."""
+    from agent import audit, reach
+    from agent.hands import doing
+
+    with doing(config) as them:
+        with reach.reading(config) as ledger:
+            due = audit.due(config, ledger, names, moment())
+        for key in due:
+            them.check(key)
 
 
 @command("watchkeeper audit explain DEPL-05 fraud", "explain", audit)
