@@ -488,3 +488,20 @@ def test_a_target_that_is_no_longer_bound_makes_nothing_better(role: str, desk: 
     after = desk.scored()
     assert {name for name in ITEMS if after.scored[name].points > good.scored[name].points} == set()
     assert after.final <= good.final and after.coverage <= good.coverage
+
+
+def test_what_the_example_is_audited_by_is_its_own_watch_and_more():
+    from tests.conftest import HOUSE
+
+    plain, audit = ((HOUSE / "examples/digits" / name).read_text() for name in ("watchkeeper.yaml", "audit.yaml"))
+    assert audit.startswith(plain.rstrip("\n")), "one is the other with more watches"
+    assert "lineage.data" in audit and "lineage.data" not in plain
+
+
+def test_what_has_seen_nothing_lately_is_looked_at_and_no_load_is_made(desk: Desk):
+    from agent.audit import due
+
+    with desk.world.store.read() as ledger:
+        assert due(desk.world.config, ledger, ["fraud"], NOW) == []
+        later = due(desk.world.config, ledger, ["fraud"], NOW + 2 * DAY)
+    assert "fraud/lineage.data" in later and "fraud/sla.latency" not in later
