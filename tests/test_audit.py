@@ -76,8 +76,8 @@ def test_the_report_says_how_ready_a_service_is_in_one_line_and_question_by_ques
     told = only(desk.json("audit", "run"))["readiness"]
     assert re.fullmatch(r"[\d.]+/10 \(R\d\), evidence \d+/50 fresh, \d+ blockers open, MTS-eq [\d.]+", told["headline"])
     states = {one["item"]: one["state"] for one in told["items"]}
-    assert (states["DEPL-05"], states["MODEL-01"], states["TEAM-01"], states["DATA-02"]) == ("pass", "partial", "partial", "unknown")
-    assert told["verdict"] == "UNVERIFIED"  # little of it was seen
+    assert (states["DEPL-05"], states["MODEL-01"], states["TEAM-01"], states["DATA-02"]) == ("pass", "fail", "partial", "unknown")
+    assert told["verdict"] == "UNVERIFIED"  # little of it was seen; the last look at the golden rows was at the bad version
     text = desk("audit", "run", "--out", desk.folder / "ready.html")
     assert told["headline"].split(",")[0] in text
     page = (desk.folder / "ready.html").read_text(encoding="utf-8")
