@@ -57,8 +57,8 @@ def test_the_report_says_how_ready_a_service_is_in_one_line_and_question_by_ques
     told = only(desk.json("audit", "run"))["readiness"]
     assert re.fullmatch(r"[\d.]+/10 \(R\d\), evidence \d+/50 fresh, \d+ blockers open, MTS-eq [\d.]+", told["headline"])
     states = {one["item"]: one["state"] for one in told["items"]}
-    assert (states["DEPL-05"], states["MODEL-01"], states["TEAM-01"], states["DATA-02"]) == ("partial", "partial", "partial", "unknown")
-    assert told["verdict"] == "UNVERIFIED"  # little of it was seen
+    assert (states["DEPL-05"], states["MODEL-01"], states["TEAM-01"], states["DATA-02"]) == ("pass", "fail", "partial", "unknown")
+    assert told["verdict"] == "UNVERIFIED"  # little of it was seen; the last look at the golden rows was at the bad version
     text = desk("audit", "run", "--out", desk.folder / "ready.html")
     assert told["headline"].split(",")[0] in text
     page = (desk.folder / "ready.html").read_text(encoding="utf-8")
@@ -78,13 +78,13 @@ def test_a_gate_ends_with_the_code_of_the_one_table(desk: Desk) -> None:
 
 def test_one_question_is_explained_with_what_is_known_of_it(desk: Desk) -> None:
     told = desk.json("audit", "explain", "depl-05", "fraud")
-    assert (told["id"], told["counts"]["pass"], told["not_seen"]) == ("DEPL-05", "<=300 s, verified by digest", "the digest of what answered")
-    assert told["now"][0]["state"] == "partial"
+    assert (told["id"], told["counts"]["pass"], told["not_seen"]) == ("DEPL-05", "<=300 s, verified by digest", "")
+    assert told["now"][0]["state"] == "pass"
     assert "took" in told["now"][0]["why"]
     said = desk("audit", "explain", "DEPL-05")
     assert "How fast is rollback" in said
     assert "To earn it: prove it: watchkeeper drill rollback SERVICE" in said
-    assert "none yet: it stays unknown" in desk("audit", "explain", "DATA-02")
+    assert "none yet: it stays unknown" in desk("audit", "explain", "MON-08")
     assert "did you mean 'DEPL-05'" in desk("audit", "explain", "DEPL-5", code=2)
     assert "did you mean 'fraud'" in desk("audit", "explain", "DEPL-05", "fruad", code=2)
 

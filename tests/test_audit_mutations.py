@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent import Reading, Verdict, fail, ok
@@ -401,7 +401,13 @@ services:
       server: oip+{server}/m
       registry: folder:models
       code: git:code
-      live: {{url: "csv:log.csv", time: {{column: at, tz: UTC}}, id: id, version: version, features: {{json: inputs, size: 2, prefix: x}}, prediction: prediction}}
+      live:
+        url: csv:log.csv
+        time: {{column: at, tz: UTC}}
+        id: id
+        version: version
+        features: {{json: inputs, size: 2, prefix: x}}
+        prediction: prediction
       reference: "csv:train.csv"
     watches:
       - {{check: data.contract, every: 1d, window: 1d, with: {{columns: {{x0: {{low: 0, high: 1000}}, region: {{type: text}}}}}}}}
@@ -460,7 +466,7 @@ def test_another_version_voids_every_answer_that_is_about_one(good: Score):
     assert {name for name in held if after.scored[name].state == "unknown"} == {name for name, item in ITEMS.items() if item.versioned}
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sets(st.sampled_from(SOURCES)), st.sets(st.sampled_from(sorted(ITEMS))))
 def test_withdrawing_any_source_or_answer_never_makes_it_better(good: Score, sources: set[str], lost: set[str]):
     """Two ways to lose sight: what rests on a source goes with it, and any answers may go."""
@@ -482,3 +488,20 @@ def test_a_target_that_is_no_longer_bound_makes_nothing_better(role: str, desk: 
     after = desk.scored()
     assert {name for name in ITEMS if after.scored[name].points > good.scored[name].points} == set()
     assert after.final <= good.final and after.coverage <= good.coverage
+
+
+def test_what_the_example_is_audited_by_is_its_own_watch_and_more():
+    from tests.conftest import HOUSE
+
+    plain, audit = ((HOUSE / "examples/digits" / name).read_text() for name in ("watchkeeper.yaml", "audit.yaml"))
+    assert audit.startswith(plain.rstrip("\n")), "one is the other with more watches"
+    assert "lineage.data" in audit and "lineage.data" not in plain
+
+
+def test_what_has_seen_nothing_lately_is_looked_at_and_no_load_is_made(desk: Desk):
+    from agent.audit import due
+
+    with desk.world.store.read() as ledger:
+        assert due(desk.world.config, ledger, ["fraud"], NOW) == []
+        later = due(desk.world.config, ledger, ["fraud"], NOW + 2 * DAY)
+    assert "fraud/lineage.data" in later and "fraud/sla.latency" not in later

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from agent import _proof, plugins
 from agent.audit.canonical import FORMAT, read
+from agent.audit.collecting import due
 from agent.audit.comparing import compared, difference
 from agent.audit.doing import todo
 from agent.audit.explaining import explained, explanation
@@ -32,6 +33,7 @@ __all__ = [
     "collect",
     "compared",
     "difference",
+    "due",
     "evidence",
     "explain",
     "explanation",

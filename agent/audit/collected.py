@@ -29,13 +29,22 @@ ASKED = {
     "TEAM-07": ("count requests by caller, and watch scraped.consumers with those that are known", ""),
     "TEAM-08": ("keep a model card beside the code, with the numbers of the evaluation, and watch code.card", ""),
 }
+# Of these the catalogue says that not to have looked is itself a fail: nobody knows
+LOOKED_AT = ("DATA-08", "DATA-10", "MODEL-03", "MODEL-05", "MODEL-06", "MODEL-08", "MODEL-10", "DEPL-08", "TEAM-08")
 
 
 def _collected(item: str, earn: str, lacks: str) -> None:
-    @rule(item, earn=earn, lacks=lacks)
     def answered(known: Known) -> Answer | None:
         """The last look of the watches that answer this question: ok is a pass, warn is half, fail is a fail."""
         return worst(known, item)
+
+    def asked_for(known: Known) -> Answer | None:
+        """The last look of the watches that answer this question: ok is a pass, warn is half, fail is a fail; and so is no such watch."""
+        if not known.watching(item):
+            return Answer("fail", known.seen_at, observed="no watch looks at it, so that nobody knows", evidence=known.configured("watches"))
+        return worst(known, item)
+
+    rule(item, earn=earn, lacks=lacks)(asked_for if item in LOOKED_AT else answered)
 
 
 for _item, (_earn, _lacks) in ASKED.items():

@@ -118,7 +118,7 @@ def _by_age(known: Known, watch: WatchConfig) -> list[tuple[float, float]]:
         return []
     kept = known.ledger.findings(watch=watch.key, since=served.since_at, limit=MOST)
     of_it = [one for one in kept if one.status in (Status.OK, Status.WARN, Status.FAIL) and _observed(one.reading) is not None]
-    days = {int((one.looked_at - served.since_at) / timedelta(days=1)): one for one in of_it}
+    days = {int((one.looked_at - served.since_at) / timedelta(days=1)): one for one in reversed(of_it)}  # the newest of each day
     return sorted(((one.looked_at - served.since_at) / timedelta(days=1), _observed(one.reading) or 0.0) for one in days.values())
 
 

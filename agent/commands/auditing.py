@@ -56,20 +56,33 @@ LAST = click.option("--last", "length", default="30d", show_default=True, callba
 )
 @click.option("--baseline", metavar="FILE", help="Compare with an audit that was written as JSON, or with the `last` that was kept.")
 @click.option("--ratchet", is_flag=True, help="Where the gate is not met, stop only for what got worse since the baseline.")
+@click.option("--collect", is_flag=True, help="Look first at what the questions go by and has not been looked at within its interval.")
 def audit_run(
-    call: Call, service: str | None, length: Any, out: Sequence[Path], form: str | None, gate: str | None, baseline: str | None, ratchet: bool
+    call: Call,
+    service: str | None,
+    length: Any,
+    out: Sequence[Path],
+    form: str | None,
+    gate: str | None,
+    baseline: str | None,
+    ratchet: bool,
+    collect: bool,
 ) -> None:
     """Write what can be proved about the period: a page for people, or what other programs read.
 
     The page needs nothing else to be read or printed. What was not seen is said. Exit code 4 when the evidence does not hold. With --gate
-    0 when every service meets it, 1 when one does not, 3 when too little is known to tell.
+    0 when every service meets it, 1 when one does not, 3 when too little is known to tell. --collect looks as `check` does, and so may open
+    incidents.
     """
     from agent import audit, reach
 
     if not baseline and (ratchet or gate == "regression"):
         raise click.UsageError("what got worse is told only against an earlier audit: give --baseline last, or --baseline audit.json")
-    config, now = call.config(), moment()
+    config = call.config()
     names = [reach.service_named(config, service)] if service else list(config.services)
+    if collect:
+        _collected(config, names)
+    now = moment()
     with reach.reading(config) as ledger:
         report = audit.collect(config, ledger, names, now - length, now)
         before = None if baseline is None else audit.last(ledger, names, now) if baseline == "last" else audit.read(Path(baseline))
@@ -78,6 +91,18 @@ def audit_run(
     _write(call, report, out, form)
     code = audit.gate(gate, [one["readiness"] for one in report["services"]], ratchet) if gate else 0
     raise SystemExit(code if report["evidence"]["verified"] else 4)
+
+
+def _collected(config: Any, names: Sequence[str]) -> None:
+    """Look now, through the daemon where there is one; what cannot look says so in its finding."""
+    from agent import audit, reach
+    from agent.hands import doing
+
+    with doing(config) as them:
+        with reach.reading(config) as ledger:
+            due = audit.due(config, ledger, names, moment())
+        for key in due:
+            them.check(key)
 
 
 def _write(call: Call, report: Any, out: Sequence[Path], form: str | None) -> None:

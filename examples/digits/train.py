@@ -102,11 +102,11 @@ def answer(pipeline: Pipeline, pixels: np.ndarray) -> dict[str, Any]:
     }
 
 
-def lineage(data: Images, pipeline: Pipeline, rows: int, seed: int) -> Mapping[str, Any]:
-    """What the version was made from, so that it can be made again."""
-    learnt = np.ascontiguousarray(data.pixels[:rows]).tobytes() + np.ascontiguousarray(data.truth[:rows]).tobytes()
+def lineage(data: Images, pipeline: Pipeline, rows: int, seed: int, images: str) -> Mapping[str, Any]:
+    """What the version was made from, so that it can be made again; `images` is the sha256 of the file that holds what was learnt from."""
     return {
-        "data": {"name": "scikit-learn digits", "rows": rows, "sha256": sha256(learnt).hexdigest()},
+        "data": {"reference.parquet": {"sha256": images, "rows": rows}},
+        "sources": {"reference.parquet": "scikit-learn digits"},
         "code": {"file": Path(__file__).name, "sha256": sha256(Path(__file__).read_bytes()).hexdigest()},
         "seed": seed,
         "packages": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
@@ -115,7 +115,7 @@ def lineage(data: Images, pipeline: Pipeline, rows: int, seed: int) -> Mapping[s
     }
 
 
-def register(to: Path, data: Images, now: datetime) -> Mapping[str, Pipeline]:
+def register(to: Path, data: Images, now: datetime, images: str) -> Mapping[str, Pipeline]:
     """Trains and registers all versions, a day apart, the newest at `now`; version 3 is version 2's network again."""
     every = len(data.pixels)
     recipes = {"0": (200, 0), "1": (every, 1), "2": (every, 2), "3": (every, 2)}
@@ -124,7 +124,7 @@ def register(to: Path, data: Images, now: datetime) -> Mapping[str, Pipeline]:
         pipeline = pipelines["2"] if name == "3" else trained(data, rows, seed)
         pipelines[name] = pipeline
         golden = [(request(pixels), answer(pipeline, pixels)) for pixels in data.held_out[:GOLDEN_ROWS]]
-        made_from = lineage(data, pipeline, rows, seed)
+        made_from = lineage(data, pipeline, rows, seed, images)
         record(to / MODEL, name, {"model.onnx": graph(pipeline)}, golden=golden, lineage=made_from, now=now - timedelta(days=days_ago))
     return pipelines
 
@@ -147,8 +147,9 @@ def write_stream(path: Path, data: Images, good: Pipeline) -> None:
 def make(to: Path, now: datetime) -> Mapping[str, Pipeline]:
     """Writes `digits/<version>/`, `reference.parquet` and `stream.jsonl` under `to`, which must not hold them yet."""
     data = images()
-    pipelines = register(to, data, now)
+    to.mkdir(parents=True, exist_ok=True)
     write_reference(to / "reference.parquet", data)
+    pipelines = register(to, data, now, sha256((to / "reference.parquet").read_bytes()).hexdigest())
     write_stream(to / "stream.jsonl", data, pipelines["1"])
     return pipelines
 
