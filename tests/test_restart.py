@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from agent import Absent, Done, Locator, Try, Unknown, config, verbs
+from agent import Absent, Done, Locator, Pending, Try, config, verbs
 from agent.errors import AnswerError, ConfigError, PlanError
 from agent.targets import connect
 from tests.fraud import fraud
@@ -97,7 +97,7 @@ def test_only_another_start_and_its_being_ready_are_a_restart(tmp_path):
     assert isinstance(one.restart.look({}, t), Absent)
     (tmp_path / "booting").write_text("")
     one.restart.do({}, t)
-    assert isinstance(one.restart.look({}, replace(t, number=1)), Unknown)
+    assert isinstance(one.restart.look({}, replace(t, number=1)), Pending)
     (tmp_path / "booting").unlink()
     assert one.restart.look({}, t) == Done({"from": "1", "to": "2"}, "it was restarted, and is ready (2)")
     assert one.restart.undo({}, "1", {}) is None and not one.restart.repeatable
