@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.commands import acting, comparing, contracts, evaluating, loading, looking, pinning, recounting, replaying, setting_up, telling
+from agent.commands import acting, comparing, contracts, evaluating, loading, looking, pinning, quantizing, recounting, replaying, setting_up, telling
 from agent.door import EXITS, main
 
 # Importing a module of commands is what adds them.
@@ -16,6 +16,7 @@ __all__ = [
     "looking",
     "main",
     "pinning",
+    "quantizing",
     "recounting",
     "replaying",
     "setting_up",

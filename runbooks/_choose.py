@@ -9,16 +9,17 @@ from runbooks._latency import Ratio, paired, surely_later
 from runbooks._quality import Quality
 
 PLAIN = "as it is"  # what the graph itself is called
+SLACK = 0.05  # by how much the interval of a speed may begin below what is wanted
 LEAD = 0.1  # a lead in speed that is worth losing quality for, as a share
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a variant must keep: `least` of the answers, at most `largest` of the size, at least `slack` less than all of the speed."""
+    """What a variant must keep: `least` of the answers, at most `largest` of the size; and it must be `speed` times as fast at every batch size."""
 
     least: float = 0.98
     largest: float = 0.6
-    slack: float = 0.05
+    speed: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,11 @@ def refusal(plain: Measured, one: Measured, limits: Limits) -> str:
     if quality.worse:
         return f"worse: {quality.lost} rows were right before and are wrong now, {quality.won} the other way; that is no accident"
     for size, ratio in ratios(plain, one).items():
-        if ratio.high < 1:
+        if ratio.high < limits.speed:
             return f"slower: {ratio.middle:.2f}x ({ratio.low:.2f} to {ratio.high:.2f}) as fast at batch {size}"
-        if ratio.low < 1 - limits.slack:
-            return f"not shown to be as fast: {ratio.low:.2f}x to {ratio.high:.2f}x at batch {size}; more rounds would tell"
-        if surely_later(plain.times[size], one.times[size]):
+        if ratio.low < limits.speed * (1 - SLACK):
+            return f"not shown to be fast enough: {ratio.low:.2f}x to {ratio.high:.2f}x at batch {size}; more rounds would tell"
+        if surely_later(plain.times[size], [limits.speed * time for time in one.times[size]]):
             return f"slower: its slowest hundredth is surely later at batch {size}"
     return ""
 

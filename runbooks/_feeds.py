@@ -74,12 +74,15 @@ def _column(path: Path, name: str, column: Any) -> Any:
     return held
 
 
-def feeds(inputs: Sequence[Any], rows: Rows, places: Sequence[int], size: int | None = None) -> Iterator[Feed]:
-    """These rows in runs of at most SIZE, each of one shape; of exactly `size` where the graph takes no other number. DataError: they do not fit."""
+def feeds(inputs: Sequence[Any], rows: Rows, places: Sequence[int], most: int = SIZE, exactly: int | None = None) -> Iterator[Feed]:
+    """These rows in runs of one shape and of at most so many, or of exactly so many where the graph takes no other number; the rest is left out.
+
+    DataError: they do not fit.
+    """
+    step = exactly or most
     for alike in _alike(inputs, rows, places):
-        step = size or SIZE
         for at in range(0, len(alike), step):
-            if size is None or at + size <= len(alike):
+            if exactly is None or at + step <= len(alike):
                 yield feed(inputs, rows, alike[at : at + step])
 
 

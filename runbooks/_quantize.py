@@ -47,6 +47,7 @@ def main() -> int:
 
     found = quantize(Path(os.environ[JOB]), tell)
     tell(1.0, str(found["why"]))
+    sys.stderr.write(f"{found['why']}\n")
     return CODES[found["outcome"]]
 
 

@@ -18,7 +18,7 @@ from runbooks._settings import Settings
 
 def report(found: Found, graph: Graph, given: Settings, more: Mapping[str, Json]) -> dict[str, Json]:
     """Everything that was measured, refused and left untried, and what it comes to."""
-    limits = Limits(given.least, given.largest, given.slack)
+    limits = Limits(given.least, given.largest, given.speed)
     choice = choose(found.plain, found.variants, limits)
     known = {one.name: one for one in found.variants}
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -19,7 +20,7 @@ class Settings:
 
     `features`, `label`, `classes` and `output` say how rows are read and answered, as for models elsewhere; `factory` (module:function) makes the
     torch module that weights are of. `batches` are the sizes that are timed, in `threads`, in `rounds` rounds or as many as fit into `seconds` for
-    each size. `least`, `largest` and `slack` are what a variant must keep. `memory`: bytes that loading and running may take; `domains`: of
+    each size. `least`, `largest` and `speed` are what a variant must keep. `memory`: bytes that loading and running may take; `domains`: of
     operators that are allowed besides.
     """
 
@@ -34,7 +35,7 @@ class Settings:
     seconds: float = 60.0
     least: float = 0.98
     largest: float = 0.6
-    slack: float = 0.05
+    speed: float = 1.0
     memory: int = MEMORY
     domains: tuple[str, ...] = ()
     device: Literal["cpu", "cuda"] = "cpu"
@@ -51,11 +52,11 @@ def settings(given: Mapping[str, Json]) -> Settings:
         if value is not None:
             made[name] = _read(name, value, known[name].default)
     found = Settings(**made)
-    shares = {"least": found.least, "largest": found.largest, "slack": found.slack}
+    shares = {"least": found.least, "largest": found.largest}
     if wrong := next((name for name, share in shares.items() if not 0 <= share <= 1), None):
         raise TrainingError(f"{wrong} is {shares[wrong]:g}, and is a share, 0 to 1")
-    if not found.batches or min(*found.batches, found.threads, found.rounds, found.memory) < 1 or not found.seconds >= 0:
-        raise TrainingError("batches, threads, rounds and memory are whole numbers from 1 on, and seconds a number from 0 on")
+    if not found.batches or min(*found.batches, found.threads, found.rounds, found.memory) < 1 or not min(found.seconds, found.speed) >= 0:
+        raise TrainingError("batches, threads, rounds and memory are whole numbers from 1 on, seconds and speed numbers from 0 on")
     if found.device not in ("cpu", "cuda"):
         raise TrainingError(f"device is {found.device!r}, and is cpu or cuda")
     return found
@@ -70,7 +71,7 @@ def _read(name: str, value: Json, default: Any) -> Any:
             raise TrainingError(f"{name} is a list of {'whole numbers' if of is int else 'text'}, not {value!r:.60}")
         return tuple(value)
     allowed: Any = (int, float) if kind is float else kind
-    if not isinstance(value, allowed) or isinstance(value, bool):
+    if not isinstance(value, allowed) or isinstance(value, bool) or (kind is float and not math.isfinite(value)):
         words = {str: "text", int: "a whole number", float: "a number"}
         raise TrainingError(f"{name} is {words[kind]}, not {value!r:.60}")
     return value

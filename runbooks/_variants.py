@@ -91,7 +91,7 @@ def dynamic(source: Path, to: Path, *, left: Sequence[str] = (), operators: Sequ
             op_types_to_quantize=list(operators),
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(left),
+            nodes_to_exclude=[*left, *(f"{name}_MatMul" for name in left)],  # as a Gemm is called once it is a MatMul and an Add
             use_external_data_format=_beside(source),
             extra_options={"DefaultTensorType": 1},  # of what other quantized operators give, which no inference of shapes knows
         )
