@@ -68,7 +68,7 @@ from agent.model import (
     warn,
 )
 from agent.plugins import adapter, check, runbook
-from agent.training import Job, Manifest, Train, Trainer, asked, hand_in, handed
+from agent.training import Job, Manifest, Train, Trainer, asked, hand_in, handed, untouched
 
 __all__ = [
     "BEGINNING",
@@ -152,6 +152,7 @@ __all__ = [
     "skip",
     "spell",
     "to_json",
+    "untouched",
     "warn",
     "weights",
 ]

@@ -10,15 +10,16 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from agent import errors
 from agent.errors import CancelledError, WatchkeeperError, WorkerError
+from agent.model import Window
 from agent.perform import Connections, Tell, perform
-from agent.rebuild import verdict_to_json
+from agent.rebuild import locator_from_json, rebuild, verdict_to_json
 
 REPLY_LIMIT = 8 * 2**20 - 1024  # bytes; a little under what the pool lets through
 
@@ -64,6 +65,8 @@ def _reply(job: Mapping[str, Any], tell: Tell, connections: Connections) -> Mapp
 
     try:
         with deadline(timedelta(seconds=job["within"])):
+            if "pin" in job:
+                return {"pinned": _pinned(job, connections)}
             reply = {"verdict": verdict_to_json(perform(job, tell, connections))}
         size = len(json.dumps(reply)) if reply["verdict"]["data"] else 0
         if size < REPLY_LIMIT:
@@ -73,6 +76,20 @@ def _reply(job: Mapping[str, Any], tell: Tell, connections: Connections) -> Mapp
         )
     except WatchkeeperError as problem:
         return _told(problem)
+
+
+def _pinned(job: Mapping[str, Any], connections: Connections) -> Mapping[str, Any]:
+    """The rows of a table written down, as `agent.pinning` says."""
+    from agent.pinning import pin
+
+    given = job["pin"]
+    with ExitStack() as until:
+        tables = {word: until.enter_context(connections(locator_from_json(at))) for word, at in job["locators"].items()}
+        window = rebuild(Window, dict(zip(("start", "end"), job["window"], strict=True))) if job.get("window") else None
+        told = pin(
+            tables["table"], Path(given["to"]), given["key"], labels=tables.get("labels"), window=window, most=given["most"], held=given["held"]
+        )
+    return dict(told)
 
 
 def _told(problem: WatchkeeperError) -> Mapping[str, Any]:

@@ -274,7 +274,8 @@ class Model(Protocol):
 class Registry(Protocol):
     """Where versions are written down."""
 
-    can: frozenset[str]  # of: "versions", "golden", "record" (has the Action `record`: {"to": version}, or None, is the one in force)
+    can: frozenset[str]  # of: "versions", "golden", "record" (has the Action `record`: {"to": version}, or None, is the one in force),
+    # "files" (has `file(version, name)`, where a file of a version lies here), "register" (has the Action `register`, which takes a new version)
 
     def versions(self) -> Sequence[ModelVersion]:
         """All versions, oldest first."""
@@ -594,7 +595,8 @@ class Action(Protocol):
 
     An action may also state `takes`, the args it knows, and `gives`, the fields of its output: then a plan that names others is refused; where it
     takes a `keep`, the names in it are fields too. `wrong(args)` says what no world could make right in them, and `folds` False that each of its
-    steps is taken back by itself, where else those of one verb go straight back to how it was before the first.
+    steps is taken back by itself, where else those of one verb go straight back to how it was before the first. `adds` says that it makes
+    something new which nobody uses yet: nothing is taken back, and a run that ends after it has broken nothing.
     """
 
     @property

@@ -22,6 +22,7 @@ from agent.wire import deadline
 from agent.world import World
 
 PLANNING = timedelta(seconds=10)
+UPSTREAM = ("data", "drift")  # causes that lie before the model: what is learned meanwhile may be learned wrong
 
 
 def make_plan(world: World, run: Run) -> Plan:
@@ -60,6 +61,7 @@ def _words(world: World, ledger: Ledger, run: Run, now: datetime) -> dict[str, A
         "good": [version for version, _, _ in ledger.goods(run.service) if version not in failed],
         "looks": _looks(world, run.service),
         "judges": [w.key for w in world.of_service(run.service) if w.cause in RELEASE and w.load is None],
+        "upstream": [w.key for w in world.of_service(run.service) if w.cause in UPSTREAM and w.key != run.trigger],
         "trigger": run.trigger,
         "drill": run.drill,
         "most": world.service(run.service).drills.most if run.drill else 1.0,
@@ -88,11 +90,14 @@ def seen_now(world: World, service: str, steps: Sequence[Step]) -> dict[str, Jso
 def undos(steps: Sequence[tuple[Step, Action]], seen: Mapping[str, Json]) -> dict[str, Json]:
     """By step what its action says would put it back, from where it stands now: to there all undos of one verb lead, however many there are.
 
-    A step is left out whose args come from an earlier one, or whose undo wants what is known only once it is done.
+    A step is left out whose args come from an earlier one, or whose undo wants what is known only once it is done; {} where it only adds what nobody
+    uses yet, and there is nothing to put back.
     """
     said: dict[str, Json] = {}
     for step, action in steps:
-        if action.writes and not any(refs(step.args)):
+        if getattr(action, "adds", False):
+            said[step.name] = {}
+        elif action.writes and not any(refs(step.args)):
             with suppress(LookupError, TypeError, AttributeError):  # it looks for an output that there is not yet
                 said[step.name] = to_json(action.undo(step.args, seen[step.action], {}))
     return said

@@ -10,6 +10,7 @@ from agent.model import Json, Plan, spell, to_json
 NEVER = "cannot be taken back"
 PERHAPS = "back to where it stood, if the action can"  # what it is given comes from an earlier step, so nobody could ask it yet
 CHILD = "not by this run"
+ADDED = "stays: nobody uses it yet"
 ASIDE = "stays: the run does not depend on it"
 
 
@@ -63,7 +64,7 @@ def _back(step: Mapping[str, Json], undo: Mapping[str, Json]) -> str:
     if step["name"] not in undo:
         return PERHAPS
     args = undo[step["name"]]
-    return NEVER if args is None else f"{step['action']} {words(args)}"
+    return NEVER if args is None else f"{step['action']} {words(args)}" if args else ADDED
 
 
 def _failing(step: Mapping[str, Json], done: Sequence[Mapping[str, Json]], undo: Mapping[str, Json]) -> str:
@@ -72,6 +73,8 @@ def _failing(step: Mapping[str, Json], done: Sequence[Mapping[str, Json]], undo:
         return "the run goes on without it"
     if not done:
         return "the run stops; nothing was changed"
+    if not (done := [one for one in done if undo.get(one["name"]) != {}]):
+        return "the run stops; nothing that is in use was changed"
     stays = [one["name"] for one in done if one["name"] in undo and undo[one["name"]] is None]
     back = [one["name"] for one in done if one["name"] not in stays]
     said = [f"what {together(back)} changed is taken back"] if back else []

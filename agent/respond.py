@@ -157,7 +157,8 @@ def _next_step(world: World, run: Run, plan: Plan) -> bool:
         _keep(world, run, replace(row, state="failed", said=why))
         return True
     expected = {} if run.wrote else plan.seen
-    moved, again = carry(world, run, action, row, _resolved(step.args, run.steps), step.within, _things(plan, run), expected)
+    held = _things(plan, run) if run.state == "running" else ()  # what is done before the first effect changes nothing, and needs no lease
+    moved, again = carry(world, run, action, row, _resolved(step.args, run.steps), step.within, held, expected)
     if again is not None:
         return _wait(world, run, moved.said, again)
     return True
@@ -395,7 +396,7 @@ def _failed(world: World, run: Run, plan: Plan, row: StepRow) -> bool:
         _keep(world, run, replace(row, state="passed over"))
         return True
     unsure = row.tries > 0 and row.state == "failed" and row.said.startswith("tried")
-    if not run.wrote:
+    if not _used(world, run, plan):
         return _ended(world, run.id, "stopped", _declined(world, run, row))
     if unsure and not actions.find(world, world.service(run.service), step.action).repeatable:
         return _ended(world, run.id, "stuck", f"{row.name}: {row.said}; it may or may not have happened, and must not be repeated")
@@ -416,9 +417,8 @@ def _declined(world: World, run: Run, row: StepRow) -> str:
 def _compensate(world: World, run: Run, plan: Plan, why: str) -> bool:
     """Write down how what was done is taken back: per verb one step, straight to the oldest `before`, newest verb first."""
     done: dict[tuple[str, int], list[StepRow]] = {}
-    for row in run.steps:
-        if not row.undo and row.tries > 0 and row.action in plan.seen:
-            done.setdefault((row.action, -1 if _folds(world, run, row) else row.n), []).append(row)
+    for row in _used(world, run, plan):
+        done.setdefault((row.action, -1 if _says(world, run, row, "folds", True) else row.n), []).append(row)
     rows = [
         StepRow(n, f"undo {rows[-1].name}", rows[-1].action, "planned", undo=True, args=rows[-1].args, before=rows[0].before, output=rows[-1].output)
         for n, rows in enumerate(reversed(done.values()))
@@ -435,12 +435,18 @@ def _compensate(world: World, run: Run, plan: Plan, why: str) -> bool:
     return True
 
 
-def _folds(world: World, run: Run, row: StepRow) -> bool:
-    """Whether the steps of this verb are all about one thing, which goes straight back to how it was before the first of them."""
+def _used(world: World, run: Run, plan: Plan) -> list[StepRow]:
+    """The steps that may have changed what is in use; what was only added stays where it is."""
+    tried = [row for row in run.steps if not row.undo and row.tries > 0 and row.action in plan.seen]
+    return [row for row in tried if not _says(world, run, row, "adds", False)]
+
+
+def _says(world: World, run: Run, row: StepRow, word: str, else_: bool) -> bool:
+    """What the action of a step states of itself."""
     try:
-        return getattr(actions.find(world, world.service(run.service), row.action), "folds", True)
+        return bool(getattr(actions.find(world, world.service(run.service), row.action), word, else_))
     except WatchkeeperError:  # told when it is to be taken back
-        return True
+        return else_
 
 
 def _take_back(world: World, run: Run, plan: Plan) -> bool:
@@ -451,7 +457,9 @@ def _take_back(world: World, run: Run, plan: Plan) -> bool:
         if left:
             return _ended(world, run.id, "stuck", f"{run.said}; left as it is: {'; '.join(r.said for r in left)}")
         end: RunState = "succeeded" if run.drill and not run.said else "compensated"
-        return _ended(world, run.id, end, run.said or "drilled: flipped, looked at, and flipped back")
+        taken = any(r.undo for r in run.steps)
+        drilled = "drilled: flipped, looked at, and flipped back" if taken else "drilled: all of it was done, and nothing had to be taken back"
+        return _ended(world, run.id, end, run.said or drilled)
     try:
         action = actions.find(world, world.service(run.service), row.action)
     except WatchkeeperError as problem:
@@ -596,7 +604,7 @@ def _tell(world: World, ledger: Ledger, run: Run, key: str, said: str, page: boo
 
 
 def _wait(world: World, run: Run, said: str, length: timedelta) -> bool:
-    world.store.write(lambda ledger: _amend(ledger, run, wake_at=world.clock() + length, said=run.said or said))
+    world.store.write(lambda ledger: _amend(ledger, run, wake_at=world.clock() + length, said=said or run.said))
     return False
 
 

@@ -86,14 +86,15 @@ class Trainer(Protocol):
 class Train:
     """The verb of every trainer: begun once by the key of its step, looked at until it ends, done when what it made is what its manifest says.
 
-    Nothing it makes is served, so there is nothing to take back; an undo only ends work that is under way.
+    Nothing it makes is served, so there is nothing to take back. What a trainer says it was given must be what this step gave it.
     """
 
     trainer: Trainer
     writes: bool = True
     repeatable: bool = True
+    adds: bool = True
     takes: frozenset[str] = frozenset({"data", "champion", "seed", "parameters"})
-    gives: frozenset[str] = frozenset({"folder", "files", "rows", "seed", "metrics", "digest"})
+    gives: frozenset[str] = frozenset({"folder", "files", "rows", "seed", "metrics", "digest", "code", "environment"})
 
     def before(self, args: Mapping[str, Json]) -> Json:
         return None
@@ -112,8 +113,12 @@ class Train:
             made = self.trainer.result(t.key)
         except TrainingError as problem:
             return Failed(str(problem))
+        given = {name: one["sha256"] for name, one in (args.get("data") or {}).items()}
+        if dict(made.data) != given:
+            return Failed(f"{made.folder} was made from other data than this step gave")
         told = {"folder": str(made.folder), "files": dict(made.files), "rows": made.rows, "seed": made.seed, "metrics": dict(made.metrics)}
-        return Done({**told, "digest": _sha256(made.folder / MANIFEST)}, f"trained on {made.rows:,} rows: {', '.join(sorted(made.files))}")
+        more = {"digest": _sha256(made.folder / MANIFEST), "code": made.code, "environment": made.environment}
+        return Done({**told, **more}, f"trained on {made.rows:,} rows: {', '.join(sorted(made.files))}")
 
     def do(self, args: Mapping[str, Json], t: Try) -> None:
         self.trainer.start(args, t.key)
@@ -151,6 +156,23 @@ def handed(folder: Path, spec: Mapping[str, Json]) -> Manifest:
     if not isinstance(parameters, Mapping) or not all(one is None or isinstance(one, str) for one in (code, environment)):
         raise TrainingError(f"{folder / MANIFEST}: parameters must be an object; code and environment text")
     return Manifest(folder, files, data, rows, seed, metrics, parameters, code, environment)
+
+
+def untouched(spec: Mapping[str, Json]) -> None:
+    """The data and the champion's files that a trainer was given are what they were; TrainingError names the file that is not.
+
+    Champion: {"files": {name: path}, "sha256": {name: digest}}; a file without a digest is not looked at.
+    """
+    champion = spec.get("champion") or {}
+    given = [(one["path"], one["sha256"]) for one in (spec.get("data") or {}).values()]
+    given += [(champion["files"][name], digest) for name, digest in (champion.get("sha256") or {}).items()]
+    for path, digest in given:
+        try:
+            same = _sha256(Path(path)) == digest
+        except OSError as problem:
+            raise TrainingError(f"{path} was given to the trainer and cannot be read any more ({problem.strerror})") from problem
+        if not same:
+            raise TrainingError(f"{path} was given to the trainer and is not what it was; restore it before anything else is trained or served")
 
 
 def hand_in(folder: Path, spec: Mapping[str, Json], files: Sequence[str], *, rows: int, metrics: Mapping[str, float], **more: Json) -> None:

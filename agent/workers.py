@@ -56,7 +56,7 @@ class Pool:
                 self._free.append(self._start(self._ahead))
 
     def call(self, job: Mapping[str, Any], within: timedelta, tell: Tell | None = None) -> Mapping[str, Any]:
-        """The child's reply, {"verdict": {...}}, within a total time that includes the wait for a free child.
+        """The child's reply, within a total time that includes the wait for a free child: {"verdict": {...}}, or {"pinned": {...}} of rows pinned.
 
         `tell` is called in this thread with the check's progress. A CancelledError that it raises is raised in the check, where it tells next: it may
         answer with what it has by then, and is killed when it does not within STOPPING. Anything else that `tell` raises ends the child.
@@ -264,8 +264,8 @@ def _portable(value: Any) -> Any:
 def _parse(line: bytes) -> Mapping[str, Any]:
     try:
         reply = json.loads(line)
-        if not reply.keys() & {"tell", "verdict", "error"}:
-            raise ValueError("neither progress, verdict nor error")
+        if not reply.keys() & {"tell", "verdict", "pinned", "error"}:
+            raise ValueError("neither progress, verdict, pin nor error")
         return reply  # type: ignore[no-any-return]
     except (ValueError, AttributeError) as problem:
         raise WorkerError(f"a worker spoke nonsense: {line[:200]!r} ({problem})") from problem

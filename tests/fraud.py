@@ -155,18 +155,19 @@ def fraud(folder: Path, mode: str = "auto", more: str = "", patience: str = "10s
 
 
 @contextmanager
-def at_work(path: Path, server: Any = None, **store: Any) -> Iterator[Desk]:
-    """A world at work on a service that a configuration describes, whoever serves it."""
+def at_work(path: Path, server: Any = None, workers: Pool | None = None, **store: Any) -> Iterator[Desk]:
+    """A world at work on a service that a configuration describes, whoever serves it; `workers` that others use, too, stay open."""
     made = config.load(path)
     kept = Store.open(made.store, **store).start()
-    pool = Pool(1)
+    pool = workers or Pool(1)
     world = World(made, kept, pool)
     responder = Responder(world)
     try:
         yield Desk(server, path.parent, world, responder)
     finally:
         responder.stop()
-        pool.close()
+        if workers is None:
+            pool.close()
         world.connections.close()
         kept.close()
 

@@ -51,11 +51,12 @@ class History:
 
 
 def read(store: Store, **more: Any) -> History:
-    """The history that a store holds, without steps that their runs do not depend on: nothing is promised of those. `more`: what the target knows."""
+    """The history that a store holds, without steps that nothing in use depends on: nothing is promised of those. `more`: what the target knows."""
     with store.read() as ledger:
         rows = (ledger.events(limit=ALL), ledger.runs(limit=ALL), ledger.findings(limit=ALL), ledger.incidents(limit=ALL), ledger.letters(limit=ALL))
     events, runs, findings, incidents, letters = (tuple(reversed(some)) for some in rows)
     aside = {(run.id, n) for run in runs if run.plan is not None for n, step in enumerate(run.plan.steps) if step.name in run.plan.aside}
+    aside |= {(run.id, n) for run in runs if run.plan is not None for n, step in enumerate(run.plan.steps) if run.plan.undo.get(step.name) == {}}
     events = tuple(event for event in events if event.kind != "step" or (event.run, event.body["n"]) not in aside)
     return History(events, runs, findings, incidents, letters, **more)
 

@@ -51,6 +51,7 @@ FLOORS = (
         "notify",
         "rebuild",
         "perform",
+        "pinning",
         "_worker",
         "workers",
         "listing",

@@ -10,9 +10,11 @@ from agent.actions.command import Ensure, Once
 from agent.actions.evidence import Bundle
 from agent.actions.hold import Hold
 from agent.actions.http import Post, Put
+from agent.actions.judge import Judge
 from agent.actions.lent import lent
-from agent.actions.looks import Better, Good, Passes, Serves, Steady
+from agent.actions.looks import Better, Calm, Good, Passes, Serves, Steady
 from agent.actions.people import Approve, Send
+from agent.actions.pin import Pin
 from agent.actions.reads import Sound
 from agent.actions.sql import Statement
 from agent.config import ServiceConfig
@@ -26,7 +28,9 @@ __all__ = ["PLATFORM", "find"]
 # What a plan can do without a target: "role.verb" -> what makes the action for a service.
 PLATFORM: Mapping[str, Callable[[World, ServiceConfig], Action]] = {
     "check.better": Better,
+    "check.calm": Calm,
     "check.hold": Hold,
+    "check.judge": Judge,
     "check.ok": Good,
     "check.passes": Passes,
     "check.serves": Serves,
@@ -43,6 +47,7 @@ PLATFORM: Mapping[str, Callable[[World, ServiceConfig], Action]] = {
     "person.approve": Approve,
     "run.child": Child,
     "sql.run": Statement,
+    "table.pin": Pin,
 }
 ROLES = frozenset(name.partition(".")[0] for name in PLATFORM)
 

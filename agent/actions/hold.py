@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
@@ -10,7 +10,7 @@ from typing import ClassVar
 from agent.actions.clock import length_of
 from agent.actions.looks import Looking
 from agent.changes import see_served
-from agent.config import Confirm, WatchConfig
+from agent.config import Confirm, ServiceConfig, WatchConfig
 from agent.config.parameters import problems
 from agent.errors import PlanError
 from agent.look import look
@@ -38,15 +38,8 @@ class Hold(Looking):
 
     def fits(self, args: Mapping[str, Json]) -> None:
         """PlanError when there is no such check, it is given what it does not take, or it needs what this service has not."""
-        check, _ = find("check", str(args.get("check"))), _every(args)
-        wrong = [f"with.{'.'.join(map(str, where))}: {what}" if where else what for where, what in problems(check, to_json(args.get("with") or {}))]
-        if wrong:
-            raise PlanError("; ".join(wrong))
-        for need in check.needs:
-            if need.name in ROLES and not need.optional and need.name not in self.service.targets:
-                raise PlanError(
-                    f"{check.name} needs a {need.name}, and {self.service.name} has none; add services.{self.service.name}.targets.{need.name}"
-                )
+        fitting(self.service, args)
+        _every(args)
 
     def look(self, args: Mapping[str, Json], t: Try) -> Look:
         w, every = self._watched(args, t), _every(args)
@@ -62,23 +55,7 @@ class Hold(Looking):
 
     def _watched(self, args: Mapping[str, Json], t: Try) -> Watched:
         every = _every(args)
-        watch = WatchConfig(
-            name=f"{t.step}@run-{t.run}",
-            service=self.service.name,
-            check=str(args["check"]),
-            every=every,
-            within=max(every, PATIENCE),
-            window=every,
-            parameters=args.get("with") or {},
-            bind={},
-            needs=(),
-            confirm=Confirm(1, None, None),
-            clear=1,
-            severity="ticket",
-            splay=False,
-            run_length=None,
-        )
-        return Watched.of(self.service, watch, Known.now())
+        return Watched.of(self.service, temporary(self.service.name, f"{t.step}@run-{t.run}", args, every, max(every, PATIENCE)), Known.now())
 
     def _fold(self, w: Watched, window: Window) -> Finding:
         verdict: Verdict = look(self.world, w, window)
@@ -89,6 +66,37 @@ class Hold(Looking):
             return keep_apart(ledger, made, verdict)
 
         return self.world.store.write(keep, durable=verdict.status in (Status.OK, Status.FAIL))
+
+
+def fitting(service: ServiceConfig, args: Mapping[str, Json], besides: Container[str] = ()) -> None:
+    """PlanError when there is no such check, it is given what it does not take, or it needs what this service has not, and what is not `besides`."""
+    check = find("check", str(args.get("check")))
+    wrong = [f"with.{'.'.join(map(str, where))}: {what}" if where else what for where, what in problems(check, to_json(args.get("with") or {}))]
+    if wrong:
+        raise PlanError("; ".join(wrong))
+    for need in check.needs:
+        if need.name in ROLES and not need.optional and need.name not in service.targets and need.name not in besides:
+            raise PlanError(f"{check.name} needs a {need.name}, and {service.name} has none; add services.{service.name}.targets.{need.name}")
+
+
+def temporary(service: str, name: str, args: Mapping[str, Json], every: timedelta, within: timedelta) -> WatchConfig:
+    """The watch that a step is, as long as it lasts."""
+    return WatchConfig(
+        name=name,
+        service=service,
+        check=str(args["check"]),
+        every=every,
+        within=within,
+        window=every,
+        parameters=args.get("with") or {},
+        bind={},
+        needs=(),
+        confirm=Confirm(1, None, None),
+        clear=1,
+        severity="ticket",
+        splay=False,
+        run_length=None,
+    )
 
 
 def _every(args: Mapping[str, Json]) -> timedelta:

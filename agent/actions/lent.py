@@ -26,7 +26,8 @@ def lent(world: World, service: ServiceConfig, role: str, verb: str) -> Lent:
     if action.writes:
         may_change(service, at)
     takes, gives = getattr(action, "takes", None), getattr(action, "gives", None)
-    return Lent(world, service, role, verb, action.writes, action.repeatable, takes, gives, bool(getattr(action, "lasts", False)))
+    lasts, adds = (bool(getattr(action, word, False)) for word in ("lasts", "adds"))
+    return Lent(world, service, role, verb, action.writes, action.repeatable, takes, gives, lasts, adds)
 
 
 def bound(service: ServiceConfig, role: str, who: str) -> Locator:
@@ -56,6 +57,7 @@ class Lent:
     takes: frozenset[str] | None = None
     gives: frozenset[str] | None = None
     lasts: bool = False
+    adds: bool = False
 
     def _call(self, method: str, within: timedelta, *args: Any) -> Any:
         with deadline(within), self.world.connections(self.service.targets[self.role]) as adapter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from textwrap import shorten
@@ -174,6 +174,42 @@ class Good(Looking):
             return Unknown(f"{name}: {verdict.reason}")
         observed = verdict.reading.observed if verdict.reading else None
         return Done({"reason": verdict.reason, "observed": observed}, f"{name}: {verdict.reason}")
+
+
+class Calm(Looking):
+    """`check.calm {watches, causes}`: none of these watches fails now or is bad, and the service has no open incident of these causes.
+
+    What has nothing to judge (nodata, skip) stands in nobody's way; what could not be seen is looked at again.
+    """
+
+    __slots__ = ()
+    takes = frozenset({"watches", "causes"})
+    gives = frozenset({"watches"})
+
+    def fits(self, args: Mapping[str, Json]) -> None:
+        """PluginError when one of them is no watch."""
+        for name in args.get("watches") or ():
+            self.world.find(name)
+
+    def look(self, args: Mapping[str, Json], t: Try) -> Look:
+        watches = list(args.get("watches") or ())
+        if trouble := self._trouble(args.get("causes") or ()):
+            return Failed(trouble)
+        signals = [signal for name in watches if (signal := self.world.store.signal(self.world.find(name).key)) is not None]
+        if bad := "; ".join(f"{signal.watch} is bad: {signal.reason}" for signal in signals if signal.state == "bad"):
+            return Failed(bad)
+        looks = self._looks(watches, None, t)
+        if bad := _bad(looks):
+            return Failed(bad)
+        if unseen := "; ".join(f"{w.watch.name}: {v.reason}" for w, v in looks if v.status is Status.ERROR):
+            return Unknown(unseen)
+        return Done({"watches": watches}, f"{', '.join(w.watch.name for w, _ in looks) or 'no watch'} looked at, and nothing is bad")
+
+    def _trouble(self, causes: Container[str]) -> str:
+        with self.world.store.read() as ledger:
+            opened = ledger.open_incidents(self.service.name)
+        found = (one for one in opened for member in one.members if member.cause in causes and member.cleared_at is None)
+        return next((f"incident {one.id} is open: {one.title}" for one in found), "")
 
 
 class Steady(Looking):

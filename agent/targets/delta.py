@@ -27,7 +27,13 @@ class Delta(Rows):
     def __init__(self, at: Locator) -> None:
         path, _, query = path_of(at).partition("?")
         place = f"delta:{path}" + (f"?{query}" if query else "")
-        super().__init__(DeltaSource(place, Path(at.folder) / path, _version(at, query)), at.options)
+        self._delta = DeltaSource(place, Path(at.folder) / path, _version(at, query))
+        super().__init__(self._delta, at.options)
+
+
+    def origin(self) -> Json:
+        """The version that is read."""
+        return {"delta": self._delta.version()}
 
 
 def _version(at: Locator, query: str) -> int | None:
@@ -62,6 +68,11 @@ class DeltaSource(CountingDuck):
         self._rows = self._dataset()
         cursor.register(NAME, self._rows)
         return NAME
+
+    def version(self) -> int:
+        """The version of the URL, or the newest."""
+        with _table(self.place, self._path, self._version) as table:
+            return int(table.version())
 
     def _dataset(self) -> Any:
         with _table(self.place, self._path, self._version) as table:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from agent.targets._sql import path_of
 from agent.targets._tables import Rows
 
 KEPT = ("BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR")  # types that Parquet gives back as they were, alone or in lists
+MOST = 2**32  # bytes of files that are read once more to say which they were
 READERS = {"parquet": "read_parquet", "csv": "read_csv", "jsonl": "read_json"}
 
 
@@ -28,6 +31,7 @@ class Files(Rows):
         def relation(con: Any) -> str:
             return _reader(at.scheme, found(Path(at.folder) / pattern, place, at.scheme), at.options)
 
+        self._files, self._form = Path(at.folder) / pattern, at.scheme
         self._text = at.scheme != "parquet"
         self._duck = (DuckSource if self._text else CountingDuck)(place, _memory, relation)
         super().__init__(self._duck, at.options)
@@ -42,6 +46,25 @@ class Files(Rows):
             return None
         self._duck.copy(f"{_text(str(folder / name))} (FORMAT parquet, ROW_GROUP_SIZE 20000)")
         return f"parquet:{name}"
+
+
+    def origin(self) -> Json:
+        """The sha256 of each file, and the revision that DVC has for it where it keeps one; None where they are too many bytes to read again."""
+        names = found(self._files, self._duck.place, self._form)
+        if sum(Path(name).stat().st_size for name in names) > MOST:
+            return None
+        return {"files": {name: {"sha256": _digest(name), **_revision(Path(f"{name}.dvc"))} for name in names}}
+
+
+def _digest(name: str) -> str:
+    with Path(name).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _revision(beside: Path) -> Mapping[str, str]:
+    """What DVC calls this state of the file, from the small file that it keeps beside it."""
+    said = re.search(r"^\s*-?\s*md5:\s*([0-9a-f]{32}(?:\.dir)?)\s*$", beside.read_text("utf-8", "replace"), re.M) if beside.is_file() else None
+    return {"dvc": said[1]} if said else {}
 
 
 def _memory() -> Any:

@@ -14,7 +14,9 @@ from pathlib import Path
 from agent import UTC, Golden, GoldenRow, Json, Locator, ModelVersion, Swap, adapter, digest
 from agent.errors import AnswerError, CannotError, UnreachableError
 from agent.targets import _disk, _shapes
+from agent.targets._register import Register
 
+GOLDEN = "golden.json"
 PROMOTED = "_promoted"  # no version can be called that
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 
@@ -23,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 class Folder:
     """`folder:models/digits`: `<version>/manifest.json` and `<version>/golden.json` beside the version's files; `_promoted` names one of them."""
 
-    can: frozenset[str] = frozenset({"versions", "golden", "record"})
+    can: frozenset[str] = frozenset({"versions", "golden", "record", "files", "register"})
 
     def __init__(self, at: Locator) -> None:
         self.root = Path(at.folder) / at.address.removeprefix("folder://")
@@ -71,8 +73,30 @@ class Folder:
         """Writes `{"to": version}`, None for none, into the file `_promoted`: compare-and-set on what it held. A record, which moves no traffic."""
         return Swap(self._promoted, self._promote, word="in force by the registry")
 
+    @property
+    def register(self) -> Register:
+        """Writes a new version, all of it at once; its golden rows are those in its `golden.json`, where it has one."""
+        return Register(self.version, self._register)
+
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _register(self, version: str, folder: Path, files: Mapping[str, str], lineage: Mapping[str, Json]) -> None:
+        self._mounted()
+        rows = _read(folder / GOLDEN) if GOLDEN in files else None
+        try:
+            said = {"rtol": 1e-3, "atol": 1e-5, "rows": (), **(rows or {})}
+            golden = [(row["request"], row["expected"]) for row in said["rows"]]
+            rtol, atol = float(said["rtol"]), float(said["atol"])
+            others = {name: digest for name, digest in files.items() if name != GOLDEN}
+            made = {name: folder / name for name in others}
+            record(self.root, version, made, golden=golden, lineage=lineage, rtol=rtol, atol=atol, digests=others)
+        except (TypeError, KeyError, AttributeError, ValueError) as problem:
+            raise AnswerError(f"{folder / GOLDEN} holds no golden rows ({problem}); write {{rows: [{{request, expected}}], rtol, atol}}") from problem
+        except OSError as problem:
+            raise UnreachableError(
+                f"{self.root}: version {version} could not be written ({problem.strerror or problem}); none of it is there"
+            ) from problem
 
     def _mounted(self) -> None:
         if not self.root.is_dir():
@@ -109,12 +133,14 @@ def record(
     rtol: float = 1e-3,
     atol: float = 1e-5,
     now: datetime | None = None,
+    digests: Mapping[str, str] = {},
 ) -> ModelVersion:
     """Register one version: all of it appears at once, or none of it does. A version is written once, ever.
 
     `files`: name -> a path to copy, or the bytes themselves. `golden`: (raw request, expected answer) pairs made by the training code.
     `lineage`: what it was made from; a "signature" in it ({"inputs": [{"name", "datatype", "shape"}], "outputs": [...]}) is what
-    `serving.signature` compares with. CannotError if the version is there already; ValueError for NaN or what JSON cannot hold.
+    `serving.signature` compares with. `digests`: what the sha256 of a file must be, by its name; AnswerError where it is
+    another. CannotError if the version is there already; ValueError for NaN or what JSON cannot hold.
     """
     home = Path(root) / _named(version)
     if home.exists():
@@ -123,6 +149,8 @@ def record(
     draft.mkdir(parents=True)
     try:
         manifest = _fill(draft, version, files, list(golden), {"rtol": rtol, "atol": atol}, lineage or {}, now or datetime.now(UTC))
+        if odd := sorted(name for name, expected in digests.items() if manifest["files"].get(name) != expected):
+            raise AnswerError(f"{odd[0]} is not what was handed in: its sha256 is another; version {version} was not recorded")
         _publish(draft, home)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,88 @@
+"""Learn from the newest rows, without forgetting what was learned before; what is no better serves nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from agent import Columns, Ref, Registry, Router, Server, Step, Trainer, runbook
+from agent.errors import PlanError
+from runbooks._candidate import beside, following
+
+MARGIN = timedelta(minutes=5)  # that a trainer may take to end what has taken too long
+
+
+@runbook(asks="Would a model that learned from the newest rows be better, has it forgotten nothing, and may it serve?")
+def retrain(
+    service: str,
+    trainer: Trainer,
+    registry: Registry,
+    now: datetime,
+    upstream: Sequence[str],
+    drill: bool,
+    router: Router | None = None,
+    server: Server | None = None,
+    train: Columns | None = None,
+    live: Columns | None = None,
+    labels: Columns | None = None,
+    new: Columns | None = None,
+    *,
+    gate: dict[str, Any],
+    model: dict[str, Any] | None = None,
+    file: str = "model.onnx",
+    parameters: dict[str, Any] | None = None,
+    newest: timedelta | None = None,
+    rows: int = 5_000_000,
+    held: float = 0.2,
+    folder: str = "pins",
+    sound: list[str] | None = None,
+    seed: int = 0,
+    judge: str = "forgetting.eval",
+    version: str | None = None,
+    rollout: str = "canary",
+    rollout_with: dict[str, Any] | None = None,
+    training: timedelta = timedelta(hours=6),
+    judging: timedelta = timedelta(minutes=30),
+    rolling: timedelta = timedelta(days=1),
+    patience: timedelta = timedelta(minutes=5),
+) -> tuple[Step, ...]:
+    """Pins the rows, looks whether the data are sound, trains, judges, registers, and has a canary decide who serves.
+
+    Learned from is `train`, else `live` with its `labels`: the rows of the `newest` stretch of time (all of them, if it is left out), at most `rows`,
+    without the share `held`, which judges as `new` where no such table is bound. `folder` keeps the pins. None of the watches `sound` may fail; by
+    default those of the data and of drift, but for the one that asked. `gate` is given to the check `judge`, `model` to the adapter that opens
+    `file`, `parameters` and `seed` to the trainer. `version` names what is made, else the next number does. `rollout` is the runbook that gives it
+    traffic, "" for none, and `rollout_with` what that is given. `training`, `judging` and `rolling` are how long these may take, `patience` each
+    other step. A drill ends at the gate.
+    """
+    source = _source(service, train, live, labels)
+    one = beside(service, registry, router, server, step="train", file=file, model=model)
+    watches = [name if "/" in name else f"{service}/{name}" for name in sound] if sound is not None else list(upstream)
+    span = {"from": now - newest, "to": now} if newest is not None else {}
+    data = {"train": Ref("pin", "train")}
+    args = {"data": data, "champion": one.champion, "seed": seed, "parameters": parameters or {}}
+    judged = {} if new is not None or not held else {"new": {"pin": Ref("pin", "held")}}
+    steps = (
+        Step("pin", "table.pin", {**source, **span, "folder": folder, "rows": rows, "held": held}, patience, "stop", "what is learned from is kept"),
+        Step("sound", "check.calm", {"watches": watches, "causes": ["data"]}, patience, "stop", "what is broken upstream must not be learned"),
+        Step("train", "trainer.train", args, training + MARGIN, "stop", f"a candidate beside version {one.parent}; it serves nobody"),
+        one.gate(judge, gate, judged, judging),
+    )
+    if drill:
+        return steps
+    lineage = {"data": data, "from": Ref("pin", "from"), "to": Ref("pin", "to"), "origin": Ref("pin", "origin"), "runbook": "retrain"}
+    return (
+        *steps,
+        one.register(following(registry, version, now), {**lineage, "parameters": parameters or {}}, patience),
+        *one.rolled_out(rollout, rollout_with or {}, rolling),
+    )
+
+
+def _source(service: str, train: Columns | None, live: Columns | None, labels: Columns | None) -> Mapping[str, str]:
+    """Which rows are learned from."""
+    if train is not None:
+        return {"role": "train"}
+    if live is None or labels is None:
+        raise PlanError(f"{service} has nothing to learn from; bind `train` to labelled rows, or `live` and `labels`")
+    return {"role": "live", "labels": "labels"}
