@@ -26,6 +26,7 @@ def digits(folder: Path) -> tuple[Any, Any, Any, Any]:
     from sklearn.datasets import load_digits
 
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     x, y = load_digits(return_X_y=True)
     rows, truth = torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y)
     order = torch.randperm(len(rows))
@@ -128,8 +129,14 @@ def minilm() -> Any:
 
 
 NAMES = {
-    **{"q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value", "o": "attention.output.dense"},
-    **{"first": "attention.output.LayerNorm", "up": "intermediate.dense", "down": "output.dense", "second": "output.LayerNorm"},
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "o": "attention.output.dense",
+    "first": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "second": "output.LayerNorm",
 }
 
 

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +163,8 @@ def defaults(folder: Path, model: Path, calibration: Path, held: Path, name: str
     found = {way: compare(exact, answers(session, fed, 2**33), kind_of(exact, classes=truth is not None), truth) for way, session in sessions.items()}
     times = {}
     for size in BATCHES[name]:
-        one = batch(plain.get_inputs(), rows, range(rows.n), size)
-        times[size] = interleaved({way: lambda s=session: s.run(None, dict(one.values)) for way, session in sessions.items()}, 400, SECONDS)
+        one = dict(batch(plain.get_inputs(), rows, range(rows.n), size).values)
+        times[size] = interleaved({way: partial(session.run, None, one) for way, session in sessions.items()}, 400, SECONDS)
     speeds = {way: min(paired(times[size]["ours"], times[size][way]).middle for size in times) for way in sessions}
     return {way: {"kept": found[way].kept, "right": found[way].after, "beside": speeds[way]} for way in sessions}
 

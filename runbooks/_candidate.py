@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import Ref, Registry, Router, Server, Step
+from agent import Columns, Ref, Registry, Router, Server, Step
 from agent.errors import PlanError
 from runbooks._rollout import served_alone
 
@@ -85,3 +85,12 @@ def following(registry: Registry, version: str | None, now: datetime) -> str:
             raise PlanError(f"version {version} is registered already, and a version is written once; choose another name")
         return version
     return str(max(map(int, known)) + 1) if known and all(one.isascii() and one.isdigit() for one in known) else f"{now:%Y%m%dT%H%M%S}"
+
+
+def learned_from(service: str, train: Columns | None, live: Columns | None, labels: Columns | None) -> Mapping[str, str]:
+    """Which rows a model is made with, as `table.pin` takes it: `train`, else `live` with its `labels`. PlanError where there is neither."""
+    if train is not None:
+        return {"role": "train"}
+    if live is None or labels is None:
+        raise PlanError(f"{service} has nothing to learn from; bind `train` to labelled rows, or `live` and `labels`")
+    return {"role": "live", "labels": "labels"}

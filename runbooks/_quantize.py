@@ -1,8 +1,9 @@
 """The program that quantizes (`python -m runbooks._quantize`), a trainer like any other: its folder is its contract (agent/training.py).
 
 `spec.json` names the champion (an ONNX file, or weights with the parameter `factory`), and as data `calibration` and, if there is one, `evaluation`:
-pinned parquet files. It hands in `model.onnx`, the best variant, with `report.json`, `quantize.html` and `pareto.svg`. It ends with 0 when one is
-better, with 1 when none is, and with 3 when it could not tell; its last line says why. The report is there in each case.
+pinned parquet files. It hands in `model.onnx` (or what the parameter `file` calls it), the best variant, with `report.json`, `quantize.html` and
+`pareto.svg`. It ends with 0 when one is better, with 1 when none is, and with 3 when it could not tell; its last line says why. The report is there
+in each case.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from runbooks._report import metrics, report
 from runbooks._settings import Settings, settings
 
 JOB = "WATCHKEEPER_JOB"  # the variable that names the folder
-MODEL, REPORT, PAGE, PARETO = "model.onnx", "report.json", "quantize.html", "pareto.svg"
+REPORT, PAGE, PARETO = "report.json", "quantize.html", "pareto.svg"
 CALIBRATION, EVALUATION = 512, 4096  # rows that are used, at most
 FEWEST = 20  # rows without which agreement says nothing
 APART = 4  # where one table is all there is, each so-and-so-many-th row calibrates, and the others compare
@@ -67,7 +68,7 @@ def quantize(folder: Path, tell: Tell) -> Mapping[str, Json]:
     try:
         _written(folder, found)
         if found["outcome"] == "better":
-            files = [MODEL, *(path.name for path in folder.glob(f"{MODEL}.data")), REPORT, PAGE, PARETO]
+            files = [found["file"], *(path.name for path in folder.glob(f"{found['file']}.data")), REPORT, PAGE, PARETO]
             hand_in(folder, spec, files, rows=rows, metrics=metrics(found))
     except OSError as problem:
         return {"outcome": "unknown", "why": f"{folder} cannot be written ({problem.strerror}); make room, or name another folder"}
@@ -92,9 +93,9 @@ def _work(spec: Mapping[str, Json], folder: Path, scratch: Path, tell: Tell) -> 
     graph = inspect(artefact)
     measuring = Measuring(graph, asked_for, scratch, tell)
     measuring.take(parts.calibration, parts.calibrating, parts.evaluation, parts.evaluating)
-    found = report(measuring.all(), graph, asked_for, {"exported_apart": apart} if apart is not None else {})
+    found = report(measuring.all(), graph, asked_for, {"exported_apart": apart, "file": asked_for.file})
     if found["chosen"]:
-        _moved(measuring.path(found["chosen"]), folder / MODEL)
+        _moved(measuring.path(found["chosen"]), folder / asked_for.file)
     return found, len(parts.calibrating) + len(parts.evaluating)
 
 
@@ -123,8 +124,9 @@ def _some(places: Sequence[int], most: int) -> list[int]:
 def _champion(champion: Mapping[str, Json] | None, given: Settings, rows: Rows, scratch: Path) -> tuple[Artefact, float | None]:
     """The graph to begin with: the one given, or the torch module exported and shown to be equal."""
     files = dict((champion or {}).get("files") or {})
+    named = [path for name, path in files.items() if name == given.file and not given.factory]
     wanted = (".safetensors", ".pt", ".bin", ".pth") if given.factory else (".onnx",)
-    found = [path for name, path in sorted(files.items()) if name.endswith(wanted)] or list(files.values())[:1]
+    found = named or [path for name, path in sorted(files.items()) if name.endswith(wanted)] or list(files.values())[:1]
     if not found:
         raise TrainingError("the spec names no champion with a file: there is nothing to quantize")
     artefact = admit(Path(found[0]), largest=given.memory, domains=given.domains)

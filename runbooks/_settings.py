@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from agent import Json
@@ -18,16 +19,17 @@ MEMORY = 4 * 2**30
 class Settings:
     """The parameters of a job.
 
-    `features`, `label`, `classes` and `output` say how rows are read and answered, as for models elsewhere; `factory` (module:function) makes the
-    torch module that weights are of. `batches` are the sizes that are timed, in `threads`, in `rounds` rounds or as many as fit into `seconds` for
-    each size. `least`, `largest` and `speed` are what a variant must keep. `memory`: bytes that loading and running may take; `domains`: of
-    operators that are allowed besides.
+    `features`, `label`, `classes` and `output` say how rows are read and answered, as for models elsewhere. `file` is the champion's, and what is
+    handed in; `factory` (module:function) makes the torch module that weights are of. `batches` are the sizes that are timed, in `threads`, in
+    `rounds` rounds or as many as fit into `seconds` for each size. `least`, `largest` and `speed` are what a variant must keep. `memory`: bytes that
+    loading and running may take; `domains`: of operators that are allowed besides.
     """
 
     features: tuple[str, ...] = ()
     label: str | None = None
     classes: tuple[str, ...] = ()
     output: str | None = None
+    file: str = "model.onnx"
     factory: str | None = None
     batches: tuple[int, ...] = (1, 32)
     threads: int = 1
@@ -57,6 +59,8 @@ def settings(given: Mapping[str, Json]) -> Settings:
         raise TrainingError(f"{wrong} is {shares[wrong]:g}, and is a share, 0 to 1")
     if not found.batches or min(*found.batches, found.threads, found.rounds, found.memory) < 1 or not min(found.seconds, found.speed) >= 0:
         raise TrainingError("batches, threads, rounds and memory are whole numbers from 1 on, seconds and speed numbers from 0 on")
+    if found.file != Path(found.file).name:
+        raise TrainingError(f"file is {found.file!r:.80}, and is the plain name of a file")
     if found.device not in ("cpu", "cuda"):
         raise TrainingError(f"device is {found.device!r}, and is cpu or cuda")
     return found

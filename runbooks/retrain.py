@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from agent import Columns, Ref, Registry, Router, Server, Step, Trainer, runbook
-from agent.errors import PlanError
-from runbooks._candidate import beside, following
+from runbooks._candidate import beside, following, learned_from
 
 MARGIN = timedelta(minutes=5)  # that a trainer may take to end what has taken too long
 
@@ -56,7 +55,7 @@ def retrain(
     traffic, "" for none, and `rollout_with` what that is given. `training`, `judging` and `rolling` are how long these may take, `patience` each
     other step. A drill ends at the gate.
     """
-    source = _source(service, train, live, labels)
+    source = learned_from(service, train, live, labels)
     one = beside(service, registry, router, server, step="train", file=file, model=model)
     watches = [name if "/" in name else f"{service}/{name}" for name in sound] if sound is not None else list(upstream)
     span = {"from": now - newest, "to": now} if newest is not None else {}
@@ -77,12 +76,3 @@ def retrain(
         one.register(following(registry, version, now), {**lineage, "parameters": parameters or {}}, patience),
         *one.rolled_out(rollout, rollout_with or {}, rolling),
     )
-
-
-def _source(service: str, train: Columns | None, live: Columns | None, labels: Columns | None) -> Mapping[str, str]:
-    """Which rows are learned from."""
-    if train is not None:
-        return {"role": "train"}
-    if live is None or labels is None:
-        raise PlanError(f"{service} has nothing to learn from; bind `train` to labelled rows, or `live` and `labels`")
-    return {"role": "live", "labels": "labels"}

@@ -270,6 +270,7 @@ def test_no_champion_or_weights_without_a_factory_are_told(room: Path) -> None:
         ({"batches": "1"}, "batches is a list of whole numbers"),
         ({"threads": True}, "threads is a whole number"),
         ({"label": 3}, "label is text"),
+        ({"file": "../model.onnx"}, "is the plain name of a file"),
         ({"device": "tpu"}, "device is 'tpu', and is cpu or cuda"),
     ],
 )

@@ -191,13 +191,13 @@ def _one(desk, number):
     desk.later(max((wake - desk.world.clock()).total_seconds(), 0.0) if wake else 0.0)
 
 
-def stopped_before(desk, number, step):
+def stopped_before(desk, number, step, ends=ENDS):
     """Drive the run until that step is next."""
     while True:
         _one(desk, number)
         with desk.world.store.read() as ledger:
             steps = {row.name: row.state for row in ledger.run(number).steps}
-        if steps and step not in [name for name, state in steps.items() if state != "planned"] and steps[ENDS[ENDS.index(step) - 1]] == "done":
+        if steps and step not in [name for name, state in steps.items() if state != "planned"] and steps[ends[ends.index(step) - 1]] == "done":
             return
 
 

@@ -30,7 +30,6 @@ class Delta(Rows):
         self._delta = DeltaSource(place, Path(at.folder) / path, _version(at, query))
         super().__init__(self._delta, at.options)
 
-
     def origin(self) -> Json:
         """The version that is read."""
         return {"delta": self._delta.version()}

@@ -47,7 +47,6 @@ class Files(Rows):
         self._duck.copy(f"{_text(str(folder / name))} (FORMAT parquet, ROW_GROUP_SIZE 20000)")
         return f"parquet:{name}"
 
-
     def origin(self) -> Json:
         """The sha256 of each file, and the revision that DVC has for it where it keeps one; None where they are too many bytes to read again."""
         names = found(self._files, self._duck.place, self._form)
