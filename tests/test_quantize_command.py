@@ -85,11 +85,18 @@ def test_what_is_typed_wrong_is_a_usage_error_before_anything_is_measured(box: P
     assert done.exit_code == 2 and expected in done.output
 
 
-def test_a_program_that_dies_is_told_with_its_last_words(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (box / "onnx.py").write_text("raise SystemExit('no such luck')")
+@pytest.mark.parametrize(
+    ("death", "told"),
+    [
+        ("raise SystemExit('no such luck')", "the program that quantizes ended with status 1; its last words: no such luck"),
+        ("import os; os.kill(os.getpid(), 9)", "the program that quantizes was killed; memory ran out, most likely"),
+    ],
+)
+def test_a_program_that_dies_is_told_with_its_last_words(box: Path, monkeypatch: pytest.MonkeyPatch, death: str, told: str) -> None:
+    (box / "onnx.py").write_text(death)
     monkeypatch.setenv("PYTHONPATH", f"{box}:{HOUSE}")
     done = quantize(box / "model.onnx", "--rows", box / "rows.parquet")
-    assert done.exit_code == 3 and "the program that quantizes ended with status 1; its last words: no such luck" in done.output
+    assert done.exit_code == 3 and told in done.output
 
 
 # What people see

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from onnx import helper
+from skl2onnx import to_onnx
+from sklearn.neural_network import MLPClassifier
 
 from agent import handed
 from runbooks._layers import GAP, Layer, _rounded, costly, layers
@@ -88,6 +90,18 @@ def test_the_truth_is_counted_where_there_is_one(room: Path) -> None:
     assert found["judged_by"] == "classes" and found["rows"] == {"calibration": 20, "compared": 60}
     plain = found["variants"][0]["quality"]
     assert (plain["before"], plain["lost"], plain["won"]) == (1.0, 0, 0)
+
+
+def test_scikit_learn_s_own_graphs_are_taken_with_the_labels_they_name(room: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(120, 8)).astype(np.float32)
+    truth = np.where(values[:, 0] + values[:, 1] > 0, "yes", "no")
+    fitted = MLPClassifier((64, 64), max_iter=5, random_state=0).fit(values, truth)
+    (room / "model.onnx").write_bytes(to_onnx(fitted, values[:1]).SerializeToString())
+    pq.write_table(pa.table({**{f"c{k}": values[:, k] for k in range(8)}, "y": truth}), room / "rows.parquet")
+    found, _ = done(graphs.job(room / "job", room / "model.onnx", room / "rows.parquet", label="y", batches=[1], **MEANT))
+    compared = [place for place in range(120) if place % 4]
+    assert found["outcome"] == "better" and found["judged_by"] == "classes", found["why"]
+    assert found["variants"][0]["quality"]["before"] == pytest.approx(fitted.score(values[compared], truth[compared]))
 
 
 def test_what_stands_out_is_left_as_it_is_and_that_keeps_more(room: Path) -> None:
