@@ -10,7 +10,7 @@ from runbooks._quality import Quality
 
 PLAIN = "as it is"  # what the graph itself is called
 SLACK = 0.05  # by how much the interval of a speed may begin below what is wanted
-LEAD = 0.1  # a lead in speed that is worth losing quality for, as a share
+LEAD = 0.2  # a lead in speed that is worth losing quality for, as a share
 
 
 @dataclass(frozen=True, slots=True)

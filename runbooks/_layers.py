@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,15 +20,17 @@ from runbooks._runtime import opened
 RUNS = 8  # of calibration rows
 GAP = 6.0  # dB below the middle from which on an operator stands out: twice the noise
 FEW = 0.1  # at most this share of all operators is left as it is, and one
+LIGHT = 0.06  # ... with at most this share of their weights, for what stays as it is keeps its size
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One operator with a weight: its name, what it does, and its signal to noise in dB."""
+    """One operator with a weight: its name, what it does, its signal to noise in dB, and of how many numbers the weight is."""
 
     name: str
     operator: str
     decibels: float
+    weights: int = 0
 
 
 def layers(path: Path, fed: Sequence[Feed], memory: int) -> list[Layer]:
@@ -38,16 +41,22 @@ def layers(path: Path, fed: Sequence[Feed], memory: int) -> list[Layer]:
     held = {one.name: one for one in model.graph.initializer if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1}
     nodes = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in held]
     seen = _seen(model, sorted({node.input[0] for node in nodes}), fed, path.with_suffix(".seen.onnx"), memory)
-    found = [Layer(node.name, node.op_type, _noise(node, seen[node.input[0]], held, model)) for node in nodes if node.input[0] in seen]
+    taken = [node for node in nodes if node.input[0] in seen]
+    found = [Layer(node.name, node.op_type, _noise(node, seen[node.input[0]], held, model), prod(held[node.input[1]].dims)) for node in taken]
     return sorted(found, key=lambda one: (one.decibels, one.name))
 
 
 def costly(found: Sequence[Layer]) -> tuple[str, ...]:
-    """The few that stand out, by name: at least GAP below the middle one."""
+    """The few that stand out, by name, the worst first: at least GAP below the middle one, and light enough together."""
     if len(found) < 3:
         return ()
-    middle = median(one.decibels for one in found)
-    return tuple(one.name for one in found[: max(1, int(len(found) * FEW))] if one.decibels <= middle - GAP)
+    middle, room = median(one.decibels for one in found), LIGHT * sum(one.weights for one in found)
+    left: list[str] = []
+    for one in found[: max(1, int(len(found) * FEW))]:
+        if one.decibels <= middle - GAP and one.weights <= room:
+            left.append(one.name)
+            room -= one.weights
+    return tuple(left)
 
 
 def named(model: Any) -> Any:

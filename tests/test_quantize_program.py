@@ -168,6 +168,8 @@ def test_only_a_few_and_only_what_stands_out_is_left_as_it_is() -> None:
     low = [Layer(f"low{place}", "MatMul", 20.0) for place in range(6)]
     assert costly(sorted([*even, *low], key=lambda one: one.decibels)) == ("low0", "low1", "low2")
     assert costly(low[:2]) == ()
+    heavy = [Layer("heavy", "Conv", 10.0, 50), Layer("light", "Conv", 12.0, 5), *(Layer(f"n{place}", "Conv", 40.0, 5) for place in range(20))]
+    assert costly(heavy) == ("light",)
 
 
 # What is wrong with what it was given: a clear word each, and nothing handed in
