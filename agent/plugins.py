@@ -19,7 +19,8 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 
 TABLES = ("live", "labels", "reference", "offline", "parents", "inputs", "train", "old", "new", "guard")
 MODELS = ("champion", "candidate")
-ROLES = ("server", "online", "registry", "router", "trainer", "metrics", "code", "data", "process", *TABLES, *MODELS)
+TRAINERS = ("trainer", "quantizer")
+ROLES = ("server", "online", "registry", "router", *TRAINERS, "metrics", "code", "data", "process", *TABLES, *MODELS)
 PLATFORM = (
     *("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "service", "run_length", "load", "budgets"),  # told to checks
     *("trigger", "good", "looks", "judges", "upstream", "drill", "most"),  # and to runbooks

@@ -20,7 +20,7 @@ from agent import Json, admit, duration
 from agent.errors import ArtefactError, TrainingError
 from runbooks._continual_rows import Rows
 from runbooks._continual_settings import Settings
-from runbooks._graph import graph
+from runbooks._net_graph import graph
 from runbooks._learning import Learner, Place
 from runbooks._strategies_rehearsal import Kept, Rehearsal
 

@@ -1,107 +1,112 @@
-"""The net as an ONNX graph that answers as the net does, which is looked at before it is handed in."""
+"""What a graph is made of, as far as making it smaller is concerned: its operators, who has the weights, what shapes it takes."""
 
 from __future__ import annotations
 
-import io
-import json
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
 from typing import Any
 
-import torch
+from agent import Artefact
+from agent.errors import ArtefactError
 
-from agent.errors import TrainingError
-from runbooks._continual_rows import Rows
-from runbooks._learning import Learner
-from runbooks._strategies_apart import Switch
-
-CLOSE = 1e-5  # how far its probabilities may lie from torch's
-TRIED = 256  # rows on which that is looked at
-IN, OUT = "x", "probabilities"
-
-
-class Answers(torch.nn.Module):  # type: ignore[misc,unused-ignore]  # nothing of torch is known to the type checker where torch is missing
-    """What is served: the probability of each class, without outputs of the net that are no class yet."""
-
-    def __init__(self, net: Any, classes: int) -> None:
-        super().__init__()
-        self.net, self.classes = net, classes
-
-    def forward(self, x: Any) -> Any:
-        return self.net(x)[:, : self.classes].softmax(1)
+OLDEST = 13  # the opset in which QuantizeLinear came to know channels
+LARGE = 2**18  # weights from which on one matrix is worth four bits
+BLOCK = 32  # weights along a column that share one scale at four bits
+ONE_FILE = 2**31 - 2**20  # bytes beyond which protobuf needs weights beside it
+DONE = frozenset(
+    (
+        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul", "QGemm"),
+        *("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM", "QAttention"),
+    )
+)
 
 
-def graph(learner: Learner, tried: Rows, takes: Sequence[str], classes: Sequence[str]) -> bytes:
-    """ONNX: float32 features side by side in, probabilities of the classes out. A strategy that must be told the task takes it as the last column.
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """An admitted ONNX graph: how often it has each operator, and by operator the bytes of 32-bit weights that it takes."""
 
-    TrainingError where it cannot be made, or answers otherwise than the net on rows that were held out.
-    """
-    net, x = learner.net, tried.x[:TRIED]
-    if learner.told:
-        net = Switch({task: learner.view(task) for task in learner.tasks})
-        x = torch.cat((x, tried.task[:TRIED, None].float()), 1)
-    answers, x = Answers(net, len(classes)).cpu().eval(), x.cpu()
-    body = _alike(answers, x)
-    learner.net.to(learner.device)
-    return _signed(body, takes, classes)
+    path: Path
+    sha256: str
+    size: int
+    opset: int
+    operators: Mapping[str, int]
+    weights: Mapping[str, int]
+    large: int  # matrices of at least LARGE weights that a MatMul or Gemm takes
+    batch: int | None  # the only batch it takes, where its first axis is a number
+    open: tuple[str, ...]  # inputs with an axis besides the first that may have any length
 
-
-def _alike(answers: Any, x: Any) -> bytes:
-    """A trace of two rows, made in no time; where that is not what the net does, its whole program, which takes seconds."""
-    problem: Exception | None = None
-    for exported in (_traced, _captured):
-        try:
-            body = _quietly(exported, answers, x[:2])
-            _same(body, answers, x)
-            return body
-        except Exception as trouble:  # noqa: BLE001 - the other way may do; the last problem is told
-            problem = trouble
-    said = (str(problem).strip().splitlines() or [""])[0][:200]
-    raise TrainingError(f"the net cannot be exported to ONNX ({said}); see what torch.onnx.export can") from problem
+    def share(self, *operators: str) -> float:
+        """Which part of all weights these operators take."""
+        return sum(self.weights.get(one, 0) for one in operators) / max(1, sum(self.weights.values()))
 
 
-def _quietly(exported: Callable[[Any, Any], bytes], answers: Any, x: Any) -> bytes:
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():  # it tells each step
-        warnings.simplefilter("ignore")
-        return exported(answers, x)
-
-
-def _traced(answers: Any, x: Any) -> bytes:
-    stream: Any = io.BytesIO()  # which its annotation does not know
-    torch.onnx.export(answers, (x,), stream, input_names=[IN], output_names=[OUT], dynamic_axes={IN: {0: "rows"}, OUT: {0: "rows"}}, dynamo=False)
-    body: bytes = stream.getvalue()
-    return body
-
-
-def _captured(answers: Any, x: Any) -> bytes:
-    rows = torch.export.Dim("rows")
-    made: Any = torch.onnx.export(answers, (x,), input_names=[IN], output_names=[OUT], dynamic_shapes=({0: rows},), dynamo=True, verbose=False)
-    body: bytes = made.model_proto.SerializeToString()
-    return body
-
-
-def _same(body: bytes, answers: Any, x: Any) -> None:
-    import numpy as np
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised
-    (found,) = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"]).run(None, {IN: x.numpy()})
-    with torch.no_grad():
-        meant = answers(x).numpy()
-    if found.shape != meant.shape or not (gap := float(np.abs(found - meant).max())) <= CLOSE:
-        raise TrainingError(
-            f"it answers {found.shape} beside {meant.shape}" if found.shape != meant.shape else f"it answers {gap:.2g} beside the net"
-        )
-
-
-def _signed(body: bytes, takes: Sequence[str], classes: Sequence[str]) -> bytes:
-    """With the order of its features and classes written into it, for people and tools; nobody here trusts it."""
+def inspect(artefact: Artefact) -> Graph:
+    """What the admitted file holds. ArtefactError for what is no ONNX, was quantized before, is too old, or has nothing to make smaller."""
     import onnx
 
-    model = onnx.load_from_string(body)
-    onnx.helper.set_model_props(model, {"features": json.dumps(list(takes)), "classes": json.dumps(list(classes))})
-    signed: bytes = model.SerializeToString()
-    return signed
+    if artefact.format != "onnx":
+        raise ArtefactError(f"{artefact.path} is {artefact.format}, and only ONNX can be quantized here; name its factory, or export it to ONNX")
+    model = onnx.load(str(artefact.path), load_external_data=False)
+    operators = Counter(node.op_type for node in _nodes(model.graph))
+    if before := sorted(DONE & operators.keys()):
+        raise ArtefactError(f"{artefact.path} is quantized already: it holds {', '.join(before)}; give the one that it was made from")
+    opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
+    if opset < OLDEST:
+        raise ArtefactError(
+            f"{artefact.path} has opset {opset}, and quantizing by channel takes {OLDEST}; export it again, or convert it with onnx.version_converter"
+        )
+    taken = list(_taken(model.graph))
+    if not taken:
+        raise ArtefactError(f"{artefact.path} has no 32-bit weights that an operator takes ({_most(operators)}): there is nothing to make smaller")
+    weights: Counter[str] = Counter()
+    for operator, shape in taken:
+        weights[operator] += 4 * prod(shape)
+    large = sum(operator in ("MatMul", "Gemm") and len(shape) == 2 and prod(shape) >= LARGE for operator, shape in taken)
+    inputs = _inputs(model.graph)
+    first = {sizes[0] for sizes in inputs.values() if sizes and sizes[0] is not None}
+    free = tuple(name for name, sizes in inputs.items() if None in sizes[1:])
+    return Graph(artefact.path, artefact.sha256, artefact.size, opset, dict(operators), dict(weights), large, next(iter(first), None), free)
+
+
+def prepare(graph: Graph, to: Path) -> Path:
+    """The graph as quantizers like it best, in one file of its own: constants folded, shapes known, nothing else changed."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(str(graph.path), str(to), skip_symbolic_shape=True, save_as_external_data=graph.size > ONE_FILE)
+    return to
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Every node, in the bodies of branches and loops as well."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _taken(graph: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The operator and the shape of each 32-bit weight with more than one axis; the first to take it counts."""
+    import onnx
+
+    held = {one.name: tuple(one.dims) for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.t.data_type == onnx.TensorProto.FLOAT and len(attribute.t.dims) > 1:
+                held[node.output[0]] = tuple(attribute.t.dims)
+    for node in _nodes(graph):
+        for name in node.input:
+            if name in held:
+                yield node.op_type, held.pop(name)
+
+
+def _inputs(graph: Any) -> dict[str, tuple[int | None, ...]]:
+    held = {one.name for one in graph.initializer}
+    return {one.name: tuple(d.dim_value or None for d in one.type.tensor_type.shape.dim) for one in graph.input if one.name not in held}
+
+
+def _most(operators: Mapping[str, int]) -> str:
+    return ", ".join(sorted(operators, key=lambda one: (-operators[one], one))[:4]) or "no operator"

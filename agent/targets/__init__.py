@@ -10,9 +10,9 @@ from typing import Any
 from agent import plugins
 from agent.errors import ConfigError, PluginError
 from agent.model import Locator
-from agent.plugins import MODELS, TABLES, Plugin
+from agent.plugins import MODELS, TABLES, TRAINERS, Plugin
 
-KINDS = {**dict.fromkeys(TABLES, "table"), **dict.fromkeys(MODELS, "model")}  # many roles, one kind of adapter
+KINDS = {**dict.fromkeys(TABLES, "table"), **dict.fromkeys(MODELS, "model"), **dict.fromkeys(TRAINERS, "trainer")}  # many roles, one kind of adapter
 SUFFIXES = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
     ".csv": "csv",
