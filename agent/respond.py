@@ -220,6 +220,8 @@ def carry(
             done = replace(row, state="done", output=seen.output, said=seen.said, ended_at=now)
             return _keep(world, run, done, durable=action.writes), None
         late = now >= t.deadline
+        if late and row.undo and not row.tries and isinstance(seen, Absent):  # whatever held the run up is no reason never to have tried it
+            row, late = replace(row, intended_at=now), False
         if isinstance(seen, Failed) or late:
             if late:
                 _leave(world, run, action, row, t)
