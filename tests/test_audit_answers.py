@@ -14,8 +14,9 @@ import pytest
 from agent import Reading, Verdict, config, error, fail, nodata, ok, warn
 from agent.audit.answers import RULES, answers
 from agent.audit.catalogue import SECTIONS, catalogue
+from agent.audit.gates import gate
 from agent.audit.known import Known, brief
-from agent.audit.readiness import ceiling, gate, readiness
+from agent.audit.readiness import ceiling, readiness
 from agent.model import Approval, Incident, Window
 from agent.observe import fold, found
 from agent.store import Ledger, Store
