@@ -84,7 +84,7 @@ def test_one_question_is_explained_with_what_is_known_of_it(desk: Desk) -> None:
     said = desk("audit", "explain", "DEPL-05")
     assert "How fast is rollback" in said
     assert "To earn it: prove it: watchkeeper drill rollback SERVICE" in said
-    assert "none yet: it stays unknown" in desk("audit", "explain", "MON-08")
+    assert "none yet: it stays unknown" in (said := desk("audit", "explain", "TEAM-09")) and "watchkeeper attest TEAM-09" in said
     assert "did you mean 'DEPL-05'" in desk("audit", "explain", "DEPL-5", code=2)
     assert "did you mean 'fraud'" in desk("audit", "explain", "DEPL-05", "fruad", code=2)
 

@@ -359,11 +359,11 @@ def head(files: dict[str, bytes]) -> tuple[int, str]:
 def test_a_bundle_holds_what_it_takes_and_tells_nothing_of_the_machine(packed: bytes) -> None:
     files = unpacked(packed)
     assert set(files) > {"manifest.json", "audit.json", "audit.html", "schema.json", "catalogue.toml", "config.json", "chain.jsonl", "verify.py"}
-    assert sum(name.startswith("evidence/") for name in files) == 2
+    held = sum(name.startswith("evidence/") for name in files)
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         assert {(one.mtime, one.uid, one.uname, one.mode) for one in tar} == {(0, 0, "", 0o644)}
     verdict = verify.verified(files)
-    assert (verdict.code, verdict.own) == (verify.LOOSE, 2), verdict
+    assert (verdict.code, verdict.own) == (verify.LOOSE, held) and held > 1, verdict
 
 
 def run_alone(folder: Path, *words: str) -> tuple[int, str]:
@@ -391,7 +391,7 @@ def test_the_script_in_the_bundle_needs_only_python_and_has_an_exit_code_for_eac
     assert run_alone(place, "--anchor", f"{links + 1}:{last}")[0] == 2
     laid({**files, "audit.json": files["audit.json"].replace(b"UNVERIFIED", b"READY")})
     assert run_alone(place)[0] == 3
-    (event,) = [name for name in files if name.startswith("evidence/event")]
+    event = next(name for name in files if name.startswith("evidence/event") and b"fraud" in files[name])
     laid(sealed_again({**files, event: files[event].replace(b"fraud", b"trade")}))
     code, said = run_alone(place)
     assert code == 2 and "is not what was sealed" in said

@@ -100,7 +100,7 @@ def test_every_version_is_registered_with_golden_rows_and_where_it_came_from(mod
     assert {len(registry.golden(version).rows) for version in versions} == {16}
     made_from = versions["1"].lineage
     assert made_from["metrics"]["accuracy"] > 0.95 > versions["0"].lineage["metrics"]["accuracy"]
-    assert set(made_from) == {"data", "code", "seed", "packages", "metrics", "signature"}
+    assert set(made_from) == {"data", "sources", "code", "seed", "packages", "metrics", "signature"}
     assert versions["2"].files["model.onnx"] == versions["3"].files["model.onnx"] != versions["1"].files["model.onnx"]
 
 

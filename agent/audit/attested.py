@@ -225,7 +225,7 @@ def _joined(known: Known, item: Item, answer: Answer | None, word: Word | None) 
 
 def _unattested(known: Known, item: Item, answer: Answer | None) -> Answer | None:
     if item.mode == "attested":
-        return Answer("fail", known.now, observed="nobody has attested it")
+        return Answer("fail", known.seen_at, observed="nobody has attested it", evidence=known.configured("attest"))
     if item.mode == "attested in part" and answer is not None and answer.said == "pass":
         return replace(answer, said="partial", observed=f"{answer.observed}; nobody has attested the rest")
     return answer

@@ -16,11 +16,11 @@ def promised(known: Known) -> Answer | None:
     """The objectives there are, what is used of their budgets, and the versions of 28 days that came while one was used up and were no fix."""
     found = budgets(known.ledger, known.service, known.now)
     if not found:
-        return Answer("fail", known.seen_at, observed="no objective is set")
+        return Answer("fail", known.seen_at, observed="no objective is set", evidence=known.configured("objectives"))
     told = "; ".join(f"{one.objective}: {one.said}" for one in found)
     anyway = _anyway(known)
     if anyway:
-        return Answer("fail", known.seen_at, observed=f"{anyway[0].what} though a budget was used up; {told}")
+        return Answer("fail", known.seen_at, observed=f"{anyway[0].what} though a budget was used up; {told}", evidence=(_rests(known),))
     if not any(one.history for one in found):
         return None
     burn = any(watch.check == "budget.burn" for watch in known.service.watches)
