@@ -363,7 +363,7 @@ def test_a_bundle_holds_what_it_takes_and_tells_nothing_of_the_machine(packed: b
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         assert {(one.mtime, one.uid, one.uname, one.mode) for one in tar} == {(0, 0, "", 0o644)}
     verdict = verify.verified(files)
-    assert (verdict.code, verdict.own) == (verify.LOOSE, held) and held > 1, verdict
+    assert verdict.code == verify.LOOSE and verdict.own >= held > 1, verdict
 
 
 def run_alone(folder: Path, *words: str) -> tuple[int, str]:
