@@ -470,10 +470,10 @@ def test_the_command_compares_with_a_file_and_ends_by_the_one_table(desk: Desk, 
     assert "nothing to compare" not in desk("audit", "diff", base, base)
     better = json.loads(base.read_bytes())
     for one in better["services"][0]["readiness"]["items"]:
-        if one["item"] == "DEPL-05":
+        if one["item"] == "TEAM-09":
             one.update(state="pass", points=1.0)
     (tmp_path / "b.json").write_bytes(canonical.canonical(better))
-    assert "DEPL-05" in desk("audit", "diff", tmp_path / "b.json", base, code=1)
+    assert "TEAM-09" in desk("audit", "diff", tmp_path / "b.json", base, code=1)
     desk("audit", "run", "fraud", "--json", "--baseline", tmp_path / "b.json", "--gate", "blockers", "--ratchet", code=1)
     desk("audit", "run", "fraud", "--json", "--baseline", base, "--gate", "blockers", "--ratchet", code=0)
     assert "give --baseline" in desk("audit", "run", "--gate", "regression", code=2)
