@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -127,6 +127,9 @@ class Here:
     def attest(self, service: str, said: Said) -> Json:
         return to_json(verbs.attest(self.world, service, said))
 
+    def keep_audit(self, services: Sequence[str], length: timedelta) -> None:
+        verbs.keep_audit(self.world, services, length)
+
     def withdraw(self, service: str, item: str, by: str) -> int:
         return verbs.withdraw(self.world, service, item, by)
 
@@ -223,6 +226,9 @@ class There:
 
     def attest(self, service: str, said: Said) -> Json:
         return self._ask("POST", f"services/{quote(service)}/attestations", to_json(said))
+
+    def keep_audit(self, services: Sequence[str], length: timedelta) -> None:
+        self._ask("POST", "audits", {"services": list(services), "seconds": length.total_seconds()}, within=60.0)
 
     def withdraw(self, service: str, item: str, by: str) -> int:
         return int(self._ask("DELETE", f"services/{quote(service)}/attestations/{quote(item)}?by={quote(by, safe='')}")["withdrawn"])

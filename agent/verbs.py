@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from agent import drills, incidents, plugins
+from agent import audit, drills, incidents, plugins
 from agent.audit import attested
 from agent.changes import registered
 from agent.config import Said
@@ -173,6 +173,15 @@ def attest(world: World, service: str, said: Said) -> Said:
         return meant
 
     return world.store.write(do, durable=True)
+
+
+def keep_audit(world: World, services: Sequence[str], length: timedelta) -> datetime:
+    """Audit these services now and seal what each came to, which is what the next audit is compared with and /metrics tells; when that was."""
+    now = world.clock()
+    with world.store.read() as ledger:
+        report = audit.collect(world.config, ledger, [world.service(name).name for name in services], now - length, now)
+    world.store.write(lambda ledger: audit.keep(ledger, report), durable=True)
+    return now
 
 
 def withdraw(world: World, service: str, item: str, by: str) -> int:

@@ -1,12 +1,13 @@
-"""What every way to a new model shares once it is made: it is judged beside the champion, registered with all it was made from, and rolled out.
+"""What every way to a new model shares: its rows, how it is judged beside the champion, registered with what it was made from, and rolled out.
 
-one = beside(service, registry, router, server, step="train", file="model.onnx", model={"features": [...]})
-steps = (..., one.gate(...), one.register(...), *one.rolled_out(...))
+pinned = rows_of(service, train, live, labels, ...)
+one = beside(service, registry, router, server, champion, step="train", file="model.onnx", model={"features": [...]})
+steps = (*pinned.steps(...), <what makes it>, one.gate(...), one.register(...), *one.rolled_out(...))
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from agent import Columns, Model, Ref, Registry, Router, Server, Step
 from agent.errors import PlanError
 from runbooks._rollout import served_alone
+
+MARGIN = timedelta(minutes=5)  # that a trainer may take to end what has taken too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,53 @@ def following(registry: Registry, version: str | None, now: datetime) -> str:
     return str(max(map(int, known)) + 1) if known and all(one.isascii() and one.isdigit() for one in known) else f"{now:%Y%m%dT%H%M%S}"
 
 
-def learned_from(service: str, train: Columns | None, live: Columns | None, labels: Columns | None) -> Mapping[str, str]:
-    """Which rows a model is made with, as `table.pin` takes it: `train`, else `live` with its `labels`. PlanError where there is neither."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that a model is made with, as `table.pin` takes them; without the share `held`, which judges as `new` where no such table is bound."""
+
+    pin: Mapping[str, Any]
+    judged: Mapping[str, Any]
+    watches: Sequence[str]
+
+    def steps(self, why: str, sound: str, patience: timedelta) -> tuple[Step, Step]:
+        """Pin them, and look whether what they come from is well."""
+        calm = {"watches": list(self.watches), "causes": ["data"]}
+        return (Step("pin", "table.pin", dict(self.pin), patience, "stop", why), Step("sound", "check.calm", calm, patience, "stop", sound))
+
+    def lineage(self, name: str, runbook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """What is written down of them with the model, under the name that its maker knows them by."""
+        seen = {field: Ref("pin", field) for field in ("from", "to", "origin")}
+        return {"data": {name: Ref("pin", "train")}, **seen, "runbook": runbook, "parameters": dict(parameters)}
+
+
+def rows_of(
+    service: str,
+    train: Columns | None,
+    live: Columns | None,
+    labels: Columns | None,
+    judging: Sequence[Columns | None],
+    *,
+    new: Columns | None,
+    held: float,
+    folder: str,
+    rows: int,
+    newest: timedelta | None,
+    now: datetime,
+    watches: Sequence[str],
+) -> Rows:
+    """`train`, else `live` with its `labels`, of the `newest` stretch of time. PlanError where there is neither, or nothing to judge by.
+
+    `judging` are the tables that are bound for that besides what is held back; `watches` are those that none of may fail, by name or by key.
+    """
+    if not held and new is None and all(table is None for table in judging):
+        raise PlanError(f"{service} has no rows that a candidate could be judged by; bind `old`, `new` or `guard`, or hold a share of the rows back")
+    span = {"from": now - newest, "to": now} if newest is not None else {}
+    pin = {**_source(service, train, live, labels), **span, "folder": folder, "rows": rows, "held": held}
+    judged = {} if new is not None or not held else {"new": {"pin": Ref("pin", "held")}}
+    return Rows(pin, judged, [name if "/" in name else f"{service}/{name}" for name in watches])
+
+
+def _source(service: str, train: Columns | None, live: Columns | None, labels: Columns | None) -> Mapping[str, str]:
     if train is not None:
         return {"role": "train"}
     if live is None or labels is None:

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent import Columns, Ref, Registry, Router, Server, Step, Trainer, runbook
-from runbooks._candidate import beside, following, learned_from
-
-MARGIN = timedelta(minutes=5)  # that the program may take to end what has taken too long
+from agent import Columns, Model, Ref, Registry, Router, Server, Step, Trainer, runbook
+from runbooks._candidate import MARGIN, beside, following, rows_of
 
 
 @runbook(asks="Is there a smaller form of the model that serves, which is as fast and as good, and may it serve instead?")
@@ -25,7 +23,10 @@ def quantize(
     train: Columns | None = None,
     live: Columns | None = None,
     labels: Columns | None = None,
+    old: Columns | None = None,
     new: Columns | None = None,
+    guard: Columns | None = None,
+    champion: Model | None = None,
     *,
     gate: dict[str, Any],
     model: dict[str, Any] | None = None,
@@ -54,27 +55,24 @@ def quantize(
     gives it traffic, "" for none, and `rollout_with` what that is given. `measuring`, `judging` and `rolling` are how long these may take, `patience`
     each other step. Where no variant is better the run stops and says why. A drill ends at the gate.
     """
-    source = learned_from(service, train, live, labels)
-    one = beside(service, registry, router, server, step="quantize", file=file, model=model)
-    watches = [name if "/" in name else f"{service}/{name}" for name in sound] if sound is not None else list(upstream)
-    span = {"from": now - newest, "to": now} if newest is not None else {}
-    data = {"calibration": Ref("pin", "train")}
+    watches = upstream if sound is None else sound
+    pinned = rows_of(
+        *(service, train, live, labels, (old, guard)), new=new, held=held, folder=folder, rows=rows, newest=newest, now=now, watches=watches
+    )
+    one = beside(service, registry, router, server, champion, step="quantize", file=file, model=model)
     told = {**_rows(gate, model or {}), "file": file, **(parameters or {})}
-    args = {"data": data, "champion": one.champion, "seed": 0, "parameters": told}
-    judged = {} if new is not None or not held else {"new": {"pin": Ref("pin", "held")}}
+    args = {"data": {"calibration": Ref("pin", "train")}, "champion": one.champion, "seed": 0, "parameters": told}
     why = f"what is smaller than version {one.parent}, and neither slower nor worse; where nothing is, that stays"
     steps = (
-        Step("pin", "table.pin", {**source, **span, "folder": folder, "rows": rows, "held": held}, patience, "stop", "what is measured on is kept"),
-        Step("sound", "check.calm", {"watches": watches, "causes": ["data"]}, patience, "stop", "what is broken upstream must not calibrate"),
+        *pinned.steps("what is measured on is kept", "what is broken upstream must not calibrate", patience),
         Step("quantize", "quantizer.train", args, measuring + MARGIN, "stop", why),
-        one.gate(judge, gate, judged, judging),
+        one.gate(judge, gate, pinned.judged, judging),
     )
     if drill:
         return steps
-    lineage = {"data": data, "from": Ref("pin", "from"), "to": Ref("pin", "to"), "origin": Ref("pin", "origin"), "runbook": "quantize"}
     return (
         *steps,
-        one.register(following(registry, version, now), {**lineage, "parameters": told}, patience),
+        one.register(following(registry, version, now), pinned.lineage("calibration", "quantize", told), patience),
         *one.rolled_out(rollout, rollout_with or {}, rolling),
     )
 

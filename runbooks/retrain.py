@@ -7,10 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent import Columns, Model, Ref, Registry, Router, Server, Step, Trainer, runbook
-from agent.errors import PlanError
-from runbooks._candidate import beside, following, learned_from
-
-MARGIN = timedelta(minutes=5)  # that a trainer may take to end what has taken too long
+from runbooks._candidate import MARGIN, beside, following, rows_of
 
 
 @runbook(asks="Would a model that learned from the newest rows be better, has it forgotten nothing, and may it serve?")
@@ -59,26 +56,21 @@ def retrain(
     traffic, "" for none, and `rollout_with` what that is given. `training`, `judging` and `rolling` are how long these may take, `patience` each
     other step. A drill ends at the gate.
     """
-    source = learned_from(service, train, live, labels)
-    if not held and old is new is guard is None:
-        raise PlanError(f"{service} has no rows that a candidate could be judged by; bind `old`, `new` or `guard`, or hold a share of the rows back")
+    watches = upstream if sound is None else sound
+    pinned = rows_of(
+        *(service, train, live, labels, (old, guard)), new=new, held=held, folder=folder, rows=rows, newest=newest, now=now, watches=watches
+    )
     one = beside(service, registry, router, server, champion, step="train", file=file, model=model)
-    watches = [name if "/" in name else f"{service}/{name}" for name in sound] if sound is not None else list(upstream)
-    span = {"from": now - newest, "to": now} if newest is not None else {}
-    data = {"train": Ref("pin", "train")}
-    args = {"data": data, "champion": one.champion, "seed": seed, "parameters": parameters or {}}
-    judged = {} if new is not None or not held else {"new": {"pin": Ref("pin", "held")}}
+    args = {"data": {"train": Ref("pin", "train")}, "champion": one.champion, "seed": seed, "parameters": parameters or {}}
     steps = (
-        Step("pin", "table.pin", {**source, **span, "folder": folder, "rows": rows, "held": held}, patience, "stop", "what is learned from is kept"),
-        Step("sound", "check.calm", {"watches": watches, "causes": ["data"]}, patience, "stop", "what is broken upstream must not be learned"),
+        *pinned.steps("what is learned from is kept", "what is broken upstream must not be learned", patience),
         Step("train", "trainer.train", args, training + MARGIN, "stop", f"a candidate beside version {one.parent}; it serves nobody"),
-        one.gate(judge, gate, judged, judging),
+        one.gate(judge, gate, pinned.judged, judging),
     )
     if drill:
         return steps
-    lineage = {"data": data, "from": Ref("pin", "from"), "to": Ref("pin", "to"), "origin": Ref("pin", "origin"), "runbook": "retrain"}
     return (
         *steps,
-        one.register(following(registry, version, now), {**lineage, "parameters": parameters or {}}, patience),
+        one.register(following(registry, version, now), pinned.lineage("train", "retrain", parameters or {}), patience),
         *one.rolled_out(rollout, rollout_with or {}, rolling),
     )

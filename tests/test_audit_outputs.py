@@ -482,6 +482,12 @@ def test_the_command_compares_with_a_file_and_ends_by_the_one_table(desk: Desk, 
     assert desk.json("audit", "run", "fraud", "--baseline", "last")["services"][0]["readiness"]["changes"] is None
 
 
+def test_an_audit_that_the_command_keeps_is_the_last_one_for_the_next(desk: Desk) -> None:
+    desk("audit", "run", "fraud", "--json", "--keep")
+    changes = desk.json("audit", "run", "fraud", "--baseline", "last")["services"][0]["readiness"]["changes"]
+    assert changes is not None and {one["state"] for one in changes["items"]} <= {"unchanged", "improved"}
+
+
 def test_the_last_audit_that_was_kept_is_what_the_next_is_compared_with(tmp_path: Path) -> None:
     from agent.store import Store
 

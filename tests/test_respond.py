@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from agent import config, verbs
+from agent import actions, config, verbs
 from agent.errors import PlanError
-from agent.model import Ref, Run
+from agent.model import Ref, Run, StepRow
+from agent.respond import carry
 from agent.targets.folder import record
 from tests.fraud import GOLDEN, Desk, drilled, fraud, spoiled
 
@@ -309,3 +311,19 @@ def test_a_router_that_may_only_be_looked_at_is_refused_while_planning(tmp_path)
         desk.world.use(config.load(path))
         with pytest.raises(PlanError, match=r"router\.auth\.act"):
             verbs.start(desk.world, "rollback", "fraud", {}, "ada", dry_run=True)
+
+
+@pytest.mark.parametrize(("undo", "state", "flips"), [(True, "done", ["1"]), (False, "failed", [])])
+def test_a_step_is_tried_to_be_taken_back_once_however_late_it_is_and_begun_only_in_its_time(tmp_path, undo, state, flips):
+    """What held the run up, such as a disk that was full, is no reason to leave what it changed as it is."""
+    with fraud(tmp_path) as desk:
+        drilled(desk)
+        spoiled(desk)
+        with desk.world.store.read() as ledger:
+            (run,) = ledger.runs()
+        long_ago = desk.world.clock() - timedelta(hours=1)
+        row = StepRow(0, "flip", "router.point", "intended", undo=undo, args={"to": "1"}, before="2", intended_at=long_ago)
+        desk.server.flips.clear()
+        action = actions.find(desk.world, desk.world.service("fraud"), "router.point")
+        moved, again = carry(desk.world, run, action, row, {"to": "1"}, timedelta(seconds=2), ())
+        assert (moved.state, again, desk.server.flips) == (state, None, flips), moved.said

@@ -378,6 +378,7 @@ WRITES = [
     ("POST", "/api/runs/1/approve"),
     ("POST", "/api/runs/1/cancel"),
     ("POST", "/api/services/churn/good"),
+    ("POST", "/api/audits"),
     ("POST", "/api/services/churn/attestations"),
     ("DELETE", "/api/services/churn/attestations/TEAM-10?by=x"),
     ("PUT", "/api/services/churn/watches/serving.ready/baseline"),

@@ -56,6 +56,7 @@ LAST = click.option("--last", "length", default="30d", show_default=True, callba
 )
 @click.option("--baseline", metavar="FILE", help="Compare with an audit that was written as JSON, or with the `last` that was kept.")
 @click.option("--ratchet", is_flag=True, help="Where the gate is not met, stop only for what got worse since the baseline.")
+@click.option("--keep", is_flag=True, help="Seal what it came to in the record: `--baseline last` and the metrics go by that.")
 @click.option("--collect", is_flag=True, help="Look first at what the questions go by and has not been looked at within its interval.")
 def audit_run(
     call: Call,
@@ -66,6 +67,7 @@ def audit_run(
     gate: str | None,
     baseline: str | None,
     ratchet: bool,
+    keep: bool,
     collect: bool,
 ) -> None:
     """Write what can be proved about the period: a page for people, or what other programs read.
@@ -75,6 +77,7 @@ def audit_run(
     incidents.
     """
     from agent import audit, reach
+    from agent.hands import doing
 
     if not baseline and (ratchet or gate == "regression"):
         raise click.UsageError("what got worse is told only against an earlier audit: give --baseline last, or --baseline audit.json")
@@ -86,6 +89,9 @@ def audit_run(
     with reach.reading(config) as ledger:
         report = audit.collect(config, ledger, names, now - length, now)
         before = None if baseline is None else audit.last(ledger, names, now) if baseline == "last" else audit.read(Path(baseline))
+    if keep:
+        with doing(config) as them:
+            them.keep_audit(names, length)
     if before is not None:
         report = audit.compared(report, before)
     _write(call, report, out, form)

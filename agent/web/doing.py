@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Security
@@ -65,6 +66,11 @@ class Attesting(By):
     kind: Literal["attested", "waived", "not applicable"] = "attested"
     reason: Waived | Apart | Literal[""] = ""
     version: Name | None = None
+
+
+class Auditing(Body):
+    services: Annotated[list[Name], Field(min_length=1, max_length=1000)]
+    seconds: Annotated[float, Field(gt=0, le=10 * 366 * 86400)] = 30 * 86400.0
 
 
 class Good(By):
@@ -179,6 +185,13 @@ def attest(world: W, verbs: V, service: str, body: Attesting) -> Answer:
 def withdraw(world: W, verbs: V, service: str, item: str, by: Annotated[Name, Query()]) -> Answer:
     """Take back what was said of a question."""
     return Answer({"item": item, "withdrawn": verbs.withdraw(world, world.service(service).name, item, by)})
+
+
+@doing.post("/audits", status_code=201)
+def keep_audit(world: W, verbs: V, body: Auditing) -> Answer:
+    """Audit services now, and seal what each came to: the next audit is compared with it."""
+    kept_at = verbs.keep_audit(world, [world.service(name).name for name in body.services], timedelta(seconds=body.seconds))
+    return Answer({"services": body.services, "kept_at": to_json(kept_at)}, 201)
 
 
 @doing.post("/services/{service}/good")
