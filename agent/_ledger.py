@@ -333,11 +333,6 @@ class Ledger:
             query = query.where(EVENT.c.at <= until)
         return [_make(Event, row) for row in self._all(query)]
 
-    def sealed(self, kind: str, number: int) -> tuple[str, int | None]:
-        """The digest of a finding or an event and its place in the chain; "" and None where the chain does not hold it (any more)."""
-        row = self.one(select(EVIDENCE.c.digest, EVIDENCE.c.seq).where(EVIDENCE.c.kind == kind, EVIDENCE.c.ref == number))
-        return ("", None) if row is None else (row["digest"], row["seq"])
-
     def _chained(self, kind: str, at: datetime, values: Mapping[str, Any]) -> int:
         own, ref = digest(values), self._number(kind)
         self.link = link(self.last_link(), own)
@@ -374,7 +369,7 @@ class Ledger:
         row = self.one(select(CHECKPOINT).order_by(CHECKPOINT.c.seq.desc()).limit(1))
         return (0, GENESIS) if row is None else (row["seq"], row["link"])
 
-    def sealed_body(self, kind: str, ref: int) -> Json:
+    def sealed(self, kind: str, ref: int) -> Json:
         """What a link seals, as it stands now: its `digest` is that of the link unless it was changed. None: it is no longer held."""
         table = CHAINED[kind]
         row = self.one(select(table).where(table.c.id == ref))

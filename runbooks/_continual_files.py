@@ -18,10 +18,10 @@ import torch
 
 from agent import Json, admit, duration
 from agent.errors import ArtefactError, TrainingError
+from runbooks._continual_graph import graph
 from runbooks._continual_rows import Rows
 from runbooks._continual_settings import Settings
 from runbooks._learning import Learner, Place
-from runbooks._net_graph import graph
 from runbooks._strategies_rehearsal import Kept, Rehearsal
 
 CHECKPOINT = "checkpoint.safetensors"

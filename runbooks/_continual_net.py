@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,23 +9,21 @@ from typing import Any
 import torch
 
 from agent.errors import ConfigError
+from runbooks import _factory
 
 WHERE = "parameters.factory"
 
 
 def factory(name: str) -> Callable[[], Any]:
     """What gives an untrained net each time it is called. ConfigError where it is not there, and where it gives no net."""
-    module, _, function = name.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), function)
+        found = _factory.factory(name)
     except ModuleNotFoundError as problem:
-        raise ConfigError(f"{WHERE}: there is no module '{problem.name}' (looked from {here})") from problem
+        raise ConfigError(f"{WHERE}: there is no module '{problem.name}' (looked from {Path.cwd()})") from problem
     except AttributeError as problem:
         raise ConfigError(f"{WHERE}: {problem}") from problem
     except Exception as problem:
-        raise ConfigError(f"{WHERE}: {module} cannot be imported: {_said(problem)}") from problem
+        raise ConfigError(f"{WHERE}: {name.partition(':')[0]} cannot be imported: {_said(problem)}") from problem
 
     def made() -> Any:
         try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 from agent import Artefact, weights
 from agent.errors import ArtefactError, DataError, TrainingError
+from runbooks import _factory
 from runbooks._feeds import Rows, feeds
 from runbooks._runtime import asked, opened
 
@@ -26,22 +25,14 @@ def module(factory: str, artefact: Artefact) -> Any:
         import torch
     except ImportError as problem:
         raise TrainingError("torch is not installed, and a factory makes a torch module; install watchkeeper[torch]") from problem
-    place, _, name = factory.partition(":")
     try:
-        made = getattr(_imported(place), name)()
+        made = _factory.factory(factory)()
         made.load_state_dict(_weights(artefact), strict=True)
     except Exception as problem:
         raise TrainingError(f"{factory} makes no module for {artefact.path} ({type(problem).__name__}: {str(problem)[:300]})") from problem
     if not isinstance(made, torch.nn.Module):
         raise TrainingError(f"{factory} makes a {type(made).__name__}, not a torch module")
     return made.eval()
-
-
-def _imported(place: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:  # a factory lies beside the configuration
-        sys.path.insert(0, here)
-    return importlib.import_module(place)
 
 
 def _weights(artefact: Artefact) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from agent import Json, asked, hand_in
 from agent.errors import TrainingError, WatchkeeperError
+from runbooks import _factory
 
 STATE = "state.bin"
 TELLS = 10_000  # rows between two lines of progress
@@ -91,10 +92,8 @@ def _known(champion: Mapping[str, Any]) -> Any:
 
 
 def _made(factory: str) -> Any:
-    module, _, name = factory.partition(":")
-    sys.path.append(str(Path.cwd()))
     try:
-        return getattr(import_module(module), name)()
+        return _factory.factory(factory)()
     except Exception as problem:
         raise TrainingError(f"{factory} makes no model ({type(problem).__name__}: {str(problem)[:300]})") from problem
 

@@ -124,7 +124,7 @@ def test_the_answer_says_which_event_it_rests_on_and_where_that_is_in_the_chain(
     with world.store.read() as ledger:
         (rests,) = answers(catalogue(), Known(world.config, ledger, world.config.services["fraud"], NOW))["TEAM-10"].evidence
         (event,) = ledger.events("attest")
-        assert (rests.digest, rests.link) == ledger.sealed("event", event.id) and rests.link is not None
+        assert (rests.link, rests.digest) == ledger.seals({"event": [event.id]})["event", event.id] and rests.link is not None
     assert (rests.kind, rests.vantage, rests.locator) == ("attestation", "self", f"event {event.id}")
 
 

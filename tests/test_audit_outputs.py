@@ -482,6 +482,18 @@ def test_the_command_compares_with_a_file_and_ends_by_the_one_table(desk: Desk, 
     assert desk.json("audit", "run", "fraud", "--baseline", "last")["services"][0]["readiness"]["changes"] is None
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("name `owner:` & `<b>`", "name <code>owner:</code> &amp; <code>&lt;b&gt;</code>"),
+        ("`x`", "<code>x</code>"),
+        ("<i> ` alone", "&lt;i&gt; ` alone"),
+    ],
+)
+def test_words_between_backticks_are_code_in_the_page_and_nothing_is_markup(text: str, shown: str) -> None:
+    assert str(pages._code(text)) == shown
+
+
 def test_an_audit_that_the_command_keeps_is_the_last_one_for_the_next(desk: Desk) -> None:
     desk("audit", "run", "fraud", "--json", "--keep")
     changes = desk.json("audit", "run", "fraud", "--baseline", "last")["services"][0]["readiness"]["changes"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
 import pickle
 import struct
 import time
@@ -25,6 +23,7 @@ from agent.errors import ArtefactError, CannotError, ConfigError, DataError, Dea
 from agent.model import Locator, Status
 from agent.targets import connect
 from agent.wire import deadline
+from tests.conftest import library
 from tests.test_forgetting import WEIGHTS, forgot, judged, linear, ran, rows
 
 FACTORIES = """
@@ -79,12 +78,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.fixture(scope="session")
 def torch() -> Any:
     """torch, which is an extra: without it these tests skip at a desk, and fail where CI is set."""
-    if importlib.util.find_spec("torch") is None:
-        missing = "needs torch: make test EXTRAS=torch"
-        if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
-            pytest.fail(missing, pytrace=False)
-        pytest.skip(missing)
-    return importlib.import_module("torch")
+    return library("torch")
 
 
 def saved(path: Path, weights: np.ndarray) -> Path:

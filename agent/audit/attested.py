@@ -235,7 +235,7 @@ def _alone(known: Known, word: Word) -> Answer:
     assert word.at is not None
     said = word.said
     observed = f"{said.by} on {word.at:%Y-%m-%d}, until {said.until_at:%Y-%m-%d}: {said.note}"
-    seal, link = known.ledger.sealed("event", word.event or 0)
+    link, seal = known.ledger.seals({"event": [word.event or 0]}).get(("event", word.event or 0), (None, ""))
     rests = Evidence("attestation", "config", "self", word.at, KIND, said.by, f"event {word.event}", seal, link)
     return Answer("pass", word.at, version=said.version, observed=observed, attested=True, evidence=(rests,))
 

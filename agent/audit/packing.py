@@ -82,7 +82,7 @@ def _accepted(report: Mapping[str, Json]) -> list[dict[str, Json]]:
 def _bodies(ledger: Ledger, sealed: Sequence[tuple[str, int]]) -> Iterator[tuple[str, bytes]]:
     """What the answers rest on and the chain seals, each exactly as it was sealed, so that its own sha256 is that of its link."""
     for kind, ref in sealed:
-        body = ledger.sealed_body(kind, ref)
+        body = ledger.sealed(kind, ref)
         if body is not None:
             text = json.dumps(to_json(body), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
             yield f"evidence/{kind}-{ref}.json", text.encode("utf-8", "surrogatepass")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from math import cos, pi, sin
+from typing import Any
 
 from agent.audit.canonical import digest, fixed
 from agent.audit.gates import SEEN
@@ -21,9 +22,19 @@ def page(report: Mapping[str, Json]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     house = Environment(loader=PackageLoader("agent", "audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    house.filters |= {"at": _at, "day": lambda text: _at(text)[:10], "n": lambda value: f"{value:g}"}
+    house.filters |= {"at": _at, "day": lambda text: _at(text)[:10], "n": lambda value: f"{value:g}", "code": _code}
     more = {"clumps": clumps, "calendar": calendar, "crosswalk": crosswalk, "lifts": steps, "dial": dial, "accepted": accepted, "MOST": MOST}
     return house.get_template("page.html").render({**fixed(report), **more, "digest": digest(report)})
+
+
+def _code(text: str) -> Any:
+    """Words between backticks as code, and everything escaped."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if not len(parts) % 2:  # one of them stands alone, and so means itself
+        return escape(text)
+    return Markup().join(Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts))
 
 
 def _at(text: str | None) -> str:
