@@ -1,77 +1,81 @@
 """Watchkeeper's front door: the words that checks, runbooks and adapters are written with."""
 
-from agent.artefacts import Artefact, admit, bounded, weights
-from agent.asking import NOT_NOW, fill, golden_rows, logged, refused, served
-from agent.model import (
-    BEGINNING,
-    PROBE_HEADER,
-    PROBE_PREFIX,
-    UTC,
-    Absent,
-    Action,
-    Answer,
-    Ask,
-    Auth,
-    Baseline,
-    Code,
-    Columns,
-    Commit,
-    Data,
-    Document,
-    Done,
-    ErrorBudget,
-    Failed,
-    Fetched,
-    Finding,
-    Golden,
-    GoldenRow,
-    Json,
-    Kind,
-    Load,
-    Locator,
-    Look,
-    Metrics,
-    Model,
-    ModelVersion,
-    OnlineStore,
-    Party,
-    Pending,
-    Plan,
-    Predicted,
-    Process,
-    Reading,
-    Ref,
-    Registry,
-    Reports,
-    Router,
-    Sample,
-    Samples,
-    Sent,
-    Server,
-    Signature,
-    Status,
-    Step,
-    Swap,
-    Table,
-    Tally,
-    Tensor,
-    Try,
-    Unknown,
-    Verdict,
-    Window,
-    digest,
-    duration,
-    error,
-    fail,
-    nodata,
-    ok,
-    skip,
-    spell,
-    to_json,
-    warn,
-)
-from agent.plugins import adapter, check, runbook
-from agent.training import Job, Manifest, Train, Trainer, asked, hand_in, handed, untouched
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.artefacts import Artefact, admit, bounded, weights
+    from agent.asking import NOT_NOW, fill, golden_rows, logged, refused, served
+    from agent.model import (
+        BEGINNING,
+        PROBE_HEADER,
+        PROBE_PREFIX,
+        UTC,
+        Absent,
+        Action,
+        Answer,
+        Ask,
+        Auth,
+        Baseline,
+        Code,
+        Columns,
+        Commit,
+        Data,
+        Document,
+        Done,
+        ErrorBudget,
+        Failed,
+        Fetched,
+        Finding,
+        Golden,
+        GoldenRow,
+        Json,
+        Kind,
+        Load,
+        Locator,
+        Look,
+        Metrics,
+        Model,
+        ModelVersion,
+        OnlineStore,
+        Party,
+        Pending,
+        Plan,
+        Predicted,
+        Process,
+        Reading,
+        Ref,
+        Registry,
+        Reports,
+        Router,
+        Sample,
+        Samples,
+        Sent,
+        Server,
+        Signature,
+        Status,
+        Step,
+        Swap,
+        Table,
+        Tally,
+        Tensor,
+        Try,
+        Unknown,
+        Verdict,
+        Window,
+        digest,
+        duration,
+        error,
+        fail,
+        nodata,
+        ok,
+        skip,
+        spell,
+        to_json,
+        warn,
+    )
+    from agent.plugins import adapter, check, runbook
+    from agent.training import Job, Manifest, Train, Trainer, asked, hand_in, handed, untouched
 
 __all__ = [
     "BEGINNING",
@@ -162,3 +166,14 @@ __all__ = [
     "warn",
     "weights",
 ]
+
+_HOMES = ("agent.model", "agent.plugins", "agent.artefacts", "agent.training", "agent.asking")
+
+
+def __getattr__(name: str) -> Any:
+    """A word from where it is defined, when it is first asked for: a command that only prints its help pays for none of them."""
+    for home in _HOMES if name in __all__ else ():
+        if hasattr(module := import_module(home), name):
+            globals()[name] = getattr(module, name)
+            return globals()[name]
+    raise AttributeError(f"module 'agent' has no attribute '{name}'")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
 import tomllib
-import types
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -252,8 +252,13 @@ if (HOUSE / "agent" / "cli.py").exists():
 
 
 def test_the_front_door_names_exactly_what_it_offers() -> None:
-    there = {name for name, thing in vars(agent).items() if not name.startswith("_") and not isinstance(thing, types.ModuleType)}
-    assert set(agent.__all__) == there
+    homes = [node for node in ast.walk(ast.parse(Path(agent.__file__).read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    there = {alias.name: node.module for node in homes for alias in node.names if str(node.module).startswith("agent.")}
+    assert set(agent.__all__) == set(there)
+    for name, home in there.items():
+        assert getattr(agent, name) is getattr(importlib.import_module(str(home)), name)
+    assert not hasattr(agent, "json") and not hasattr(agent, "anything_else")
+    loaded_by("import agent.cli, sys\nassert 'agent.model' not in sys.modules, 'a command that prints its help pays for no word'")
     kind = {name: (not name.isupper(), not name[0].isupper(), name) for name in agent.__all__}
     assert agent.__all__ == sorted(agent.__all__, key=kind.__getitem__), "constants, then classes, then functions, each in order"
 
