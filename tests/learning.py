@@ -105,7 +105,7 @@ def drawn(n: int, seed: int) -> tuple[Any, Any]:
     return np.eye(CLASSES)[truth] + rng.normal(0, 0.3, (n, CLASSES)), truth
 
 
-def logged(path: Path, n: int = 400, labelled: float = 1.0) -> None:
+def logged(path: Path, n: int = 1600, labelled: float = 1.0) -> None:
     """What users sent in the last hour, a probe of ours now and then, and the labels that came since."""
     features, truth = drawn(n, 7)
     begin = datetime.now(UTC) - timedelta(hours=1)
