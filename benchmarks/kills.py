@@ -21,6 +21,7 @@ from benchmarks._running import load, scratch
 from tests.campaign import CASES, FAULTS, KILLS, Outcome, Stage, at_random, each_chance, staged
 
 RANDOM = "at random"
+LEAST = 10  # runs of each case that are killed at random, however many were at a commit or an exchange
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
         began = time.monotonic()
         killed = everywhere(pool, KILLS)
         left = max(0, given.runs - sum(one.hit for one in killed))
-        killed += everywhere(pool, [RANDOM], -(-left // len(CASES)))
+        killed += everywhere(pool, [RANDOM], max(LEAST, -(-left // len(CASES))))
         tell("killed", killed, time.monotonic() - began, at_least=given.runs)
         began = time.monotonic()
         tell("n-th fault", everywhere(pool, FAULTS), time.monotonic() - began)
