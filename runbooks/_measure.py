@@ -157,15 +157,15 @@ class Measuring:
         return lambda: session.run(None, fed)
 
     def _memory(self) -> dict[str, int | None]:
-        """Of each at its largest batch, in a process of its own; not where strings cannot be written down, or the device is another."""
+        """Of each at its largest batch, in a process of its own; not where strings cannot be written down."""
         import numpy as np
 
         largest = self._batches[max(self._batches)].values
-        if self.given.device != "cpu" or any(value.dtype.kind == "O" for value in largest.values()):
+        if any(value.dtype.kind == "O" for value in largest.values()):
             return dict.fromkeys(self._sessions)
         kept = self.scratch / "batch.npz"
         np.savez(kept, **largest)
-        return {name: taken(self._files[name], kept, self.given.threads) for name in self._sessions}
+        return {name: taken(self._files[name], kept, self.given.threads, self.given.device) for name in self._sessions}
 
 
 def _bytes(path: Path) -> int:

@@ -36,8 +36,12 @@ def _outcome(told: Mapping[str, Any]) -> Iterator[str]:
     yield f'<span class="badge {_safe(told["outcome"])}">{WORDS[told["outcome"]]}</span><h1>{_safe(told["why"])}</h1>'
     held = ", ".join(f"{n} {name}" for name, n in sorted(champion["operators"].items(), key=lambda one: (-one[1], one[0]))[:8])
     yield f'<p class="dim">{_mib(champion["size"])}, opset {champion["opset"]}: {_safe(held)}<br>'
-    yield f"{rows['calibration']:,} rows calibrated, {rows['compared']:,} compared; timed on {_safe(machine['processor'])}, "
+    yield f"{rows['calibration']:,} rows calibrated, {rows['compared']:,} compared; timed on {_safe(_where(machine))}, "
     yield f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}, all variants in turn</p>"
+
+
+def _where(machine: Mapping[str, Any]) -> str:
+    return str(machine["processor"]) if machine["device"] == "cpu" else f"{machine['device'].upper()}, beside {machine['processor']}"
 
 
 def _picture(told: Mapping[str, Any]) -> Iterator[str]:

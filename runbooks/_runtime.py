@@ -36,16 +36,21 @@ def opened(path: Path, threads: int, memory: int, device: str = "cpu") -> Any:
     provider = PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
         raise ArtefactError(f"onnxruntime has no {provider} here; install the onnxruntime that brings it, or measure on another device")
+    if device != "cpu":
+        onnxruntime.preload_dlls()  # CUDA's libraries, where pip put them
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # what goes wrong is raised
     try:
         with bounded(memory) if device == "cpu" else nullcontext():
-            return onnxruntime.InferenceSession(path, options, providers=[provider])
+            session = onnxruntime.InferenceSession(path, options, providers=[provider])
     except MemoryError as problem:
         raise ArtefactError(f"{path} does not load in {memory:,} bytes; allow it more memory") from problem
     except Exception as problem:
         raise ArtefactError(f"{path} cannot be run here ({_first(problem)}{_hint(problem, memory)})") from problem
+    if provider not in session.get_providers():  # onnxruntime says nothing of it, and takes the CPU
+        raise ArtefactError(f"onnxruntime's {provider} does not start here; install the CUDA it was built for, or measure on another device")
+    return session
 
 
 def answers(session: Any, fed: Sequence[Feed], memory: int, output: str | None = None) -> Answers:
@@ -107,9 +112,12 @@ def _hint(problem: Exception, memory: int) -> str:
 # Memory
 
 
-def taken(path: Path, feed: Path, threads: int) -> int | None:
-    """Bytes that loading the graph and running it takes at most, seen in a process of its own; None where that did not come to an end."""
-    told = json.dumps({"path": str(path), "feed": str(feed), "threads": threads})
+def taken(path: Path, feed: Path, threads: int, device: str = "cpu") -> int | None:
+    """Bytes that loading the graph and running it takes at most, seen in a process of its own; None where that did not come to an end.
+
+    On CUDA what the device has less of by the end, which is exact where nobody else takes or gives any meanwhile.
+    """
+    told = json.dumps({"path": str(path), "feed": str(feed), "threads": threads, "device": device})
     try:
         done = subprocess.run(  # noqa: S603 - ours
             [sys.executable, "-P", "-m", "runbooks._runtime", told], capture_output=True, text=True, timeout=PATIENCE, check=False
@@ -127,16 +135,35 @@ def main() -> None:
     told = json.loads(sys.argv[1])
     with np.load(told["feed"], allow_pickle=False) as held:
         fed = {name: held[name] for name in held.files}
-    before = _resident("VmRSS")
-    session = opened(Path(told["path"]), told["threads"], sys.maxsize // 4)
+    used = _on_the_device if told["device"] == "cuda" else _resident
+    before = used("VmRSS")
+    session = opened(Path(told["path"]), told["threads"], sys.maxsize // 4, told["device"])
     for _ in range(RUNS):
         session.run(None, fed)
-    sys.stdout.write(json.dumps({"bytes": max(0, _resident("VmHWM") - before)}) + "\n")
+    sys.stdout.write(json.dumps({"bytes": max(0, used("VmHWM") - before)}) + "\n")
 
 
 def _resident(word: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(word))
+
+
+def _on_the_device(_: str) -> int:
+    """Bytes of the first CUDA device that are taken, by whomever; asked of the driver, in the context that the runtime will use."""
+    import ctypes
+
+    driver = ctypes.CDLL("libcuda.so.1")
+    device, context, free, all_of_it = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), 0)
+        or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+        or driver.cuCtxSetCurrent(context)
+        or driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(all_of_it))
+    )
+    if failed:
+        raise OSError(f"the CUDA driver answers with error {failed}")
+    return all_of_it.value - free.value
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runbooks._feeds import Feed
-from runbooks._graph import BLOCK, LARGE, ONE_FILE, Graph
+from runbooks._graph import LARGE, Graph
 from runbooks._layers import Layer, costly
+from runbooks._packed import beside, half, packed, tables
 
 DYNAMIC = ("MatMul", "Gemm", "Gather", "LSTM", "Attention", "EmbedLayerNormalization")  # not Conv: integer convolutions take several times as long
 SOME = 0.1  # the part of all weights from which on an operator has a say in what is tried
@@ -28,6 +30,8 @@ class Variant:
 
 def sensible(graph: Graph, found: Sequence[Layer], calibration: Sequence[Feed], device: str) -> tuple[list[Variant], dict[str, str]]:
     """What is worth trying, and why the rest is not. Convolutions want ranges known beforehand, matrices ranges of the moment."""
+    if device == "cuda":
+        return _on_cuda(graph)
     untried: dict[str, str] = {}
     left, tried = list(costly(found)), list[Variant]()
     conv, matrices = graph.share("Conv"), graph.share("MatMul", "Gemm", "Gather", "LSTM", "Attention")
@@ -40,16 +44,31 @@ def sensible(graph: Graph, found: Sequence[Layer], calibration: Sequence[Feed], 
     else:
         untried["dynamic int8"] = "hardly any weights belong to matrices, and integer convolutions without fixed ranges are slow"
     if graph.large:
-        tried.append(Variant("4-bit weights", f"{graph.large} matrices have at least {LARGE:,} weights; the rest as in dynamic int8", _four_bits))
+        tried.append(Variant("4-bit weights", f"{_large(graph)}; the rest as in dynamic int8", _four_bits))
     else:
         untried["4-bit weights"] = f"no matrix has {LARGE:,} weights"
     if not left:
         untried["all but a few in int8"] = "no operator stands out as suffering most"
-    if device == "cuda":
-        tried.append(Variant("float16", "the device computes in half precision", _half))
-    else:
-        untried["float16"] = "a CPU gains nothing by it; try it where a GPU serves"
+    untried["float16"] = "a CPU gains nothing by it; try it where a GPU serves"
     return tried, untried
+
+
+def _on_cuda(graph: Graph) -> tuple[list[Variant], dict[str, str]]:
+    tried = [Variant("float16", "the device computes in half precision", half)]
+    untried = {"static and dynamic int8": "onnxruntime computes no integers on CUDA: what it does not leave to the CPU becomes floating point first"}
+    if graph.share("MatMul", "Gemm", "Gather") >= SOME:
+        tried.append(Variant("8-bit weights, float16", "the weights of matrices are unpacked as they are used", _eight_bits_and_half))
+    else:
+        untried["8-bit weights, float16"] = "hardly any weights belong to matrices"
+    if graph.large:
+        tried.append(Variant("4-bit weights, float16", f"{_large(graph)}; the rest as in 8-bit weights", _four_bits_and_half))
+    else:
+        untried["4-bit weights, float16"] = f"no matrix has {LARGE:,} weights"
+    return tried, untried
+
+
+def _large(graph: Graph) -> str:
+    return f"{graph.large} matrices have at least {LARGE:,} weights"
 
 
 def _static(calibration: Sequence[Feed], left: Sequence[str], matrices: float) -> Iterator[Variant]:
@@ -92,7 +111,7 @@ def dynamic(source: Path, to: Path, *, left: Sequence[str] = (), operators: Sequ
             per_channel=True,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[*left, *(f"{name}_MatMul" for name in left)],  # as a Gemm is called once it is a MatMul and an Add
-            use_external_data_format=_beside(source),
+            use_external_data_format=beside(source),
             extra_options={"DefaultTensorType": 1},  # of what other quantized operators give, which no inference of shapes knows
         )
 
@@ -111,41 +130,34 @@ def static(source: Path, to: Path, calibration: Sequence[Feed], *, left: Sequenc
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=list(left),
-            use_external_data_format=_beside(source),
+            use_external_data_format=beside(source),
             calibrate_method=CalibrationMethod.MinMax if outliers else CalibrationMethod.Percentile,
             **more,
         )
 
 
 def _both(source: Path, to: Path, calibration: Sequence[Feed]) -> None:
-    half = to.with_suffix(".half.onnx")
-    static(source, half, calibration, op_types_to_quantize=["Conv", "MaxPool", "Relu", "Clip", "Add"])
-    dynamic(half, to)
+    convolutions = partial(static, calibration=calibration, op_types_to_quantize=["Conv", "MaxPool", "Relu", "Clip", "Add"])
+    _one_after_the_other(source, to, convolutions, dynamic)
 
 
 def _four_bits(source: Path, to: Path) -> None:
-    """Large matrices in four bits, BLOCK weights to a scale; the others as `dynamic` has them."""
-    import onnx
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-    from onnxruntime.quantization.onnx_model import ONNXModel
+    _one_after_the_other(source, to, partial(packed, bits=4, least=LARGE), dynamic)
 
-    model, half = ONNXModel(onnx.load(str(source))), to.with_suffix(".half.onnx")
-    model.replace_gemm_with_matmul()
-    sizes = {one.name: one.dims for one in model.model.graph.initializer}
-    nodes = [node for node in model.model.graph.node if node.op_type == "MatMul"]
-    large = [node.name for node in nodes if len(shape := sizes.get(node.input[1], ())) == 2 and shape[0] * shape[1] >= LARGE]
+
+def _eight_bits_and_half(source: Path, to: Path) -> None:
+    _one_after_the_other(source, to, half, tables, partial(packed, bits=8))
+
+
+def _four_bits_and_half(source: Path, to: Path) -> None:
+    _one_after_the_other(source, to, half, tables, partial(packed, bits=4, least=LARGE), partial(packed, bits=8))
+
+
+def _one_after_the_other(source: Path, to: Path, *ways: Callable[[Path, Path], None]) -> None:
+    steps = [to.with_suffix(f".{n}.onnx") for n in range(1, len(ways))]
     with quiet():
-        made = MatMulNBitsQuantizer(model.model, block_size=BLOCK, is_symmetric=True, accuracy_level=4, nodes_to_include=large)
-        made.process()
-        made.model.save_model_to_file(str(half), _beside(source))
-    dynamic(half, to)
-
-
-def _half(source: Path, to: Path) -> None:
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    onnx.save(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), str(to))
+        for way, before, after in zip(ways, [source, *steps], [*steps, to], strict=True):
+            way(before, after)
 
 
 def _reader(calibration: Sequence[Feed]) -> Any:
@@ -163,10 +175,6 @@ def _reader(calibration: Sequence[Feed]) -> Any:
             return None if one is None else dict(one.values)
 
     return Reader()
-
-
-def _beside(source: Path) -> bool:
-    return sum(file.stat().st_size for file in source.parent.glob(f"{source.name}*")) > ONE_FILE
 
 
 @contextmanager
