@@ -10,6 +10,7 @@ from benchmarks._running import free_port
 from examples.digits.served import Digits
 from examples.digits.stage import Actor, Stage, answers, printed_url
 from examples.mlserver.served import HOOK, MLServer
+from examples.torchserve.served import TorchServe
 from tests.haproxy import say
 
 VERSIONS = ("0", "1", "2")  # an older good one, a good one, a bad one
@@ -51,7 +52,21 @@ class Missing(Exception):
     """What this kind needs is not here; says how to get it."""
 
 
-class Apart:
+class OverOip:
+    """What is asked in the Open Inference Protocol, by users and by the agent: its target as configuration, and the URL of an inference."""
+
+    url: str
+
+    @property
+    def server(self) -> str:
+        return json.dumps({"url": f"oip+{self.url}/digits", "within": "2s"})
+
+    @property
+    def asked(self) -> str:
+        return f"{self.url}/v2/models/digits/infer"
+
+
+class Apart(OverOip):
     """A server for each version, each with all of them loaded, and something before them that moves the traffic."""
 
     def __init__(self, stage: Stage) -> None:
@@ -148,7 +163,7 @@ class Nginx(Apart):
         (self.folder() / "digits.servers").write_text("\n".join(lines) + "\n")
 
 
-class Pointer(Digits):
+class Pointer(OverOip, Digits):
     """The example's server alone: all versions in one process, and its own pointer."""
 
     name = "example server"
@@ -161,7 +176,7 @@ class Pointer(Digits):
         self._actor: Actor = self.stage.python("model server", "examples.digits.server", "--models", models, "--port", "0", "--versions", "0,1,2")
 
 
-class Mlserver(MLServer):
+class Mlserver(OverOip, MLServer):
     """MLServer, whose versions are moved by loading, through the example's hook."""
 
     name = "MLServer"
@@ -175,13 +190,25 @@ class Mlserver(MLServer):
         return "\n" + "\n".join(lines)
 
 
-class Torchserve:
-    """TorchServe, which has the digits model in no archive yet: tests/test_torchserve.py holds its router to the real server."""
+class Torchserve(OverOip, TorchServe):
+    """TorchServe, whose default is one of the versions that it has loaded; it speaks a protocol of its own."""
 
-    name = "TorchServe"
+    most = 200.0  # requests a second that one worker and a JVM are sure to answer on two cores beside the agent and its users
 
     def __init__(self, stage: Stage) -> None:
-        raise Missing("the example has no archive for it, so that its rollback is not measured here")
+        needed("java", "apt install openjdk-17-jre-headless")
+        super().__init__(stage, Path(needed("torchserve", "make peers")))
+
+    @property
+    def server(self) -> str:
+        return json.dumps({"url": f"torchserve+{self.url}/digits", "management": self.management, "within": "5s"})
+
+    @property
+    def asked(self) -> str:
+        return f"{self.url}/predictions/digits"
+
+    def router(self) -> str:
+        return json.dumps({"url": f"torchserve+{self.management}/digits", "within": "5s"})
 
 
 KINDS = {"haproxy": Haproxy, "nginx": Nginx, "pointer": Pointer, "mlserver": Mlserver, "torchserve": Torchserve}

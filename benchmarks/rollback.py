@@ -39,7 +39,7 @@ services:
     soak: 1h
     budget: {{actions: 1000, per: 1h}}
     targets:
-      server: {{url: "oip+{url}/digits", within: 2s}}
+      server: {server}
       registry: folder:models/digits
       router: {router}
     watches:
@@ -89,7 +89,7 @@ class Play:
         self.until("the training ends", lambda: self.stage.done(training), 300)
         self.front.start()
         self.until("the servers answer", self.front.up, 180)
-        text = CONFIG.format(url=self.front.url, router=self.front.router())
+        text = CONFIG.format(server=self.front.server, router=self.front.router())
         (self.stage.folder / "watchkeeper.yaml").write_text(text)
         agent = self.stage.python("agent", "agent.cli", "run")
         self.agent = Agent(self.until("the agent is up", lambda: printed_url(agent, "watching .* services"), 60), SERVICE)
@@ -103,7 +103,7 @@ class Play:
         image = json.loads((self.stage.folder / "models" / "stream.jsonl").read_text().splitlines()[0])["image"]
         body = self.stage.folder / "request.json"
         body.write_text(json.dumps({"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": image}]}))
-        self.stage.python("users", "benchmarks._users", f"{self.front.url}/v2/models/digits/infer", str(self.rate), "64", body, self.file)
+        self.stage.python("users", "benchmarks._users", self.front.asked, str(self.rate), "64", body, self.file)
         self.until("users are answered", lambda: count(self.file) > self.rate, 60)
 
     def roll(self, requests: int) -> None:

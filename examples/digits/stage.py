@@ -117,10 +117,11 @@ class Stage:
             self.actors.clear()
 
 
-def fetch(url: str, body: Any = None) -> Any:
-    """The decoded answer to a GET, or to a POST of `body`; BrokenOffError says what went wrong."""
+def fetch(url: str, body: Any = None, method: str | None = None) -> Any:
+    """The decoded answer to a GET, to a POST of `body`, or to `method`; BrokenOffError says what went wrong."""
     content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, content, {"content-type": "application/json"})  # noqa: S310 - http to this machine
+    kind = {} if content is None else {"content-type": "application/json"}
+    request = urllib.request.Request(url, content, kind, method=method)  # noqa: S310 - http to this machine
     try:
         with DIRECT.open(request, timeout=20) as reply:
             return json.loads(reply.read())
