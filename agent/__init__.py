@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent.artefacts import Artefact, admit, bounded, weights
     from agent.asking import NOT_NOW, fill, golden_rows, logged, refused, served
+    from agent.factories import function, module
     from agent.model import (
         BEGINNING,
         PROBE_HEADER,
@@ -150,10 +151,12 @@ __all__ = [
     "error",
     "fail",
     "fill",
+    "function",
     "golden_rows",
     "hand_in",
     "handed",
     "logged",
+    "module",
     "nodata",
     "ok",
     "refused",
@@ -167,13 +170,13 @@ __all__ = [
     "weights",
 ]
 
-_HOMES = ("agent.model", "agent.plugins", "agent.artefacts", "agent.training", "agent.asking")
+_HOMES = ("agent.model", "agent.plugins", "agent.artefacts", "agent.factories", "agent.training", "agent.asking")
 
 
 def __getattr__(name: str) -> Any:
     """A word from where it is defined, when it is first asked for: a command that only prints its help pays for none of them."""
     for home in _HOMES if name in __all__ else ():
-        if hasattr(module := import_module(home), name):
-            globals()[name] = getattr(module, name)
+        if hasattr(found := import_module(home), name):
+            globals()[name] = getattr(found, name)
             return globals()[name]
     raise AttributeError(f"module 'agent' has no attribute '{name}'")

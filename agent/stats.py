@@ -1,11 +1,17 @@
-"""Arithmetic every check may lean on: intervals for shares and quantiles, and p-values judged together."""
+"""Arithmetic every check may lean on: intervals for shares and quantiles, p-values judged together, and times taken in turn."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 Interval = tuple[float, float]
+CELLS = 24  # stretches of rounds whose ratios are taken for independent; a busy second spoils one or two of them
+FEWEST = CELLS  # rounds without which nothing is said
+WARM = 3  # runs of each before the first round
 
 
 def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
@@ -117,3 +123,55 @@ def _normal(level: float) -> float:
     from statistics import NormalDist
 
     return NormalDist().inv_cdf((1 + level) / 2)
+
+
+# Times taken in turn
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How many times as fast: the middle of the cells' ratios, and an interval that holds the true one as surely as was asked, whatever the noise."""
+
+    middle: float
+    low: float
+    high: float
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[], object]], rounds: int, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """The seconds that each took in each round: `rounds` of them, or fewer (not below FEWEST) once they took `seconds` in all.
+
+    Each round has an order of its own, drawn by chance from a fixed seed: whatever one leaves behind, threads that still spin say, meets all.
+    """
+    import random
+
+    names, chance = list(runs), random.Random(0)  # noqa: S311 - no secret
+    for name in names * WARM:
+        runs[name]()
+    took: dict[str, list[float]] = {name: [] for name in names}
+    begun = clock()
+    for turn in range(max(rounds, FEWEST)):
+        for name in chance.sample(names, len(names)):
+            start = clock()
+            runs[name]()
+            took[name].append(clock() - start)
+        if turn + 1 >= FEWEST and clock() - begun > seconds:
+            break
+    return took
+
+
+def paired(before: Sequence[float], after: Sequence[float], level: float = 0.95) -> Ratio:
+    """How many times as fast `after` is, both measured in the same rounds.
+
+    Rounds that follow each other share what the machine does meanwhile, so they are taken in CELLS stretches; in each, the ratio of medians. The
+    middle of those is bracketed by two of them (order statistics), which asks nothing of their distribution.
+    """
+    from statistics import median
+
+    if len(before) != len(after) or len(before) < FEWEST:
+        raise ValueError(f"{len(before)} and {len(after)} rounds cannot be paired; at least {FEWEST} of each are needed")
+    edges = [len(before) * cell // CELLS for cell in range(CELLS + 1)]
+    rising = sorted(median(before[a:b]) / max(median(after[a:b]), 1e-12) for a, b in pairwise(edges))
+    low, high = quantile_interval(rising, 0.5, level)
+    return Ratio(median(rising), low, high)

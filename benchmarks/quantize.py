@@ -103,8 +103,8 @@ def sentences(name: str, folder: Path) -> tuple[Path, Path, Path]:
 
 def exported(name: str, weights: Path, held: Path, to: Path) -> float:
     """The graph of the torch module, for all runs; by how much their answers differ."""
-    from agent import admit
-    from runbooks._export import export, module
+    from agent import admit, module
+    from runbooks._export import export
     from runbooks._feeds import read
 
     return export(module(f"benchmarks._quantized:{name}", admit(weights)), read(pin(held), label=label(name)), to, 2**33)
@@ -143,8 +143,8 @@ def defaults(folder: Path, model: Path, calibration: Path, held: Path, name: str
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    from agent.stats import interleaved, paired
     from runbooks._feeds import batch, feeds, read
-    from runbooks._latency import interleaved, paired
     from runbooks._quality import compare, kind_of
     from runbooks._runtime import answers, opened
     from runbooks._variants import _reader, quiet

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from agent import (
@@ -31,8 +32,9 @@ from agent import (
     warn,
 )
 from agent.errors import AnswerError, ServerError
-from checks import _onnx
+from checks import _onnx, _profiled, _timed
 from checks._answers import Gap, differences, gaps, listed, parts, size, well_formed
+from checks._engines import Setting
 from checks._recent import RECORD, answered, recent
 
 UNTOLD = (
@@ -291,3 +293,56 @@ def answers(
     return ok(
         f"{said}, within {limit:.3g}" if faults else f"the {len(asked)} newest live inputs, asked again, are all answered with numbers", reading
     )
+
+
+@check(pillar="deployment", asks="Where does an inference's time go, and would another setting surely be faster?", severity="ticket")
+def profile(
+    scratch: Path,
+    tell: Callable[[float, str], None],
+    registry: Registry | None = None,
+    server: Server | None = None,
+    router: Router | None = None,
+    live: Columns | None = None,
+    *,
+    path: str | None = None,
+    factory: str | None = None,
+    file: str = "model.onnx",
+    version: str | None = None,
+    features: Sequence[str] = (),
+    batches: Sequence[int] = (1, 8, 32),
+    threads: int = 1,
+    rows: int = 256,
+    seconds: timedelta = timedelta(seconds=10),
+    worth: float = 0.2,
+    memory: int = 4 * 2**30,
+) -> Verdict:
+    """Runs the registered `file` of the served version (or the file at `path`) here, in `threads`, and says where the time goes.
+
+    Operators by their share, a curve over `batches`, memory, and other settings of the runtime timed in the same rounds for about `seconds`: warns
+    where one would surely save `worth` of the time at a batch size and surely cost nothing at the others; by accident that happens in one look of
+    twenty at most. Rows are the newest of `live`, else made up. Weights need `factory` (module:function). The server's own machine may differ.
+    """
+    found = _file(path, registry, server, router, file, version)
+    if isinstance(found, Verdict):
+        return found
+    engine = _profiled.engine(found, factory, memory)
+    fed, whence = _profiled.rows(engine, live, features, rows)
+    told = _timed.measure(engine, Setting(threads), fed, batches, seconds.total_seconds(), scratch, tell)
+    return _profiled.verdict(told, engine, found, whence, threads, worth)
+
+
+def _file(
+    path: str | None, registry: Registry | None, server: Server | None, router: Router | None, file: str, version: str | None
+) -> Path | Verdict:
+    """Where the model lies, or why that is not known."""
+    if path is not None:
+        return Path(path)
+    if registry is None or not hasattr(registry, "file"):
+        return nodata("no registry that keeps files is bound, and no `path` names one")
+    judged = version or (served(server, registry, router) if server is not None else None)
+    if judged is None:
+        return nodata(UNTOLD)
+    registered = registry.version(judged)
+    if registered is None or file not in registered.files:
+        return nodata(f"the registry has no file '{file}' of version {judged}; pass it to record(), or name another with `file`")
+    return Path(registry.file(judged, file))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runbooks._latency import Ratio, paired, surely_later
+from agent.stats import Ratio, paired
+from runbooks._latency import surely_later
 from runbooks._quality import Quality
 
 PLAIN = "as it is"  # what the graph itself is called

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from agent import function
 from agent.errors import ConfigError
-from runbooks import _factory
 
 WHERE = "parameters.factory"
 
@@ -17,7 +17,7 @@ WHERE = "parameters.factory"
 def factory(name: str) -> Callable[[], Any]:
     """What gives an untrained net each time it is called. ConfigError where it is not there, and where it gives no net."""
     try:
-        found = _factory.factory(name)
+        found = function(name)
     except ModuleNotFoundError as problem:
         raise ConfigError(f"{WHERE}: there is no module '{problem.name}' (looked from {Path.cwd()})") from problem
     except AttributeError as problem:

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent import Artefact, weights
-from agent.errors import ArtefactError, DataError, TrainingError
-from runbooks import _factory
+from agent.errors import ArtefactError, DataError
 from runbooks._feeds import Rows, feeds
 from runbooks._runtime import asked, opened
 
 EQUAL = 1e-5  # absolute and relative: what 32-bit sums in another order come to
 SHOWN = 64  # rows on which torch and the graph are compared
 TRACED = 2  # rows of the example it is exported with: one would be taken for a fixed batch
-
-
-def module(factory: str, artefact: Artefact) -> Any:
-    """The module that an operator's factory makes, with the weights of an admitted file. TrainingError where either does not fit."""
-    try:
-        import torch
-    except ImportError as problem:
-        raise TrainingError("torch is not installed, and a factory makes a torch module; install watchkeeper[torch]") from problem
-    try:
-        made = _factory.factory(factory)()
-        made.load_state_dict(_weights(artefact), strict=True)
-    except Exception as problem:
-        raise TrainingError(f"{factory} makes no module for {artefact.path} ({type(problem).__name__}: {str(problem)[:300]})") from problem
-    if not isinstance(made, torch.nn.Module):
-        raise TrainingError(f"{factory} makes a {type(made).__name__}, not a torch module")
-    return made.eval()
-
-
-def _weights(artefact: Artefact) -> Mapping[str, Any]:
-    if artefact.format == "safetensors":
-        from safetensors.torch import load_file
-
-        return dict(load_file(artefact.path))
-    return weights(artefact)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import DataError, WatchkeeperError
+from agent.stats import interleaved
 from runbooks._choose import PLAIN, Measured
 from runbooks._feeds import Feed, Rows, batch, feeds
 from runbooks._graph import Graph, prepare
-from runbooks._latency import interleaved
 from runbooks._layers import Layer, layers, named
 from runbooks._quality import Kind, Quality, compare, kind_of, unsound
 from runbooks._runtime import Answers, answers, asked, opened, taken

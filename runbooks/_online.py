@@ -19,9 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from agent import Json, asked, hand_in
+from agent import Json, asked, function, hand_in
 from agent.errors import TrainingError, WatchkeeperError
-from runbooks import _factory
 
 STATE = "state.bin"
 TELLS = 10_000  # rows between two lines of progress
@@ -93,7 +92,7 @@ def _known(champion: Mapping[str, Any]) -> Any:
 
 def _made(factory: str) -> Any:
     try:
-        return _factory.factory(factory)()
+        return function(factory)()
     except Exception as problem:
         raise TrainingError(f"{factory} makes no model ({type(problem).__name__}: {str(problem)[:300]})") from problem
 

@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import Artefact, Json, admit, asked, hand_in
+from agent import Artefact, Json, admit, asked, hand_in, module
 from agent.errors import ArtefactError, DataError, TrainingError, WatchkeeperError
-from runbooks._export import export, module
+from runbooks._export import export
 from runbooks._feeds import Rows, read
 from runbooks._graph import inspect
 from runbooks._measure import Measuring

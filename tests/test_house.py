@@ -25,6 +25,7 @@ FLOORS = (
         "model",
         "plugins",
         "artefacts",
+        "factories",
         "training",
         "asking",
         "",

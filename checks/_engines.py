@@ -1,0 +1,268 @@
+"""Models as a profiler needs them: opened under a setting, asked a batch, and able to say what each operator took."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent import Artefact, bounded
+from agent.errors import ArtefactError, CannotError, DataError
+
+PROFILED = 20  # runs whose operators are added up
+LENGTH = 16  # of axes that may have any, where rows are made up
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a runtime computes: threads within an operator, operators side by side, whether idle threads spin, how far the graph is rewritten."""
+
+    threads: int = 1
+    beside: int = 1
+    spinning: bool = True
+    level: str = "all"
+
+    def told(self, base: Setting) -> str:
+        """How it differs from `base`, in words."""
+        parts = [f"{self.threads} thread{'s' if self.threads > 1 else ''}"] if self.threads != base.threads else []
+        parts += [f"{self.beside} operators side by side"] if self.beside != base.beside else []
+        parts += ["idle threads that sleep"] if self.spinning != base.spinning else []
+        return ", ".join([*parts, *([f"graph optimisation {self.level}"] if self.level != base.level else [])]) or "as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """Microseconds by kind of operator and by operator, in all profiled runs, and those of the runs as a whole."""
+
+    kinds: Mapping[str, float]
+    nodes: Mapping[str, tuple[str, float]]
+    whole: float
+
+    @property
+    def between(self) -> float:
+        """What the runs took besides: handing over, and waiting."""
+        return max(0.0, self.whole - sum(self.kinds.values()))
+
+
+class Engine(Protocol):
+    """A model under one runtime."""
+
+    runtime: str
+    fixed: int | None  # the only batch it takes, where there is but one
+
+    def made_up(self, rows: int) -> Mapping[str, Any]:
+        """Rows of the kinds that it takes, always the same."""
+        ...
+
+    def taken(self, columns: Mapping[str, Any], features: Sequence[str]) -> Mapping[str, Any]:
+        """These rows as what it takes. DataError where they do not fit."""
+        ...
+
+    def settings(self, base: Setting) -> Sequence[Setting]:
+        """Other ways to compute that may be faster."""
+        ...
+
+    def opened(self, setting: Setting) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+        """What answers a batch. ArtefactError where it cannot be opened."""
+        ...
+
+    def operators(self, setting: Setting, fed: Mapping[str, Any], scratch: Path) -> Operators:
+        """Where the time of a few runs went."""
+        ...
+
+
+def threads() -> Sequence[int]:
+    """Numbers of threads worth trying here: one, doubled, up to the processors that this process may use."""
+    most = len(os.sched_getaffinity(0))
+    return sorted({1, most, *(2**n for n in range(1, 6) if 2**n < most)})
+
+
+def tiled(fed: Mapping[str, Any], size: int) -> Mapping[str, Any]:
+    """So many rows, the same ones again where there are too few."""
+    import numpy as np
+
+    have = len(next(iter(fed.values())))
+    return {name: value[np.arange(size) % have] for name, value in fed.items()}
+
+
+class Onnx:
+    """An admitted graph under onnxruntime's CPU provider."""
+
+    runtime = "onnxruntime"
+
+    def __init__(self, artefact: Artefact, memory: int) -> None:
+        try:
+            import onnxruntime  # noqa: F401
+        except ImportError as problem:
+            raise CannotError("onnxruntime is not installed; install watchkeeper[onnx]") from problem
+        self._path, self._memory = artefact.path, memory
+        self._inputs = self._session(Setting()).get_inputs()
+        firsts = {one.shape[0] for one in self._inputs if one.shape and isinstance(one.shape[0], int) and one.shape[0] > 0}
+        self.fixed = next(iter(firsts), None)
+
+    def made_up(self, rows: int) -> Mapping[str, Any]:
+        return {one.name: _random(one, rows) for one in self._inputs}
+
+    def taken(self, columns: Mapping[str, Any], features: Sequence[str]) -> Mapping[str, Any]:
+        import numpy as np
+
+        from checks._onnx import UnlikeError, feed
+
+        named = dict(columns)
+        if len(self._inputs) == 1 and self._inputs[0].name not in named:
+            names = list(features) or list(named)
+            if missing := [name for name in names if name not in named]:
+                raise DataError(f"the rows have no column '{missing[0]}'; there is {', '.join(named)}")
+            try:
+                named = {self._inputs[0].name: np.stack([np.asarray(named[name], dtype=np.float64) for name in names], axis=1)}
+            except (TypeError, ValueError) as problem:
+                raise DataError("the graph takes numbers side by side, and a column holds text; name the columns with features") from problem
+        try:
+            fed = feed(self._inputs, {name: value.tolist() if hasattr(value, "tolist") else value for name, value in named.items()})
+        except UnlikeError as problem:
+            raise DataError(str(problem).replace("the request has", "the rows have")) from problem
+        if fed is None:
+            raise DataError(f"the rows do not fit the graph, which takes {', '.join(f'{one.name}: {one.type} {one.shape}' for one in self._inputs)}")
+        return fed
+
+    def settings(self, base: Setting) -> Sequence[Setting]:
+        many = [replace(base, threads=count) for count in threads() if count != base.threads]
+        sleepy = [replace(one, spinning=False) for one in (base, *many) if one.threads > 1]
+        return [*many, *sleepy, *([replace(base, beside=2)] if len(threads()) > 1 else []), replace(base, level="basic")]
+
+    def opened(self, setting: Setting) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+        session = self._session(setting)
+        return lambda fed: self._asked(session, fed)
+
+    def operators(self, setting: Setting, fed: Mapping[str, Any], scratch: Path) -> Operators:
+        session = self._session(setting, scratch / "profile")
+        for _ in range(PROFILED):
+            self._asked(session, fed)
+        path = Path(session.end_profiling())
+        try:
+            return read(json.loads(path.read_text(encoding="utf-8")))
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _session(self, setting: Setting, profile: Path | None = None) -> Any:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = setting.threads, setting.beside
+        options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if setting.beside > 1 else ort.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{setting.level.upper()}")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if setting.spinning else "0")
+        options.log_severity_level = 4  # what goes wrong is raised
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
+        try:
+            with bounded(self._memory):
+                return ort.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
+        except MemoryError as problem:
+            raise ArtefactError(f"{self._path} does not load in {self._memory:,} bytes; allow it more memory") from problem
+        except Exception as problem:
+            raise ArtefactError(f"{self._path} is no graph that this runtime can run ({str(problem)[:300]})") from problem
+
+    def _asked(self, session: Any, fed: Mapping[str, Any]) -> Sequence[Any]:
+        try:
+            with bounded(self._memory):
+                return list(session.run(None, dict(fed)))
+        except MemoryError as problem:
+            raise DataError(f"the graph does not run in {self._memory:,} bytes; allow it more memory, or smaller batches") from problem
+        except Exception as problem:
+            raise DataError(f"the graph fails on these rows: {str(problem)[:300]}") from problem
+
+
+def read(events: Sequence[Mapping[str, Any]]) -> Operators:
+    """What onnxruntime's profile holds: an event for each kernel, and one for each run."""
+    kinds: dict[str, float] = {}
+    nodes: dict[str, tuple[str, float]] = {}
+    whole = 0.0
+    for event in events:
+        name, took = str(event.get("name", "")), float(event.get("dur", 0))
+        if event.get("cat") == "Session" and name == "model_run":
+            whole += took
+        elif event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            kind, node = str(event.get("args", {}).get("op_name", "?")), name.removesuffix("_kernel_time")
+            kinds[kind] = kinds.get(kind, 0.0) + took
+            nodes[node] = kind, nodes.get(node, (kind, 0.0))[1] + took
+    return Operators(kinds, nodes, max(whole, sum(kinds.values())))
+
+
+def _random(one: Any, rows: int) -> Any:
+    """Normal numbers, whole ones from 0 to 1, or a letter, in the shape of one input."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    shape = [rows, *(size if isinstance(size, int) and size > 0 else LENGTH for size in one.shape[1:])]
+    word = one.type.removeprefix("tensor(").removesuffix(")")
+    if word == "string":
+        return np.full(shape, "a", dtype=object)
+    kind = np.dtype({"float": "float32", "double": "float64"}.get(word, word))
+    return rng.normal(size=shape).astype(kind) if kind.kind == "f" else rng.integers(0, 2, size=shape).astype(kind)
+
+
+class Torch:
+    """A torch module in eager mode on the CPU."""
+
+    runtime = "torch"
+    fixed: int | None = None
+
+    def __init__(self, module: Any) -> None:
+        import inspect
+
+        self._module = module
+        self._names = [one.name for one in inspect.signature(module.forward).parameters.values() if one.default is one.empty and one.kind in (0, 1)]
+
+    def made_up(self, rows: int) -> Mapping[str, Any]:
+        raise DataError("a torch module does not say what it takes; give it rows")
+
+    def taken(self, columns: Mapping[str, Any], features: Sequence[str]) -> Mapping[str, Any]:
+        import numpy as np
+
+        if len(self._names) == 1 and self._names[0] not in columns:
+            names = list(features) or list(columns)
+            if missing := [name for name in names if name not in columns]:
+                raise DataError(f"the rows have no column '{missing[0]}'; there is {', '.join(columns)}")
+            named = {self._names[0]: np.stack([np.asarray(columns[name], dtype=np.float64) for name in names], axis=1)}
+        elif lacking := [name for name in self._names if name not in columns]:
+            raise DataError(f"the module takes '{lacking[0]}', and the rows have no such column; there is {', '.join(columns)}")
+        else:
+            named = {name: np.asarray(list(columns[name])) for name in self._names}
+        if any(value.dtype.kind not in "fiub" for value in named.values()):
+            raise DataError("the module takes numbers, and a column holds text or lists of several lengths")
+        return {name: value.astype(np.float32 if value.dtype.kind == "f" else np.int64) for name, value in named.items()}
+
+    def settings(self, base: Setting) -> Sequence[Setting]:
+        return [replace(base, threads=count) for count in threads() if count != base.threads]
+
+    def opened(self, setting: Setting) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+        import torch
+
+        def run(fed: Mapping[str, Any]) -> Sequence[Any]:
+            torch.set_num_threads(setting.threads)
+            try:
+                with torch.inference_mode():
+                    found = self._module(*(torch.from_numpy(fed[name]) for name in self._names))
+            except Exception as problem:
+                raise DataError(f"the module fails on these rows: {type(problem).__name__}: {str(problem)[:300]}") from problem
+            return [one.numpy() for one in (found if isinstance(found, tuple | list) else (found,))]
+
+        return run
+
+    def operators(self, setting: Setting, fed: Mapping[str, Any], scratch: Path) -> Operators:
+        from torch.profiler import ProfilerActivity, profile, record_function
+
+        run = self.opened(setting)
+        run(fed)
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            for _ in range(PROFILED):
+                with record_function("watchkeeper: a run"):
+                    run(fed)
+        averages = {one.key: one for one in seen.key_averages()}
+        whole = averages.pop("watchkeeper: a run").cpu_time_total
+        kinds = {name.removeprefix("aten::"): float(one.self_cpu_time_total) for name, one in averages.items()}
+        return Operators(kinds, {name: (name, took) for name, took in kinds.items()}, max(float(whole), sum(kinds.values())))
