@@ -10,10 +10,12 @@ from datetime import datetime, timedelta
 from agent.model import Event, Finding, Incident, Member, Signal, Silence, State, Status, spell
 
 LETTERS = {Status.OK: "o", Status.WARN: "w", Status.FAIL: "f", Status.ERROR: "e", Status.NODATA: "n", Status.SKIP: "s"}
+STATUSES = {letter: status for status, letter in LETTERS.items()}
 KEPT = 20  # statuses a signal remembers
 STEADY = 5  # good looks in a row that end a flapping watch's incident
 BLIND = 3  # looks in a row that could not see
 RELEASE = ("answers", "errors", "latency")  # causes that a version change can have brought
+AGEING = ("stale",)  # causes that no change brings, but time
 RELEASES = ("change.version", "change.weights")  # such changes: of all the traffic, or of a part of it
 
 

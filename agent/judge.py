@@ -278,13 +278,13 @@ def want(world: World, ledger: Ledger, w: Watched, incident: Incident, before: S
         return
     change = incidents.began_at_change(at, incidents.last_good(before, w.watch.every), changes_before(ledger, name, at), _releases(w))
     began = f"it began at a version change ({change.what})" if change else "it did not begin at a version change"
-    mode = mode_of(w.service, runbook)
+    ages, mode = w.cause in incidents.AGEING, mode_of(w.service, runbook)
     run, new = ledger.want(
         runbook=runbook,
         service=name,
-        mode="approve" if mode == "auto" and change is None else mode,
+        mode="approve" if mode == "auto" and change is None and not ages else mode,
         by="watchkeeper",
-        reason=f"{w.key} fails: {finding.headline}; {began}",
+        reason=f"{w.key} fails: {finding.headline}{'' if ages else f'; {began}'}",
         wanted_at=at,
         incident=incident.id,
         trigger=w.key,

@@ -26,10 +26,11 @@ from agent.errors import (
     WatchkeeperError,
 )
 from agent.judge import ALL
-from agent.model import Locator, Status, Verdict, Window, error, fail, nodata, skip, to_json, warn
+from agent.model import Locator, Past, Ran, Status, Verdict, Watching, Window, error, fail, nodata, skip, to_json, warn
 from agent.objectives import budgets
 from agent.perform import perform
 from agent.rebuild import baseline_to_json
+from agent.store import Ledger
 from agent.wire import Wire, deadline
 from agent.workers import locator_to_json, verdict_from_json
 from agent.world import Watched, World
@@ -37,6 +38,7 @@ from agent.world import Watched, World
 Tell = Callable[[float, str], None]
 RELOOK = 0.25  # seconds between the looks that confirm
 CONFIRMED_WITHIN = 5.0
+YEAR = timedelta(days=366)  # of runs that a check is told of
 EACH = 1.0  # seconds between two questions whether a load test should go on
 
 
@@ -92,6 +94,9 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
     if "budgets" in w.words:
         with world.store.read() as ledger:
             job["budgets"] = to_json(budgets(ledger, w.service, world.clock()))
+    if "past" in w.words:
+        with world.store.read() as ledger:
+            job["past"] = to_json(past(world, ledger, w))
     if "party" in w.words:
         job["party"] = world.config.party(w.service.name)
     if w.words & {"memory", "history"} or w.baseline:
@@ -101,6 +106,22 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
             job["memory"] = kept[2] if kept and kept[1] == w.rule else None
             job["history"] = [to_json(f) for f in ledger.findings(service=w.service.name, check=w.watch.check, limit=200)]
     return job
+
+
+def past(world: World, ledger: Ledger, w: Watched) -> Past:
+    """What is recorded of its service besides: the other watches and how they stand, and the runs of the last year."""
+    service, now = w.service.name, world.clock()
+    bad = {m.watch for incident in ledger.open_incidents(service) for m in incident.members if m.cleared_at is None}
+    others = {one.key: one for one in world.of_service(service) if one.key != w.key}
+    seen = {signal.watch: signal.statuses[::-1] for signal in ledger.all_signals() if signal.watch in others}
+    watches = {
+        key.removeprefix(f"{service}/"): Watching(one.cause, key in bad, [incidents.STATUSES[letter] for letter in seen.get(key, "")])
+        for key, one in others.items()
+    }
+    runs = [
+        Ran(run.id, run.runbook, run.state, run.wanted_at, run.ended_at) for run in ledger.runs(service=service, since=now - YEAR) if not run.drill
+    ]
+    return Past(watches, runs)
 
 
 def grows(at: Locator) -> bool:

@@ -1001,6 +1001,39 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Watching:
+    """A watch as recorded: what its fails point at, whether an open incident has it, and how its last looks (twenty at most) ended, newest first."""
+
+    cause: str
+    troubled: bool
+    statuses: Sequence[Status]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A run of a runbook as recorded; drills are none."""
+
+    id: int
+    runbook: str
+    state: RunState
+    wanted_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def active(self) -> bool:
+        """Whether it waits, or is under way."""
+        return self.state in ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is recorded of the service that a watch belongs to: its other watches by name, and its runs, newest first."""
+
+    watches: Mapping[str, Watching]
+    runs: Sequence[Ran]
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """What a service's owner is told about and somebody sees to its end."""
 

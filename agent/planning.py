@@ -14,7 +14,7 @@ from agent.config import parameters as judged
 from agent.config.problems import spell_path
 from agent.errors import CannotError, DeniedError, PlanError, TargetError, WatchkeeperError
 from agent.fitting import misfits, refs
-from agent.incidents import RELEASE
+from agent.incidents import AGEING, RELEASE
 from agent.model import Action, Json, Plan, Run, Status, Step, to_json
 from agent.rebuild import rebuild
 from agent.store import Ledger
@@ -61,12 +61,19 @@ def _words(world: World, ledger: Ledger, run: Run, now: datetime) -> dict[str, A
         "good": [version for version, _, _ in ledger.goods(run.service) if version not in failed],
         "looks": _looks(world, run.service),
         "judges": [w.key for w in world.of_service(run.service) if w.cause in RELEASE and w.load is None],
-        "upstream": [w.key for w in world.of_service(run.service) if w.cause in UPSTREAM and w.key != run.trigger],
+        "upstream": _upstream(world, run),
         "trigger": run.trigger,
         "drill": run.drill,
         "most": world.service(run.service).drills.most if run.drill else 1.0,
         "now": now,
     }
+
+
+def _upstream(world: World, run: Run) -> list[str]:
+    """The watches of what lies before the model, but for the one that asked. Where the model is too old, drift has been judged: it is why."""
+    asked = world.watched.get(run.trigger or "")
+    causes = ("data",) if asked is not None and asked.cause in AGEING else UPSTREAM
+    return [w.key for w in world.of_service(run.service) if w.cause in causes and w.key != run.trigger]
 
 
 def _failed_already(ledger: Ledger, run: Run) -> set[str | None]:

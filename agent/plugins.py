@@ -22,7 +22,8 @@ MODELS = ("champion", "candidate")
 TRAINERS = ("trainer", "quantizer")
 ROLES = ("server", "online", "registry", "router", *TRAINERS, "metrics", "code", "data", "process", *TABLES, *MODELS)
 PLATFORM = (
-    *("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "service", "run_length", "load", "budgets"),  # told to checks
+    *("memory", "history", "baseline", "now", "window", "scratch", "tell", "party", "service"),  # told to checks,
+    *("run_length", "load", "budgets", "past"),  # where they ask for it
     *("trigger", "good", "looks", "judges", "upstream", "drill", "most"),  # and to runbooks
 )
 
@@ -36,9 +37,9 @@ def check(
     """Mark a function as a check.
 
     `pillar` is data, training, deployment, monitoring or learning; `asks` the question it answers; `cause` what its fail points at
-    (answers, errors, latency, data, drift, business, owner), which is what chooses a runbook; `exact` that a second look may confirm it at once
-    (statistics wait for k of n intervals instead); `severity` page, or ticket where a fail can wait for the morning; `answers` the
-    audit items it is evidence for.
+    (answers, errors, latency, data, drift, stale, business, owner), which is what chooses a runbook; `exact` that a second look may
+    confirm it at once (statistics wait for k of n intervals instead); `severity` page, or ticket where a fail can wait for the morning;
+    `answers` the audit items it is evidence for.
     """
     return _mark("check", pillar=pillar, asks=asks, cause=cause, exact=exact, severity=severity, answers=tuple(answers))
 

@@ -182,7 +182,7 @@ def _begin(world: World, threads: ThreadPoolExecutor, timeline: Iterator[_Next],
         ahead.append(one)
     waiting: set[str] = set()
     for one in ahead:
-        alone = one is ahead[0] or one.w is None or "budgets" not in one.w.words  # those are reckoned from the looks of every watch before it
+        alone = one is ahead[0] or one.w is None or not one.w.words & {"budgets", "past"}  # reckoned from the looks of every watch before it
         if one.w is not None and one.future is None and one.line not in waiting and alone:
             one.future = threads.submit(_look, world, one.w, one.due)
         if one.line:

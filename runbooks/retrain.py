@@ -10,7 +10,7 @@ from agent import Columns, Model, Ref, Registry, Router, Server, Step, Trainer, 
 from runbooks._candidate import MARGIN, beside, following, rows_of
 
 
-@runbook(asks="Would a model that learned from the newest rows be better, has it forgotten nothing, and may it serve?")
+@runbook(asks="Would a model that learned from the newest rows be better, has it forgotten nothing, and may it serve?", cures=("stale",))
 def retrain(
     service: str,
     trainer: Trainer,

@@ -19,7 +19,7 @@ from agent.config.source import plain
 from agent.model import Json, duration
 from agent.plugins import Plugin
 
-CAUSES = ("answers", "errors", "latency", "data", "drift", "business", "owner")
+CAUSES = ("answers", "errors", "latency", "data", "drift", "stale", "business", "owner")
 CHANNELS = ("http", "https", "slack+http", "slack+https")
 
 
