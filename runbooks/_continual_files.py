@@ -18,7 +18,7 @@ import torch
 
 from agent import Json, admit, duration
 from agent.errors import ArtefactError, TrainingError
-from runbooks._continual_graph import graph
+from runbooks._continual_graph import golden, graph
 from runbooks._continual_rows import Rows
 from runbooks._continual_settings import Settings
 from runbooks._learning import Learner, Place
@@ -26,6 +26,7 @@ from runbooks._strategies_rehearsal import Kept, Rehearsal
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS, LEARNED, GRAPH, BUFFER, PACKAGES = "model.safetensors", "learned.safetensors", "model.onnx", "buffer.parquet", "environment.txt"
+GOLDEN = "golden.json"
 
 
 def put(path: Path, body: bytes) -> None:
@@ -98,6 +99,9 @@ def left(folder: Path, learner: Learner, asked: Settings, takes: Sequence[str], 
     lines = environment()
     put(folder / PACKAGES, lines)
     names = [WEIGHTS, LEARNED, GRAPH, PACKAGES]
+    if asked.golden:
+        put(folder / GOLDEN, golden(learner, tried, known, asked.golden))
+        names.append(GOLDEN)
     if kept is not None and kept.kept:
         put(folder / BUFFER, buffer(kept.kept, asked, takes, known))
         names.append(BUFFER)

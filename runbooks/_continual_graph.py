@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
 
+from agent import Json
 from agent.errors import TrainingError
 from runbooks._continual_rows import Rows
 from runbooks._learning import Learner
@@ -37,14 +39,38 @@ def graph(learner: Learner, tried: Rows, takes: Sequence[str], classes: Sequence
 
     TrainingError where it cannot be made, or answers otherwise than the net on rows that were held out.
     """
+    with _served(learner, tried, classes) as (answers, x):
+        return _signed(_alike(answers, x), takes, classes)
+
+
+def golden(learner: Learner, tried: Rows, classes: Sequence[str], many: int) -> bytes:
+    """Requests of the Open Inference Protocol, a row each, with what torch answers: the graph is to be held to them, and whoever serves it.
+
+    Rows that have no answer (of a task that was never learned) are left out.
+    """
+    with _served(learner, tried, classes) as (answers, x), torch.no_grad():
+        rows, found = x[:many].numpy(), answers(x[:many]).numpy()
+    pairs = [
+        {"request": {"inputs": [_tensor(IN, row)]}, "expected": {"outputs": [_tensor(OUT, one)]}}
+        for row, one in zip(rows.tolist(), found.tolist(), strict=True)
+        if all(math.isfinite(value) for value in (*row, *one))
+    ]
+    return json.dumps({"rows": pairs, "rtol": 1e-3, "atol": CLOSE}, allow_nan=False).encode()
+
+
+def _tensor(name: str, values: Sequence[float]) -> dict[str, Json]:
+    return {"name": name, "shape": [1, len(values)], "datatype": "FP32", "data": list(values)}
+
+
+@contextmanager
+def _served(learner: Learner, tried: Rows, classes: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """What is served, on the CPU, and rows as it takes them; afterwards the net is where it was."""
     net, x = learner.net, tried.x[:TRIED]
     if learner.told:
         net = Switch({task: learner.view(task) for task in learner.tasks})
         x = torch.cat((x, tried.task[:TRIED, None].float()), 1)
-    answers, x = Answers(net, len(classes)).cpu().eval(), x.cpu()
-    body = _alike(answers, x)
+    yield Answers(net, len(classes)).cpu().eval(), x.cpu()
     learner.net.to(learner.device)
-    return _signed(body, takes, classes)
 
 
 def _alike(answers: Any, x: Any) -> bytes:

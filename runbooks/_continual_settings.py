@@ -32,6 +32,7 @@ class Settings(BaseModel):
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: Share = 0.0
     held_out: Share = 0.1  # of each table: not learned, but measured on
+    golden: Annotated[int, Field(ge=0, le=256)] = 20  # held-out rows that are handed in with the net's answers
     patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a better held-out loss before a task is taken to be learned
     keep: str | None = None  # how long the buffer keeps a row, counted back from the newest row, by `time`
     device: Literal["cpu", "cuda", "auto"] = "cpu"

@@ -62,7 +62,7 @@ def test_a_job_hands_in_weights_a_graph_that_answers_alike_a_buffer_and_where_th
     import onnxruntime
 
     made = done(job(place / "one", old_and_new(place), strategy="der++", **{"with": {"buffer": 40}}))
-    assert set(made.files) == {"model.safetensors", "learned.safetensors", "model.onnx", "buffer.parquet", "environment.txt"}
+    assert set(made.files) == {"model.safetensors", "learned.safetensors", "model.onnx", "buffer.parquet", "environment.txt", "golden.json"}
     assert made.metrics["rows_kept"] == 40 and made.rows == 240 and made.seed == 3 and made.environment
     assert LINES[0] == (0.0, "reading") and [share for share, _ in LINES] == sorted(share for share, _ in LINES) and LINES[-1][0] == 1.0
     weights, said = tensors(made.folder / "model.safetensors")
@@ -77,6 +77,27 @@ def test_a_job_hands_in_weights_a_graph_that_answers_alike_a_buffer_and_where_th
     kept = pq.read_table(made.folder / "buffer.parquet")
     assert kept.column_names == [*(f"x{n}" for n in range(WIDTH)), "y", "lot", "scores"] and len(kept) == 40
     assert not (made.folder / CHECKPOINT).exists()
+
+
+def test_golden_rows_are_requests_with_what_torch_answers_and_a_registry_takes_them(place):
+    from agent import Locator
+    from agent.targets.folder import Folder, record
+
+    made = done(job(place / "one", old_and_new(place), golden=7))
+    said = json.loads((made.folder / "golden.json").read_text())
+    net = sys.modules["nets"].mlp()
+    net.load_state_dict(tensors(made.folder / "model.safetensors")[0])
+    assert len(said["rows"]) == 7
+    for row in said["rows"]:
+        (asked_for,), (expected,) = row["request"]["inputs"], row["expected"]["outputs"]
+        assert (asked_for["name"], asked_for["shape"], expected["name"], expected["shape"]) == ("x", [1, WIDTH], "probabilities", [1, 4])
+        with torch.no_grad():
+            assert expected["data"] == pytest.approx(net(torch.tensor([asked_for["data"]])).softmax(1)[0].tolist(), abs=1e-6)
+    pairs = [(row["request"], row["expected"]) for row in said["rows"]]
+    record(place / "models", "1", {"model.onnx": made.folder / "model.onnx"}, golden=pairs, rtol=said["rtol"], atol=said["atol"])
+    kept = Folder(Locator("s", "registry", "folder:models", folder=str(place))).golden("1")
+    assert kept is not None and len(kept.rows) == 7 and kept.atol == said["atol"]
+    assert "golden.json" not in done(job(place / "two", old_and_new(place), golden=0)).files
 
 
 def test_the_next_job_goes_on_from_what_the_one_before_it_left(place):
