@@ -27,6 +27,7 @@ from agent.cli import main
 from agent.config import Config
 from agent.config.values import Audits
 from agent.errors import ConfigError
+from agent.incidents import trouble
 from agent.model import Event
 from agent.review import draft
 from agent.standing import standing
@@ -329,6 +330,16 @@ def test_an_open_ticket_is_let_go_when_audits_open_none_any_more(desk: Desk) -> 
     changed(desk, audit=None)
     start(desk)
     assert incidents(desk)[0].state == "resolved"
+
+
+def test_a_ticket_of_the_audit_holds_up_no_load_test_that_might_close_it(desk: Desk) -> None:
+    tick(desk, timedelta())
+    changed(desk, owner=None)
+    tick(desk)
+    (made,) = incidents(desk)
+    assert trouble([made], "fraud", []) == ""
+    other = replace(made.members[0], watch="fraud/serving.ready", cause="answers")
+    assert trouble([replace(made, members=(*made.members, other))], "fraud", []).startswith("incident 1 is open")
 
 
 def start(desk: Desk) -> None:
