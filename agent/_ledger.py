@@ -333,6 +333,11 @@ class Ledger:
             query = query.where(EVENT.c.at <= until)
         return [_make(Event, row) for row in self._all(query)]
 
+    def newest(self, kind: str) -> dict[str, Event]:
+        """The newest event of exactly that kind of each service that has one."""
+        last = select(func.max(EVENT.c.id)).where(EVENT.c.kind == kind, EVENT.c.service.is_not(None)).group_by(EVENT.c.service)
+        return {row["service"]: _make(Event, row) for row in self._all(select(EVENT).where(EVENT.c.id.in_(last)))}
+
     def _chained(self, kind: str, at: datetime, values: Mapping[str, Any]) -> int:
         own, ref = digest(values), self._number(kind)
         self.link = link(self.last_link(), own)

@@ -20,7 +20,7 @@ from typing import Any
 
 from agent import audit, metrics, notify, objectives, permit, verbs, web
 from agent import config as configuration
-from agent.audit import attested
+from agent.audit import attested, daily
 from agent.changes import see_changes
 from agent.config import Config
 from agent.errors import CancelledError, ConfigError, LeadLostError, StoreError
@@ -158,6 +158,7 @@ class Daemon:
         _publish(self.store.path, self.url, self.token)
         self._schedule()
         self.scheduler.also("retention", timedelta(hours=1), self._retain)
+        self.scheduler.also("audit", timedelta(minutes=1), self._audit)
         self.scheduler.also("escalation", timedelta(seconds=1), self._escalate)
         if self.heart is not None and self.world.config.heartbeat is not None:
             self.scheduler.also("heartbeat", self.world.config.heartbeat.every, self.heart.beat)
@@ -322,6 +323,10 @@ class Daemon:
     def _escalate(self) -> None:
         with _logged("escalate"):
             self.store.write(lambda ledger: escalate(self.world, ledger, self.world.clock()))
+
+    def _audit(self) -> None:
+        with _logged("audit"):
+            daily.tick(self.world, self.world.clock())
 
     def _retain(self) -> None:
         now, keep = self.world.clock(), self.world.config.retention

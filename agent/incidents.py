@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from agent.config.values import AUDIT
 from agent.model import Event, Finding, Incident, Member, Signal, Silence, State, Status, spell
 
 LETTERS = {Status.OK: "o", Status.WARN: "w", Status.FAIL: "f", Status.ERROR: "e", Status.NODATA: "n", Status.SKIP: "s"}
@@ -30,10 +31,14 @@ class Rules:
 
 
 def trouble(opened: Iterable[Incident], service: str, loads: Collection[str]) -> str:
-    """The first open incident in which more of the service is bad than its load tests (`loads`, by watch), in words: no load is made then."""
+    """The first open incident in which more of the service is bad than its load tests (`loads`, by watch), in words: no load is made then.
+
+    What an audit misses is nothing that is bad now, and may be a load test.
+    """
 
     def bad(incident: Incident) -> bool:
-        return any(m.watch.startswith(f"{service}/") and m.cleared_at is None and m.watch not in loads for m in incident.members)
+        mine = [m for m in incident.members if m.watch.startswith(f"{service}/") and m.cleared_at is None and m.cause != AUDIT]
+        return any(m.watch not in loads for m in mine)
 
     return next((f"incident {incident.id} is open ({incident.title})" for incident in opened if bad(incident)), "")
 

@@ -169,9 +169,9 @@ def let_go(world: World, ledger: Ledger, now: datetime) -> None:
     """Forget the watches that the configuration no longer names: an incident cannot wait for what nobody looks at."""
     for incident in ledger.incidents(open_only=True):
         for member in incident.members:
-            if member.cleared_at is None and member.watch not in world.watched:
+            if member.cleared_at is None and not world.judges(member.watch):
                 clear(world, ledger, ledger.incident(incident.id) or incident, member.watch, now, "is not watched any more")
-    for gone in [signal.watch for signal in ledger.all_signals() if signal.watch not in world.watched]:
+    for gone in [signal.watch for signal in ledger.all_signals() if not world.judges(signal.watch)]:
         ledger.forget_signal(gone)
 
 

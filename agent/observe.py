@@ -92,7 +92,7 @@ def fold(world: World, ledger: Ledger, w: Watched, finding: Finding, verdict: Ve
     A window that was judged already gives back its finding and changes nothing. When the clock was set back, what reads rows by their time
     waits until it is past what it has judged, if that is within a day; what looks at the present goes on.
     """
-    if w.key not in world.watched:  # the configuration was changed while it was looked at
+    if not world.judges(w.key):  # the configuration was changed while it was looked at
         return None
     before = ledger.signal(finding.watch)
     if before is not None and finding.end_at <= before.end_at and not _set_back(w, before, finding):

@@ -178,7 +178,7 @@ def suggest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(word, list(known), 1, 0.6)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; there is {', '.join(sorted(known))}" if 0 < len(known) <= 12 else ""
+    return f"; there is {', '.join(sorted(known))}" if 0 < len(known) <= 13 else ""
 
 
 @functools.cache

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from agent import audit, drills, incidents, plugins
-from agent.audit import attested
+from agent import drills, incidents, plugins
+from agent.audit import attested, daily
 from agent.changes import registered
 from agent.config import Said
 from agent.errors import PlanError
@@ -72,7 +72,7 @@ def silence(world: World, match: str, length: timedelta, by: str, why: str) -> S
         raise PlanError(f"a silence lasts from 1s to 90d, not {spell(length)}")
     now = world.clock()
     made = Silence(0, match, now, now + length, by, why)
-    if not any(incidents.silenced(key, [made], now) for key in world.watched):
+    if not any(incidents.silenced(key, [made], now) for key in (*world.watched, *world.audits)):
         raise PlanError(f"'{match}' matches no watch{plugins.suggest(match, list(world.watched))}; write SERVICE/WATCH, * is a wildcard")
 
     def do(ledger: Ledger) -> Silence:
@@ -178,9 +178,7 @@ def attest(world: World, service: str, said: Said) -> Said:
 def keep_audit(world: World, services: Sequence[str], length: timedelta) -> datetime:
     """Audit these services now and seal what each came to, which is what the next audit is compared with and /metrics tells; when that was."""
     now = world.clock()
-    with world.store.read() as ledger:
-        report = audit.collect(world.config, ledger, [world.service(name).name for name in services], now - length, now)
-    world.store.write(lambda ledger: audit.keep(ledger, report), durable=True)
+    daily.keep(world, [world.service(name).name for name in services], length, now)
     return now
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from agent import plugins
 from agent.alone import lock_of
 from agent.config import Config, ServiceConfig, WatchConfig
+from agent.config.values import AUDIT, Confirm
 from agent.errors import PluginError
 from agent.incidents import Rules
 from agent.model import UTC, Baseline, Load, Locator, Mode, Window, digest, to_json
@@ -68,6 +69,13 @@ class Watched:
         load = replace(service.load, lock=lock) if service.load and check.loads else None
         return cls(watch.key, service, watch, words, heavy, cause, watch.severity, rules, locators, rule, settle, baseline, lock, load)
 
+    @classmethod
+    def of_audit(cls, service: ServiceConfig) -> Watched:
+        """The audit of a service as what its findings are judged by: bad after two in a row, and a ticket, for none of it is an outage."""
+        every = service.audit.every if service.audit else timedelta(days=1)
+        watch = WatchConfig(AUDIT, service.name, AUDIT, every, every, every, {}, {}, (), Confirm(1, 2, 2), 2, "ticket", False, None)
+        return cls(watch.key, service, watch, frozenset(), False, AUDIT, watch.severity, Rules(bad=2, of=2), {}, AUDIT, timedelta())
+
     def window(self, due_at: datetime) -> Window:
         """The event time a look judges: it ends `settle` before the look is due, so that late rows have had their time."""
         end = due_at - self.settle
@@ -103,6 +111,7 @@ class World:
     served: dict[str, str] = field(default_factory=dict)  # service -> version last seen
     split: dict[str, bool] = field(default_factory=dict)  # service -> whether others had a part of its traffic then
     watched: dict[str, Watched] = field(default_factory=dict)
+    audits: dict[str, Watched] = field(default_factory=dict)  # those that open incidents: judged as watches are, and scheduled apart
 
     def __post_init__(self) -> None:
         self.use(self.config)
@@ -115,12 +124,18 @@ class World:
         self.config = config
         made = (Watched.of(service, watch, known, pinned.get(watch.key)) for service, watch in config.watches())
         self.watched = {w.key: w for w in made}
+        audited = (Watched.of_audit(one) for one in config.services.values() if one.audit and one.audit.incident_on != "never")
+        self.audits = {w.key: w for w in audited}
 
     def find(self, key: str) -> Watched:
         """The watch named "service/watch"; PluginError suggests the nearest."""
         if key not in self.watched:
             raise PluginError(f"no watch '{key}'{plugins.suggest(key, self.watched)}")
         return self.watched[key]
+
+    def judges(self, key: str) -> bool:
+        """Whether what goes by that name may be in an incident: a watch of the configuration, or an audit."""
+        return key in self.watched or key in self.audits
 
     def alone(self, service: str) -> str | None:
         """The version that what is seen of a service now can be blamed on; None while several have a part of its traffic."""

@@ -116,7 +116,7 @@ def test_the_example_of_every_command_is_one(words: tuple[str, ...], command: cl
 
 @pytest.mark.parametrize(("words", "command"), list(leaves()))
 def test_every_command_has_a_test(words: tuple[str, ...], command: click.Command) -> None:
-    names = "cli audit audit_outputs audit_proof attested budget strategies quantize_command serving_profile"
+    names = "cli audit audit_daily audit_outputs audit_proof attested budget strategies quantize_command serving_profile"
     names += " replay cases drift_command contracts load_command forgetting recounting scaffold"
     text = "".join((Path(__file__).parent / f"test_{name}.py").read_text(encoding="utf-8") for name in names.split())
     assert ", ".join(f'"{word}"' for word in words) in text

@@ -676,4 +676,8 @@ def test_every_route_is_on_its_page_and_the_page_names_no_other(site: Site) -> N
     text = (HOUSE / "docs" / "api.md").read_text(encoding="utf-8")
     told = {tuple(line.split("`")[1].split(" ", 1)) for line in text.splitlines() if line.startswith("| `")}
     paths = site.get("/api/openapi.json")["paths"]
-    assert told == {(method.upper(), path) for path, methods in paths.items() for method in methods} | {("GET", "/"), ("GET", "/api/openapi.json")}
+    assert told == {(method.upper(), path) for path, methods in paths.items() for method in methods} | {
+        ("GET", "/"),
+        ("GET", "/fleet"),
+        ("GET", "/api/openapi.json"),
+    }

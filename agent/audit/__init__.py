@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from agent import _proof, plugins
+from agent.audit import kept, trend
 from agent.audit.canonical import FORMAT, read
 from agent.audit.collecting import due
 from agent.audit.comparing import compared, difference
@@ -69,11 +70,18 @@ def collect(config: Config, ledger: Ledger, services: Sequence[str], since: date
         "services": [
             {
                 **_service(config, ledger, config.services[name], since, now, changes),
-                "readiness": readiness(Known(config, ledger, config.services[name], now, proved["verified"])),
+                "readiness": _readiness(config, ledger, config.services[name], now, proved["verified"]),
             }
             for name in services
         ],
     }
+
+
+def _readiness(config: Config, ledger: Ledger, service: ServiceConfig, now: datetime, intact: bool) -> dict[str, Json]:
+    """How ready it is, and how ready it has been by the audits that were kept."""
+    told = readiness(Known(config, ledger, service, now, intact))
+    before = kept.since(ledger, service.name, now - trend.QUARTER - trend.HOLDS, now)
+    return {**told, "trend": trend.trend(service.name, before, kept.small(told, to_json(now)))}
 
 
 def explain(config: Config, ledger: Ledger, item: str, services: Sequence[str], now: datetime) -> dict[str, Json]:
@@ -84,7 +92,11 @@ def explain(config: Config, ledger: Ledger, item: str, services: Sequence[str], 
 
 def replayed(report: Mapping[str, Json], as_of: datetime) -> dict[str, Json]:
     """A stored result as of another moment, by the questions and rules of today. Later: what of it has run out by then, if nothing is looked at."""
-    told = [{**one, "readiness": rescored(one["readiness"], one["service"], as_of)} for one in report["services"]]
+    same = to_json(as_of) == report["as_of"]  # the trend is of its moment: of another one, nothing says what was kept until then
+    told = [
+        {**one, "readiness": {**rescored(one["readiness"], one["service"], as_of), "trend": one["readiness"].get("trend") if same else None}}
+        for one in report["services"]
+    ]
     return {**report, "as_of": to_json(as_of), "services": told}
 
 
@@ -211,6 +223,7 @@ def _ready(told: Mapping[str, Json]) -> list[str]:
         f"{told['answerable']} of {len(told['items'])} questions have a rule; the rest is unknown",
     ]
     lines += [f"next: {one['item']} {one['question']} Now: {one['why']}. Do: {one['earn']}" for one in told["plan"][:FIRST]]
+    lines += trend.lines(told["trend"])
     source = told["next"]
     best = f"with what is attached {told['ceiling']:g}/10 can be had at best"
     return [*lines, best + (f"; attach {source['source']} next: {source['more']} more answers, {source['ceiling']:g}/10" if source else "")]

@@ -50,7 +50,7 @@ def changes(was: Mapping[str, Json], now: Mapping[str, Json], service: str, was_
     """
     old, new = ({one["item"]: one for one in told["items"]} for told in (was, now))
     items = [_change(name, old.get(name), new.get(name), was_at, as_of) for name in dict.fromkeys([*new, *old])]
-    again = any(one["state"] == "criteria-changed" for one in items)
+    again = any(one["state"] == "criteria-changed" for one in items) and "attached" in was  # what is kept small has no evidence to be scored again
     like = rescored(was, service, datetime.fromisoformat(was_at)) if again else was
     return {
         "since": was_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from agent.audit.markdown import steps
+from agent.audit.trend import lines
 from agent.model import Json
 
 KINDS = {"safe": "safe: it only looks", "live": "live: it reaches what serves, and asks first", "set up": "to be set up by people"}
@@ -15,7 +16,14 @@ def todo(told: Mapping[str, Json], service: str, kinds: Collection[str] = tuple(
     """The plan of a service, or the part of it that is of these kinds; `final` is the score once it and all before it is done."""
     plan = [one for one in told["plan"] if one["kind"] in kinds]
     whole = len(plan) == len(told["plan"])
-    return {"service": service, "final": told["final"], "plan": plan, "steps": told["steps"] if whole else [], "commands": _commands(plan)}
+    return {
+        "service": service,
+        "final": told["final"],
+        "trend": told["trend"],
+        "plan": plan,
+        "steps": told["steps"] if whole else [],
+        "commands": _commands(plan),
+    }
 
 
 def _commands(plan: Collection[Mapping[str, Json]]) -> list[str]:
@@ -29,6 +37,7 @@ def plan_text(told: Mapping[str, Json]) -> str:
 
 def _lines(told: Mapping[str, Json]) -> Iterator[str]:
     yield f"{told['service']}: {told['final']:g}/10 now" + (f"; {'; '.join(steps(told))}" if told["steps"] else "")
+    yield from (f"  {line}" for line in lines(told["trend"]))
     if not told["plan"]:
         yield "  nothing of this kind is to be done"
     for n, one in enumerate(told["plan"], 1):

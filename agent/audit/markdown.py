@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from agent.audit.trend import lines
 from agent.model import Json
 
 FIRST = 5
@@ -27,6 +28,7 @@ def _service(one: Mapping[str, Json]) -> Iterator[str]:
     yield f"{', '.join(sections)}\n"
     yield from _listed("Blockers open", [f"**{part['item']}** {part['state']}: {text(part['why'])}" for part in told["blockers"]])
     yield from _worse(told["changes"])
+    yield from _listed("How it has been", [text(line) for line in lines(told["trend"])])
     yield from _listed("Do first", [_fix(part) for part in told["plan"][:FIRST]], number=True)
     if told["steps"]:
         yield f"{'; '.join(steps(told))}.\n"

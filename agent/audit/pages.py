@@ -10,6 +10,7 @@ from typing import Any
 from agent.audit.canonical import digest, fixed
 from agent.audit.gates import SEEN
 from agent.audit.markdown import steps
+from agent.audit.trend import lines
 from agent.model import Json
 
 CLUMPS = ("failed", "partial", "unknown or stale", "attested", "passed", "does not apply")
@@ -23,7 +24,16 @@ def page(report: Mapping[str, Json]) -> str:
 
     house = Environment(loader=PackageLoader("agent", "audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     house.filters |= {"at": _at, "day": lambda text: _at(text)[:10], "n": lambda value: f"{value:g}", "code": _code}
-    more = {"clumps": clumps, "calendar": calendar, "crosswalk": crosswalk, "lifts": steps, "dial": dial, "accepted": accepted, "MOST": MOST}
+    more = {
+        "clumps": clumps,
+        "calendar": calendar,
+        "crosswalk": crosswalk,
+        "lifts": steps,
+        "dial": dial,
+        "accepted": accepted,
+        "trend": lines,
+        "MOST": MOST,
+    }
     return house.get_template("page.html").render({**fixed(report), **more, "digest": digest(report)})
 
 

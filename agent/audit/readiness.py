@@ -107,6 +107,7 @@ def result(given: Mapping[str, Answer], known: Beside) -> dict[str, Json]:
         "next": _next(known.attached),
         "catalogue": {"version": catalogue().version, "digest": catalogue().digest},
         "changes": None,
+        "trend": None,
     }
 
 

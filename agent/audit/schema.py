@@ -123,6 +123,32 @@ CHANGES = exactly(
     }
 )
 DEBT = exactly({"index": {"type": "number", "minimum": 0, "maximum": 100}, "hours_a_week": NUMBER, "rank": {"type": "integer", "minimum": 1}})
+BUDGET = exactly({"of": TEXT, "days": NUMBER, "allowed_days": NUMBER, "used": NUMBER, "spent": FLAG})
+COMPARED = none_or(
+    exactly(
+        {
+            "as_of": MOMENT,
+            "final": POINTS,
+            "level": LEVEL,
+            "verdict": VERDICT,
+            "served": none_or(TEXT),
+            "arrow": {"enum": ["up", "level", "down"]},
+            "worse": many(ITEM),
+            "better": many(ITEM),
+        }
+    )
+)
+TREND = exactly(
+    {
+        "audits": COUNT,
+        "seen_days": NUMBER,
+        "of_days": NUMBER,
+        "readiness": many(BUDGET),
+        "evidence": exactly({"item_days": NUMBER, "share": none_or(SHARE), "allowed_share": SHARE, "used": NUMBER, "spent": FLAG}),
+        "repairs": many(exactly({"item": ITEM, "times": COUNT, "mean_days": none_or(NUMBER), "since": none_or(MOMENT)})),
+        "comparisons": exactly(dict.fromkeys(("last", "last_ready", "same_version"), COMPARED)),
+    }
+)
 READINESS = exactly(
     {
         "headline": TEXT,
@@ -151,6 +177,7 @@ READINESS = exactly(
         "next": none_or(exactly({"source": TEXT, "ceiling": POINTS, "more": COUNT})),
         "catalogue": exactly({"version": COUNT, "digest": DIGEST}),
         "changes": none_or(of("changes")),
+        "trend": none_or(of("trend")),
     }
 )
 SERVICE = at_least(
@@ -188,6 +215,7 @@ SCHEMA: Json = {
         "question": QUESTION,
         "readiness": READINESS,
         "service": SERVICE,
+        "trend": TREND,
         "word": WORD,
     },
 }

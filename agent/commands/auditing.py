@@ -182,6 +182,18 @@ def audit_plan(call: Call, service: str | None, kinds: str | None) -> None:
     call.say(told, "".join(map(plan_text, told)).rstrip("\n"))
 
 
+@command("watchkeeper audit fleet", "fleet", audit)
+def audit_fleet(call: Call) -> None:
+    """Every service by its last audit that was kept, the worst first: verdict, level, least section, blockers, budget left, trend, owner."""
+    from agent import reach
+    from agent.audit import kept
+    from agent.audit.fleet import fleet, text
+
+    config = call.config()
+    with reach.reading(config) as ledger:
+        call.say(fleet(config, kept.reader()(ledger), moment()), text)
+
+
 @command("watchkeeper audit explain DEPL-05 fraud", "explain", audit)
 @click.argument("item")
 @click.argument("service", required=False)

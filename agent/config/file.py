@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from agent.config import steps
-from agent.config.shape import Budget, Freeze, HeartbeatFile, NotifyFile, Retention, ServiceFile, Shape
+from agent.config.shape import AuditFile, Budget, Freeze, HeartbeatFile, NotifyFile, Retention, ServiceFile, Shape
 from agent.config.words import Address, CauseName, Flag, ServiceName, Shorthand, SomeLength, Whole, named, text_as
 from agent.model import Json
 
@@ -78,6 +78,7 @@ class File(Shape):
     workers: Annotated[Whole, Field(ge=1, le=256)] = 2
     retention: Retention = Retention()
     budget: Budget = Budget()
+    audit: AuditFile | None = None
     freeze: list[Freeze] = Field([])
     runbooks: dict[ServiceName, PlanFile] = Field({})
     services: dict[ServiceName, ServiceFile]

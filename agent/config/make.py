@@ -15,6 +15,7 @@ from agent.config.links import mapping, options_of
 from agent.config.source import Source
 from agent.config.values import (
     Asking,
+    Audits,
     Budget,
     Channel,
     Config,
@@ -61,12 +62,12 @@ class Maker:
             retention=Retention(made.retention.findings, made.retention.rollups),
             budget=budget,
             freeze=_freezes(made.freeze),
-            services={name: self.service(name, one, made.team, budget) for name, one in made.services.items()},
+            services={name: self.service(name, one, made.team, budget, made.audit) for name, one in made.services.items()},
             plans=self.known.plans,
             written={filled: written for written, filled in self.source.filled.items()},
         )
 
-    def service(self, name: str, made: shape.ServiceFile, team: str | None, budget: Budget) -> ServiceConfig:
+    def service(self, name: str, made: shape.ServiceFile, team: str | None, budget: Budget, audit: shape.AuditFile | None) -> ServiceConfig:
         modes = dict(made.mode)
         sequential = sum(self.known.checks[one.check].sequential for one in made.watches)
         watches = tuple(self.watch(name, place, one, sequential * made.false_alarm_every) for place, one in enumerate(made.watches))
@@ -91,6 +92,7 @@ class Maker:
             load=Load(made.load.rate, made.load.longest, made.load.errors, made.load.latency) if made.load else None,
             drills=Drills(made.drills.live, made.drills.most, made.drills.hold, tuple(made.drills.abort_on)),
             attest=tuple(map(_said, made.attest)),
+            audit=_audits(made.audit or audit),
         )
 
     def watch(self, service: str, place: int, made: shape.WatchFile, quiet: timedelta) -> WatchConfig:
@@ -155,6 +157,13 @@ class Maker:
 
 def _freezes(made: list[shape.Freeze]) -> tuple[Freeze, ...]:
     return tuple(Freeze(one.start, one.end, one.why) for one in made)
+
+
+def _audits(made: shape.AuditFile | None) -> Audits | None:
+    if made is None:
+        return None
+    hours, minutes = map(int, made.at.split(":"))
+    return Audits(made.every, timedelta(hours=hours, minutes=minutes), made.incident_on)
 
 
 def _said(made: shape.AttestFile) -> Said:

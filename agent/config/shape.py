@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
+from agent.config.values import AUDIT
 from agent.config.words import (
     CauseName,
     ChannelName,
     ChannelUrl,
     CheckName,
+    Clock,
     Flag,
     HeaderName,
     ItemName,
@@ -263,6 +265,13 @@ class WatchFile(Shape):
     severity: Literal["page", "ticket"] | None = None
     splay: Flag = True
 
+    @field_validator("name")
+    @classmethod
+    def _free(cls, value: str | None) -> str | None:
+        if value == AUDIT:
+            raise ValueError(f"'{AUDIT}' is what the daily audit is called in incidents; choose another name")
+        return value
+
     @field_validator("every")
     @classmethod
     def _not_too_often(cls, value: timedelta) -> timedelta:
@@ -372,6 +381,21 @@ class Objectives(Shape):
     quality: ObjectiveFile | None = None
 
 
+class AuditFile(Shape):
+    """How often a service is audited and the result kept: every `every`, counted from `at`, a time of day in UTC."""
+
+    every: SomeLength = timedelta(days=1)
+    at: Clock = "00:00"
+    incident_on: Literal["regression", "blocker", "never"] = "never"
+
+    @field_validator("every")
+    @classmethod
+    def _not_too_often(cls, value: timedelta) -> timedelta:
+        if value < timedelta(hours=1):
+            raise ValueError("must be at least 1h: an audit reads the whole record")
+        return value
+
+
 class ServiceFile(Shape):
     """One model service."""
 
@@ -391,6 +415,7 @@ class ServiceFile(Shape):
     targets: Targets | None = None
     objectives: Objectives = Objectives()
     attest: list[AttestFile] = []
+    audit: AuditFile | None = None
     watches: list[WatchFile] = []
 
 

@@ -157,6 +157,18 @@ class Said:
     version: str | None = None
 
 
+AUDIT = "audit"  # the name that a service's daily audit goes by where watches have theirs
+
+
+@dataclass(frozen=True, slots=True)
+class Audits:
+    """A service is audited every `every`, counted from `at` after midnight of 1970 UTC; what opens an incident."""
+
+    every: timedelta
+    at: timedelta
+    incident_on: Literal["regression", "blocker", "never"]
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """One model service; `mode` holds for every runbook but those in `modes`."""
@@ -181,6 +193,7 @@ class ServiceConfig:
     load: Load | None = None  # its lock is that of the server a watch looks at
     drills: Drills = Drills()
     attest: tuple[Said, ...] = ()
+    audit: Audits | None = None  # None: it is audited only when somebody asks
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,12 @@ def named(pattern: str, says: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def time_of_day(value: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", value):
+        raise ValueError(f"{shown(value)} is no time of day; write it as 06:00, in UTC")
+    return value
+
+
 def of(words: Callable[[Known], Any], what: str, hint: str = "") -> AfterValidator:
     """A word that must be among the known ones."""
 
@@ -214,6 +220,7 @@ Zone = Annotated[str, AfterValidator(zone)]
 HeaderName = Annotated[str, named(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "letters, digits and -")]
 ItemName = Annotated[str, named(r"(DATA|MODEL|DEPL|MON|TEAM)-(0[1-9]|10)", "a question of the audit, DATA-01 to TEAM-10")]
 ServiceName = Annotated[str, named(r"[A-Za-z0-9][A-Za-z0-9_-]*", "letters, digits, - and _")]
+Clock = Annotated[str, AfterValidator(time_of_day)]
 WatchName = Annotated[str, named(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "letters, digits, ., - and _")]
 CheckName = Annotated[str, of(lambda known: known.checks, "check", "`watchkeeper plugins` lists them")]
 RunbookName = Annotated[str, of(lambda known: known.runbooks, "runbook", "`watchkeeper plugins` lists them")]

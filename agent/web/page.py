@@ -1,10 +1,11 @@
-"""The page at `/`: one HTML file that carries its style and its few lines of script, and asks nobody else for anything."""
+"""The pages, at `/` and `/fleet`: HTML that carries its style and its few lines of script, and asks nobody else for anything."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
@@ -25,27 +26,38 @@ STATES = {
     "new": "not looked at yet",
     "unwatched": "not watched",
 }
+TONES = {"READY": "ok", "CONDITIONAL": "warn", "NOT-READY": "fail", "UNVERIFIED": "error", None: "new"}
 
 
 def shown(state: Mapping[str, Json]) -> HTMLResponse:
-    """The page for that state. Its policy lets a browser run the one script and use the one style that stand in it, and nothing else."""
-    return HTMLResponse(_template().render(state), headers={"Content-Security-Policy": _policy()})
+    """The page for that state."""
+    return _rendered("page.html", state)
+
+
+def fleet(state: Mapping[str, Json]) -> HTMLResponse:
+    """The page of the fleet."""
+    return _rendered("fleet.html", {**state, "tones": TONES, "counted": Counter(one["verdict"] for one in state["services"])})
+
+
+def _rendered(name: str, state: Mapping[str, Json]) -> HTMLResponse:
+    """Its policy lets a browser run the script and use the style that stand in it, and nothing else."""
+    return HTMLResponse(_template(name).render(state), headers={"Content-Security-Policy": _policy(name)})
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     house = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     house.filters.update(ago=ago, clock=clock, long=long, number=number, seconds=seconds, word=STATES.__getitem__)
     house.globals.update(words=WORDS, never=NEVER)
-    return house.get_template("page.html")
+    return house.get_template(name)
 
 
 @cache
-def _policy() -> str:
-    text = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-    style, script = (_digests(text, tag) for tag in ("style", "script"))
+def _policy(name: str) -> str:
+    text, styles = ((Path(__file__).parent / file).read_text(encoding="utf-8") for file in (name, "_style.html"))
+    style, script = _digests(styles, "style"), _digests(text, "script") or "'none'"
     rest = "connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     return f"default-src 'none'; style-src {style}; script-src {script}; {rest}"
 

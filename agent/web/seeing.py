@@ -46,6 +46,11 @@ def shown(request: Request) -> HTMLResponse:
     return page.shown(request.app.state.view.page())
 
 
+@health.get("/fleet", response_class=HTMLResponse, include_in_schema=False)
+def fleet_shown(request: Request) -> HTMLResponse:
+    return page.fleet(request.app.state.view.fleet())
+
+
 # As JSON
 
 KINDS = {".svg": "image/svg+xml", ".json": "application/json", ".html": "text/html; charset=utf-8"}
@@ -117,6 +122,12 @@ def trusted(world: W, service: str | None = None) -> Answer:
     """How far each runbook can be trusted on each service: its mode, its last drill, what it would have done and whether that was right."""
     names, now = [world.service(service).name] if service else list(world.config.services), world.clock()
     return Answer(world.store.see(lambda ledger: ladder.report(world.config, ledger, names, now - ladder.YEAR, now)))
+
+
+@seeing.get("/audits")
+def audits(request: Request) -> Answer:
+    """How ready each service is, by the last audit of it that was kept, the worst first: verdict, level, least section, blockers, budget left."""
+    return Answer(request.app.state.view.fleet())
 
 
 @seeing.get("/runs")

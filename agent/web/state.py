@@ -11,6 +11,8 @@ from datetime import datetime
 from math import isfinite
 
 from agent import incidents
+from agent.audit import kept
+from agent.audit.fleet import fleet
 from agent.config import ServiceConfig
 from agent.model import Finding, Incident, Json, Run, Signal, Silence, Status, to_json
 from agent.permit import frozen, halted
@@ -40,6 +42,7 @@ class View:
         self.world, self.ready = world, ready
         self._readings: dict[str, tuple[datetime, Json]] = {}
         self._lock = threading.Lock()
+        self._audits = kept.reader()
         self._last: tuple[float, float, dict[str, Json]] | None = None  # when it was made, what it cost, what it is
 
     def status(self) -> dict[str, Json]:
@@ -95,6 +98,10 @@ class View:
             last = ledger.findings(watch=signal.watch, limit=1)
             known = self._readings[signal.watch] = (signal.kept_at, to_json(last[0].reading) if last else None)
         return known[1]
+
+    def fleet(self) -> dict[str, Json]:
+        """How ready each service is by its last audit, the worst first; what was kept is read again only after another was."""
+        return self.world.store.see(lambda ledger: fleet(self.world.config, self._audits(ledger), self.world.clock()))
 
     def page(self) -> dict[str, Json]:
         """What the page shows: the status with the worst first, open incidents and the last that are over, runs, findings that are not ok."""
