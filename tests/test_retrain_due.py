@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import Past, Ran, Status, Verdict, Watching, Window, config, fail, ok, verbs
+from agent.cli import main
 from agent.model import RunState
 from agent.observe import fold, found, observe
 from agent.respond import advance
-from agent.store import Ledger
+from agent.store import Ledger, Store
 from agent.world import World
 from checks._due import Limits, Signs, calls, holds, persists, rests
 from checks.retrain import due
-from tests.learning import carried, learning
+from tests.fraud import Fraud
+from tests.learning import carried, laid_out, learning
+from tests.processes import until
+from tests.rollout import JUDGE, SPLIT, plugged
+from tests.test_daemon import agent
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -222,3 +231,38 @@ def test_auto_that_was_drilled_begins_without_asking(tmp_path):
         assert run.mode == "auto"
         over = carried(desk, run.id)
         assert over.state == "succeeded" and not over.approvals, over.said
+
+
+# As a daemon does it
+
+HURRIED = """
+      - {check: data.probe_leak, every: 1s, window: 2h}
+      - check: retrain.due
+        every: 1s
+        with: {floor: [serving.parity], least: 100, cooldown: 1d, bad: 2, of: 3}
+"""
+
+
+def test_a_daemon_that_is_killed_after_the_sign_goes_on_with_the_one_run_that_it_wanted(tmp_path):
+    with plugged(tmp_path, {"split": SPLIT}, "adapter"), plugged(tmp_path, {"judged": JUDGE}), closing(Fraud()) as server:
+        path = laid_out(tmp_path, server.address, HURRIED)
+        path.write_text("listen: 127.0.0.1:0\n" + re.sub("rollout_with: .*", "rollout: ''", path.read_text()).replace("every: 10m", "every: 1s"))
+        server.factors["1"] = 3.0  # it answers otherwise than it did
+        with agent(path) as first:
+            until(lambda: retrains(first.store), "the run is wanted", 40, lambda: first.running.text)
+            first.running.kill()
+        (wanted,) = retrains(first.store)
+        with agent(path) as second:
+            until(lambda: retrains(second.store)[0].state == "awaiting", "it waits for a person", 40, lambda: second.running.text)
+            assert [run.id for run in retrains(second.store)] == [wanted.id]
+            done = CliRunner().invoke(main, ["-c", str(path), "runbook", "approve", str(wanted.id), "--by", "ada"])
+            assert done.exit_code == 0, done.output
+            until(lambda: not retrains(second.store)[0].active, "it is trained, judged and registered", 60, lambda: second.running.text)
+        (run,) = retrains(first.store)
+        assert run.state == "succeeded" and (tmp_path / "models" / "2" / "model.onnx").exists(), run.said
+        assert server.served == "1", "nobody gave it traffic"
+
+
+def retrains(store: Path) -> list[Any]:
+    with Store.open(store).read() as ledger:
+        return [run for run in ledger.runs() if run.runbook == "retrain"]
