@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import audit, config, judge, verbs
@@ -92,6 +92,7 @@ def test_slots_lie_on_a_grid_from_1970_that_begins_at_the_time_of_day(every: tim
     assert daily.slot(Audits(every, at, "never"), now) == last
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 24 * 14), st.integers(0, 24 * 60 - 1), st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)))
 def test_a_slot_is_never_ahead_nor_a_whole_interval_behind_and_the_next_is_one_interval_on(hours: int, at: int, now: datetime) -> None:
     audits, moment = Audits(hours * HOUR, timedelta(minutes=at), "never"), now.replace(tzinfo=UTC)
