@@ -56,12 +56,16 @@ BAD = [  # name, text, lines
     (
         "an_unknown_key_far_from_all",
         "zzz: 1\nservices: {}\n",
-        ["$:1:1 zzz: unknown key; there is audit, budget, freeze, heartbeat, listen, notify, retention, runbooks, services, store, team, token, workers"],
+        [
+            "$:1:1 zzz: unknown key; there is audit, budget, freeze, heartbeat, listen, notify, retention, runbooks, services, store, team, token, workers"
+        ],
     ),
     (
         "a_key_that_begins_with_an_angle",
         "<<x: ml\nservices: {}\n",
-        ["$:1:1 <<x: unknown key; there is audit, budget, freeze, heartbeat, listen, notify, retention, runbooks, services, store, team, token, workers"],
+        [
+            "$:1:1 <<x: unknown key; there is audit, budget, freeze, heartbeat, listen, notify, retention, runbooks, services, store, team, token, workers"
+        ],
     ),
     ("services_missing", "team: ml\n", ["$:1:1: needs `services`"]),
     ("services_as_a_list", "services: []\n", ["$:1:11 services: must be a mapping, not a list"]),
