@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import audit, config, judge, verbs
@@ -52,12 +52,6 @@ def desk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
         verbs.expire(made.world, verbs.silence(made.world, "fraud/*", HOUR, "ada", "to be seen to act").id, "ada")
         made.look("serving.ready")
         yield made
-
-
-def _with(folder: Path, more: str) -> Path:
-    path = folder / "watchkeeper.yaml"
-    path.write_text(f"{path.read_text()}{more}\n")
-    return path
 
 
 def tick(desk: Desk, after: timedelta = DAY) -> list[str]:
@@ -98,6 +92,7 @@ def test_slots_lie_on_a_grid_from_1970_that_begins_at_the_time_of_day(every: tim
     assert daily.slot(Audits(every, at, "never"), now) == last
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 24 * 14), st.integers(0, 24 * 60 - 1), st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)))
 def test_a_slot_is_never_ahead_nor_a_whole_interval_behind_and_the_next_is_one_interval_on(hours: int, at: int, now: datetime) -> None:
     audits, moment = Audits(hours * HOUR, timedelta(minutes=at), "never"), now.replace(tzinfo=UTC)
@@ -148,12 +143,11 @@ def test_a_second_agent_finds_the_slot_met_whatever_it_had_read_before(desk: Des
 
 
 def test_a_service_says_otherwise_than_the_agent_and_none_is_audited_unasked(tmp_path: Path) -> None:
-    with fraud(tmp_path) as made:
-        assert daily.tick(made.world, NOW) == [], "nothing is audited that nobody configured"
-        path = _with(tmp_path, "audit: {every: 6h}")
-        assert config.load(path).services["fraud"].audit == Audits(6 * HOUR, timedelta(), "never")
-        path.write_text(path.read_text().replace("    targets:", '    audit: {at: "18:30", incident_on: blocker}\n    targets:', 1))
-        assert config.load(path).services["fraud"].audit == Audits(DAY, timedelta(hours=18, minutes=30), "blocker")
+    assert daily.due(world_of(tmp_path, ["a"]), {}, NOW) == [], "nothing is audited that nobody configured"
+    assert world_of(tmp_path, ["a"], "audit: {every: 6h}").services["a"].audit == Audits(6 * HOUR, timedelta(), "never")
+    path = tmp_path / "watchkeeper.yaml"
+    path.write_text(path.read_text().replace("a: {", "a: {audit: {at: 18:30, incident_on: blocker}, ", 1))
+    assert config.load(path).services["a"].audit == Audits(DAY, timedelta(hours=18, minutes=30), "blocker"), "and a time needs no quotes"
 
 
 @pytest.mark.parametrize(
@@ -168,24 +162,14 @@ def test_a_service_says_otherwise_than_the_agent_and_none_is_audited_unasked(tmp
     ],
 )
 def test_a_wrong_key_of_the_audit_is_refused_with_its_place(tmp_path: Path, wrong: str, said: str) -> None:
-    with fraud(tmp_path):
-        path = _with(tmp_path, wrong)
     with pytest.raises(ConfigError) as caught:
-        config.load(path)
+        world_of(tmp_path, ["a"], wrong)
     assert said in str(caught.value)
 
 
-def test_a_time_of_day_needs_no_quotes(tmp_path: Path) -> None:
-    with fraud(tmp_path):
-        path = _with(tmp_path, "audit: {at: 12:30}")
-    made = config.load(path).services["fraud"].audit
-    assert made is not None and made.at == timedelta(hours=12, minutes=30)
-
-
 def test_no_watch_may_take_the_name_that_the_audit_has_in_incidents(tmp_path: Path) -> None:
-    with fraud(tmp_path):
-        path = _with(tmp_path, "")
-    path.write_text(path.read_text().replace("{check: serving.ready,", "{check: serving.ready, name: audit,"))
+    path = tmp_path / "watchkeeper.yaml"
+    path.write_text("services: {a: {watches: [{check: service.owner, name: audit}]}}")
     with pytest.raises(ConfigError, match="choose another name"):
         config.load(path)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audit.catalogue import SECTIONS, catalogue
@@ -157,7 +157,7 @@ def test_what_is_held_to_something_else_now_moves_no_arrow() -> None:
 def test_a_short_history_is_told_as_short() -> None:
     found = trend("s", [kept(3 / 1440)], kept(0))
     assert found["seen_days"] == pytest.approx(3 / 1440) and found["of_days"] == 90
-    assert lines(found)[0] == "known: 1 kept audit, which speak for 3m of 90 d"
+    assert lines(found)[0] == "known: 1 kept audit, for 3m of 90 d"
     assert lines(trend("s", [], kept(0))) == [
         "nothing is known of the 90 days before: no audit of them was kept; `audit:` in the configuration keeps one daily"
     ]
@@ -176,6 +176,7 @@ histories = st.lists(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(histories)
 def test_no_time_is_counted_twice_or_made_up(told: list[tuple[float, str, float]]) -> None:
     audits = [kept(ago, MON_01=state, sections={"MON": points}) for ago, state, points in sorted(told, reverse=True)]
@@ -187,6 +188,7 @@ def test_no_time_is_counted_twice_or_made_up(told: list[tuple[float, str, float]
     assert lines(found)
 
 
+@settings(max_examples=40, deadline=None)
 @given(histories)
 def test_what_is_worse_never_spends_less(told: list[tuple[float, str, float]]) -> None:
     audits = [(ago, state) for ago, state, _ in sorted(told, reverse=True)]

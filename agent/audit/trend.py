@@ -161,7 +161,7 @@ def lines(told: Mapping[str, Json] | None) -> list[str]:
         return ["nothing is known of the 90 days before: no audit of them was kept; `audit:` in the configuration keeps one daily"]
     known = f"{_length(told['seen_days'])} of {told['of_days']:g} d"
     return [
-        f"known: {told['audits']} kept {'audit' if told['audits'] == 1 else 'audits'}, which speak for {known}",
+        f"known: {told['audits']} kept {'audit' if told['audits'] == 1 else 'audits'}, for {known}",
         f"readiness budget: {_readiness(told['readiness'])}",
         f"evidence budget: {_evidence(told['evidence'])}",
         *(_repair(one) for one in told["repairs"][:5]),
