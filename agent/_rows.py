@@ -50,7 +50,12 @@ def _json(nullable: bool = False) -> Any:
 
 class FindingRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "finding"
-    __table_args__ = (UniqueConstraint("watch", "end_at"), Index("finding_by_time", "service", "looked_at"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        UniqueConstraint("watch", "end_at"),
+        Index("finding_by_time", "service", "looked_at"),
+        Index("finding_statuses", "watch", "looked_at", "status"),
+        {"sqlite_autoincrement": True},
+    )
     id: int | None = Field(default=None, primary_key=True)
     watch: str = Field(index=True)
     service: str

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent import Reading, Verdict, config, ok
 from agent.audit.answers import answers
+from agent.audit.attested import take_up
 from agent.audit.catalogue import catalogue
 from agent.audit.known import Known
 from agent.audit.scoring import Answer, Score, score
@@ -70,6 +71,14 @@ services:
         prediction: prediction
       reference: {{url: "csv:train.csv", id: id, features: [x0, x1], prediction: prediction}}
       labels: {{url: "csv:labels.csv", key: id, label: y, time: {{column: known, tz: UTC}}}}
+    objectives:
+      availability: {{target: 0.9, watch: serving.ready}}
+      latency: {{target: 0.9, watch: sla.latency}}
+      freshness: {{target: 0.9, watch: data.contract}}
+      quality: {{target: 0.9, watch: quality.accuracy}}
+    attest:
+      - {{item: TEAM-09, by: eve, until: 2026-06-01, note: card payments in Europe; high risk; a person looks at every refusal}}
+      - {{item: TEAM-10, by: eve, until: 2026-06-01, note: on-call may switch it off; the manual queue takes over}}
     watches:
       - {{check: serving.ready, every: 1d}}
       - {{check: serving.parity, every: 1d}}
@@ -103,6 +112,7 @@ services:
       - {{check: code.lead_time, every: 1d}}
       - {{check: scraped.consumers, every: 1d, with: {{query: "{callers}", declared: [shop]}}}}
       - {{check: code.card, every: 1d}}
+      - {{check: budget.burn, every: 1d}}
 """
 
 # What checks of long standing said: they have tests of their own, and need models and traffic
@@ -115,6 +125,7 @@ SAID: dict[str, Verdict] = {
     "drift.compare": ok("as it was", Reading(0.01, 0.1, n=5000)),
     "selftest.drift": ok("as good as promised", parts={"power": Reading(1.0, 0.9), "false alarms": Reading(0.0, 0.05)}),
     "drift.predictions": ok("as they were"),
+    "budget.burn": ok("no budget burns"),
 }
 
 
@@ -342,6 +353,7 @@ def lived(desk: Desk) -> None:
         for days in range(28, -1, -1):
             for check, verdict in verdicts.items():
                 desk.fold(ledger, check, verdict, NOW - days * DAY)
+        take_up(ledger, desk.world.config, NOW - HOUR)
         ledger.pin("fraud/drift.compare", Window(NOW - 2 * DAY, NOW - DAY), "ada", "a good day", NOW - HOUR)
 
     desk.write(do)

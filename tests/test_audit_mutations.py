@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent import Reading, Verdict, fail, ok
+from agent.audit.attested import withdraw, words
 from agent.audit.catalogue import FAILURES, SECTIONS, SOURCES, catalogue
 from agent.audit.scoring import Answer, Score, ml_test_score, score, verdict
 from tests import audited
@@ -42,15 +44,21 @@ def master(running: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def desk(master: Path, running: Any, tmp_path: Path) -> Iterator[Desk]:
+@contextmanager
+def at_a_desk(master: Path, running: Any, folder: Path) -> Iterator[Desk]:
+    """A copy of the good service, whose servers are as they were when it is left."""
     server, metrics, pool = running
-    folder = audited.copied(master, tmp_path / "copy")
     kept = dict(metrics.vectors)
-    with audited.opened(folder, server, metrics, pool) as made:
+    with audited.opened(audited.copied(master, folder / "copy"), server, metrics, pool) as made:
         yield made
     server.mood, server.served, server.loaded, server.up = None, VERSION, (VERSION,), True
     metrics.vectors = kept
+
+
+@pytest.fixture
+def desk(master: Path, running: Any, tmp_path: Path) -> Iterator[Desk]:
+    with at_a_desk(master, running, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +71,12 @@ def good(master: Path, running: Any, tmp_path_factory: pytest.TempPathFactory) -
 # The good service
 
 
-def test_the_good_service_is_ready_by_evidence_alone_but_for_a_persons_word(good: Score):
+def test_the_good_service_is_ready_but_for_what_would_bear_a_persons_word_out(good: Score):
     answered = {name: one.answer for name, one in good.scored.items() if one.answer is not None}
-    assert len(answered) >= 44 and not any(answer.attested for answer in answered.values())
-    assert [name for name, answer in answered.items() if answer.said == "fail"] == ["MON-08", "TEAM-09", "TEAM-10"], "objectives, and people"
-    assert good.blockers == ("TEAM-09",), "which is a person's word"
-    whole = score(catalogue(), {**{name: answer for name, answer in answered.items() if answer}, **PEOPLE}, LATER, VERSION)
+    assert answered.keys() == ITEMS.keys() and not any(answer.said == "fail" for answer in answered.values())
+    assert {name for name, answer in answered.items() if answer.attested} == set(PEOPLE)
+    assert good.blockers == ("TEAM-09",), "of which there is a person's word alone"
+    whole = score(catalogue(), {**answered, **PEOPLE}, LATER, VERSION)
     assert verdict(whole)[0] == "READY" and whole.level >= "R4" and whole.coverage >= 0.9
 
 
@@ -286,6 +294,19 @@ def one_pair_of_hands(desk: Desk) -> None:
     desk.write(do)
 
 
+def taken_back(item: str) -> Callable[[Desk], None]:
+    """What a person said of it is withdrawn."""
+
+    def do(desk: Desk) -> None:
+        def write(ledger: Any) -> None:
+            service = desk.world.config.services["fraud"]
+            withdraw(ledger, "fraud", [one for one in words(service, ledger, NOW) if one.said.item == item], "eve", NOW)
+
+        desk.write(write)
+
+    return do
+
+
 MUTATIONS: dict[str, Mutation] = {
     "DATA-01": Mutation(
         logged(lambda row: {**row, "inputs": "[-5.0, 1.0]", "prediction": -4}),
@@ -344,6 +365,7 @@ MUTATIONS: dict[str, Mutation] = {
     "MON-05": Mutation(said("quality.accuracy", fail("bad", Reading(0.7, 0.8, n=500))), also=("MODEL-07",), why="the one check of quality says both"),
     "MON-06": Mutation(deteriorating),
     "MON-07": Mutation(lambda desk: desk.page(NOW - HOUR, by=None, letter=False)),
+    "MON-08": Mutation(configured("      quality: {target: 0.9, watch: quality.accuracy}\n", "")),
     "MON-09": Mutation(uncorroborated),
     "MON-10": Mutation(configured('heartbeat: {url: "http://127.0.0.1:9/beat", every: 1m}', "")),
     "TEAM-01": Mutation(configured("escalation: [eve]", "escalation: []")),
@@ -359,6 +381,8 @@ MUTATIONS: dict[str, Mutation] = {
         lambda desk: desk.metrics.vectors.update({audited.CALLERS.replace("$window", f"{audited.SPAN}000ms"): [({"client": "nobody"}, "5")]}), METRICS
     ),
     "TEAM-08": Mutation(committed({"MODEL_CARD.md": audited.CARD.replace("0.95", "0.99")}), CODE),
+    "TEAM-09": Mutation(taken_back("TEAM-09")),
+    "TEAM-10": Mutation(taken_back("TEAM-10")),
 }
 
 
@@ -375,20 +399,34 @@ def changed(before: Score, after: Score) -> set[str]:
     return {name for name in ITEMS if after.scored[name].points < before.scored[name].points}
 
 
-@pytest.mark.parametrize("item", MUTATIONS)
-def test_a_fault_fails_its_own_question_and_no_other(item: str, desk: Desk, good: Score):
-    mutation = MUTATIONS[item]
-    mutation.do(desk)
-    desk.again(*mutation.again)
-    after = desk.scored()
-    told = {name: after.scored[name].why for name in changed(good, after)}
-    assert item in told, after.scored[item].why
-    assert set(told) - {item} <= set(mutation.also), told
+@pytest.fixture(scope="module")
+def flipped(master: Path, running: Any, good: Score, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """For each fault the questions that are worth less with it, and what they say then."""
+    return {item: broken(mutation, master, running, good, tmp_path_factory.mktemp(item)) for item, mutation in MUTATIONS.items()}
 
 
-def test_nearly_every_question_has_its_fault():
-    assert set(ITEMS) - set(MUTATIONS) == {"MON-08", "TEAM-09", "TEAM-10"}, "objectives and a person's word"
-    assert sum(not mutation.also for mutation in MUTATIONS.values()) >= 40 and all(bool(one.also) == bool(one.why) for one in MUTATIONS.values())
+def broken(mutation: Mutation, master: Path, running: Any, good: Score, folder: Path) -> dict[str, str]:
+    with at_a_desk(master, running, folder) as desk:
+        mutation.do(desk)
+        desk.again(*mutation.again)
+        after = desk.scored()
+    return {name: after.scored[name].why for name in changed(good, after)}
+
+
+def own(item: str, told: Mapping[str, str]) -> bool:
+    """Whether a fault takes its own question, and no other but those that are written down."""
+    return item in told and set(told) - {item} <= set(MUTATIONS[item].also)
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_a_fault_fails_its_own_question_and_no_other(item: str, flipped: dict[str, dict[str, str]]):
+    assert own(item, flipped[item]), flipped[item]
+
+
+def test_of_fifty_faults_at_least_forty_eight_take_their_own_question_and_no_other(flipped: dict[str, dict[str, str]]):
+    assert MUTATIONS.keys() == ITEMS.keys() and len(MUTATIONS) == 50
+    assert sum(own(item, told) for item, told in flipped.items()) >= 48
+    assert sum(not mutation.also for mutation in MUTATIONS.values()) >= 43 and all(bool(one.also) == bool(one.why) for one in MUTATIONS.values())
 
 
 # The seed: schema changed, nothing versioned, deployed by hand, the owner gone

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent import audit, config, reach
+from agent import _proof, audit, config, reach
 from agent._ledger import link
 from agent.audit import verify
 from agent.audit.identifiers import found
@@ -513,3 +513,55 @@ def test_a_bundle_that_would_tell_of_people_is_not_made(desk: Desk) -> None:
         with pytest.raises(DataError, match=r"is not written:\n(?:.*\n)*?audit.json, line \d+: an e-mail address") as caught:
             bundle(made, ledger, leaking)
         assert "joe" not in str(caught.value)
+
+
+# Whatever is put in the place of whatever is held, in any column of any row that is sealed
+
+ANYTHING = st.one_of(
+    st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(), st.binary(), st.sampled_from(["{}", "null", " {}", "1.0"])
+)
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sealed")
+    with closing(Store.open(folder / "record.db").start()) as store:
+        write(store, 4, at=datetime(2026, 3, 1, tzinfo=UTC))
+        told = {"watch": "s/w", "service": "s", "check": "c", "status": "ok", "reason": "naïve \n \x00", "rule": "r", "version": None}
+        for n in range(4):
+            at = datetime(2026, 3, 1, 0, n, 0, n, tzinfo=UTC)
+            more = {"start_at": at, "end_at": at, "looked_at": at, "reading": None if n else {"observed": 1.0}, "parts": {}, "seq": n, "seconds": 1.0}
+            store.write(lambda ledger, more=more: ledger.keep({}, **told, **more))
+        store.backup(folder / "whole.db")
+    return folder / "whole.db"
+
+
+def meant(kind: str, raw: Any) -> Any:
+    """What a raw value stands for: JSON and times may be spelt in more than one way."""
+    with suppress(ValueError, TypeError):
+        if kind == "JSON":
+            return json.loads("null" if raw is None else raw)
+        if kind == "DATETIME":
+            return datetime.fromisoformat(raw).replace(tzinfo=UTC)
+    return type(raw), raw
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["event", "finding"]), st.integers(1, 4), st.data())
+def test_whatever_else_stands_in_a_sealed_row_is_told(sealed: Path, kind: str, number: int, data: st.DataObject) -> None:
+    with closing(Store.open(sealed)) as store, store.read() as ledger:
+        conn = ledger.conn.connection.driver_connection
+        assert list(_proof.broken(ledger)) == []
+        columns = {name: how for _, name, how, *_ in conn.execute(f"PRAGMA table_info({kind})") if name != "id"}
+        column = data.draw(st.sampled_from(sorted(columns)))
+        before = conn.execute(f'SELECT "{column}" FROM {kind} WHERE id = ?', (number,)).fetchone()[0]
+        conn.execute("PRAGMA query_only = OFF")
+        conn.execute("SAVEPOINT tampering")
+        try:
+            with suppress(sqlite3.IntegrityError, UnicodeEncodeError):
+                conn.execute(f'UPDATE {kind} SET "{column}" = ? WHERE id = ?', (data.draw(ANYTHING), number))
+            after = conn.execute(f'SELECT "{column}" FROM {kind} WHERE id = ?', (number,)).fetchone()[0]
+            same = meant(columns[column], before) == meant(columns[column], after)
+            assert (list(_proof.broken(ledger)) == []) is same, (column, before, after)
+        finally:
+            conn.execute("ROLLBACK TO tampering")
