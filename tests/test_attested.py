@@ -101,7 +101,7 @@ def test_a_word_alone_earns_half_until_its_day_and_then_nothing(world):
     verbs.attest(world, "fraud", say())
     state, points, why = item(world, "TEAM-10")
     assert (state, points) == ("pass", 0.5)
-    assert why == "eve on 2026-03-01, until 2026-03-31: on-call may switch it off; nothing bears it out; by a person's word alone"
+    assert why == "eve on 2026-03-01, until 2026-03-31: on-call may switch it off; nothing bears it out: DEPL-08 fails; by a person's word alone"
     assert item(world, "TEAM-10", NOW + 29.9 * DAY)[1] == 0.5 and item(world, "TEAM-10", NOW + 30 * DAY)[1] == 0.0
     assert heard(world, NOW + 30 * DAY) == [("TEAM-10", "attested", "it ended at 2026-03-31 12:00Z")]
 

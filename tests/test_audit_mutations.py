@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from agent import Reading, Verdict, fail, ok
 from agent.audit.attested import withdraw, words
 from agent.audit.catalogue import FAILURES, SECTIONS, SOURCES, catalogue
-from agent.audit.scoring import Answer, Score, ml_test_score, score, verdict
+from agent.audit.scoring import Score, ml_test_score, score, verdict
 from tests import audited
 from tests.audited import DAY, HOUR, NOW, VERSION, Desk
 
 ITEMS = catalogue().items
-PEOPLE = {name: Answer("pass", NOW, version=VERSION, observed="attested, and borne out") for name in ("TEAM-09", "TEAM-10")}  # a person's word
 LATER = NOW + timedelta(minutes=2)
 
 
@@ -71,13 +70,13 @@ def good(master: Path, running: Any, tmp_path_factory: pytest.TempPathFactory) -
 # The good service
 
 
-def test_the_good_service_is_ready_but_for_what_would_bear_a_persons_word_out(good: Score):
+def test_the_good_service_is_ready(good: Score):
     answered = {name: one.answer for name, one in good.scored.items() if one.answer is not None}
     assert answered.keys() == ITEMS.keys() and not any(answer.said == "fail" for answer in answered.values())
-    assert {name for name, answer in answered.items() if answer.attested} == set(PEOPLE)
-    assert good.blockers == ("TEAM-09",), "of which there is a person's word alone"
-    whole = score(catalogue(), {**answered, **PEOPLE}, LATER, VERSION)
-    assert verdict(whole)[0] == "READY" and whole.level >= "R4" and whole.coverage >= 0.9
+    assert not any(answer.attested for answer in answered.values()), "what people said is borne out"
+    seen = [name for name, answer in answered.items() if any(one.kind != "attestation" for one in answer.evidence)]
+    assert len(seen) >= 44
+    assert verdict(good)[0] == "READY" and good.level >= "R4" and good.coverage >= 0.9
 
 
 def test_every_answer_says_what_it_rests_on(desk: Desk):
@@ -311,8 +310,9 @@ MUTATIONS: dict[str, Mutation] = {
     "DATA-01": Mutation(
         logged(lambda row: {**row, "inputs": "[-5.0, 1.0]", "prediction": -4}),
         TABLES,
-        also=("DATA-02", "DATA-08", "MON-09"),
-        why="rows that break their contract, all alike, show neither that faults in them are noticed nor which feature matters",
+        also=("DATA-02", "DATA-08", "MON-09", "TEAM-09"),
+        why="rows that break their contract, all alike, show neither that faults in them are noticed nor which feature matters, and do not bear TEAM-09 "
+        "out",
     ),
     "DATA-02": Mutation(configured("quarantine: auto", "quarantine: observe")),
     "DATA-03": Mutation(late),
@@ -355,7 +355,9 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "DEPL-06": Mutation(said("sla.latency", fail("too late"))),
     "DEPL-07": Mutation(lambda desk: desk.ran("retrain", NOW - HOUR, (audited.TRAINED, "done"), *[("person.approve", "done")] * 5, by="ada")),
-    "DEPL-08": Mutation(lambda desk: setattr(desk.server, "mood", lambda body: (500, {})), ("hostile.degraded",)),
+    "DEPL-08": Mutation(
+        lambda desk: setattr(desk.server, "mood", lambda body: (500, {})), ("hostile.degraded",), also=("TEAM-10",), why="TEAM-10 is borne out by it"
+    ),
     "DEPL-09": Mutation(pickled, REGISTRY),
     "DEPL-10": Mutation(lambda desk: (desk.folder / "code" / "train.py").write_text("print(9)") and None, CODE),
     "MON-01": Mutation(lambda desk: desk.metrics.vectors.update({audited.UP: [({}, "0")]}), METRICS),

@@ -22,6 +22,7 @@ from agent.store import Ledger
 LONGEST = {"attested": timedelta(days=180), "waived": timedelta(days=90), "not applicable": timedelta(days=180)}
 MOST_APART = 2  # questions of a section that may be said not to apply
 REVIEWS = ("MODEL-02", *(f"TEAM-{number:02d}" for number in range(1, 11)))  # they judge what the owner and the author did: somebody else must
+BORNE_OUT_BY = {"TEAM-09": "DATA-01", "TEAM-10": "DEPL-08"}  # what requests lie outside is measured; what happens without the model was tried
 KIND = "attest"
 
 
@@ -201,7 +202,8 @@ def by_item(found: Sequence[Word], kind: str) -> dict[str, Json]:
 def heard(known: Known, answers: Mapping[str, Answer]) -> dict[str, Answer]:
     """The answers, with what people attest joined to them."""
     attested = {one.said.item: one for one in reversed(words(known.service, known.ledger, known.now)) if one.said.kind == "attested" and not one.void}
-    joined = {name: _joined(known, item, answers.get(name), attested.get(name)) for name, item in catalogue().items.items()}
+    seen = {name: answers.get(BORNE_OUT_BY.get(name, name)) for name in catalogue().items}
+    joined = {name: _joined(known, item, seen[name], attested.get(name)) for name, item in catalogue().items.items()}
     return {name: answer for name, answer in joined.items() if answer is not None}
 
 
@@ -214,13 +216,20 @@ def _joined(known: Known, item: Item, answer: Answer | None, word: Word | None) 
         return _unattested(known, item, answer)
     alone = _alone(known, word)
     if item.mode == "attested":
-        borne_out = answer is not None and answer.said == "pass"
-        return replace(alone, attested=not borne_out, observed=f"{alone.observed}; {answer.observed if answer else 'nothing bears it out'}")
+        return _borne_out(alone, item, answer)
     if answer is None:
         return alone if item.within(known.attached) and not _against(known, item) else None
     if item.mode == "automatic" or answer.said == "fail":
         return answer
     return replace(answer, observed=f"{answer.observed}; {alone.observed}", evidence=(*answer.evidence, *alone.evidence))
+
+
+def _borne_out(alone: Answer, item: Item, shown: Answer | None) -> Answer:
+    """A word that something seen bears out, as far as a person's word can be; else the word alone."""
+    by = BORNE_OUT_BY[item.id]
+    if shown is None or shown.said == "fail":
+        return replace(alone, observed=f"{alone.observed}; nothing bears it out: {by} {'is not known' if shown is None else 'fails'}")
+    return replace(alone, attested=False, observed=f"{alone.observed}; borne out by {by}", evidence=(*alone.evidence, *shown.evidence))
 
 
 def _unattested(known: Known, item: Item, answer: Answer | None) -> Answer | None:
