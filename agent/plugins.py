@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = ("check", "runbook", "adapter")
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 TABLES = ("live", "labels", "reference", "offline", "parents", "inputs", "train", "old", "new", "guard")
-MODELS = ("champion", "candidate")
+MODELS = ("champion", "candidate", "again")
 TRAINERS = ("trainer", "quantizer")
 ROLES = ("server", "online", "registry", "router", *TRAINERS, "metrics", "code", "data", "process", *TABLES, *MODELS)
 PLATFORM = (

@@ -39,12 +39,22 @@ class Candidate:
 
     def gate(self, judge: str, given: Mapping[str, Any], tables: Mapping[str, Any], within: timedelta) -> Step:
         """The check `judge` on the candidate beside the champion: only its ok goes on. `tables` binds roles to files of earlier steps."""
-        mine = {"folder": Ref(self.step, "folder"), "file": self.file, "files": Ref(self.step, "files"), "options": dict(self.options)}
+        mine = self._made(self.step)
         theirs = {"path": self.champion["files"].get(self.file), "sha256": self.champion["sha256"].get(self.file), "options": dict(self.options)}
         models = {"candidate": mine, **({"champion": theirs} if theirs["path"] else {})}
         args = {"check": judge, "with": dict(given), "bind": {**models, **tables}}
         why = f"only what is shown to be no worse than version {self.parent} goes on; else that stays"
         return Step("gate", "check.judge", args, within, "stop", why)
+
+    def repeated(self, check: str, again: str, given: Mapping[str, Any], tables: Mapping[str, Any], within: timedelta) -> Step:
+        """The check `check` on the candidate beside what the step `again` made of the same: only its ok goes on."""
+        told = {name: given[name] for name in ("label", "features", "loss") if name in given}
+        digests = {"files": Ref(self.step, "files"), "files_again": Ref(again, "files")}
+        args = {"check": check, "with": {**told, **digests}, "bind": {"candidate": self._made(self.step), "again": self._made(again), **tables}}
+        return Step("repeated", "check.judge", args, within, "stop", "what cannot be made again cannot be traced to what it was made from")
+
+    def _made(self, step: str) -> Mapping[str, Any]:
+        return {"folder": Ref(step, "folder"), "file": self.file, "files": Ref(step, "files"), "options": dict(self.options)}
 
     def register(self, version: str, lineage: Mapping[str, Any], patience: timedelta) -> Step:
         """The candidate with all its files in the registry, under a new name, with what it was made from; all of it at once or nothing."""

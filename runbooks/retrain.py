@@ -39,6 +39,7 @@ def retrain(
     sound: list[str] | None = None,
     seed: int = 0,
     judge: str = "forgetting.eval",
+    repeat: str = "model.reproducible",
     version: str | None = None,
     rollout: str = "canary",
     rollout_with: dict[str, Any] | None = None,
@@ -54,7 +55,8 @@ def retrain(
     default those of the data and of drift, but for the one that asked. `gate` is given to the check `judge`, `model` to the adapter that opens
     `file`, `parameters` and `seed` to the trainer. `version` names what is made, else the next number does. `rollout` is the runbook that gives it
     traffic, "" for none, and `rollout_with` what that is given. `training`, `judging` and `rolling` are how long these may take, `patience` each
-    other step. A drill ends at the gate.
+    other step. A drill ends at the gate, and trains twice before it: the check `repeat` compares both, and is given `label`, `features` and `loss` of
+    the `gate`; with "" it trains once.
     """
     watches = upstream if sound is None else sound
     pinned = rows_of(
@@ -65,12 +67,15 @@ def retrain(
     steps = (
         *pinned.steps("what is learned from is kept", "what is broken upstream must not be learned", patience),
         Step("train", "trainer.train", args, training + MARGIN, "stop", f"a candidate beside version {one.parent}; it serves nobody"),
-        one.gate(judge, gate, pinned.judged, judging),
     )
+    decided = one.gate(judge, gate, pinned.judged, judging)
     if drill:
-        return steps
+        again = Step("again", "trainer.train", args, training + MARGIN, "stop", "from the same rows, with the same seed and parameters")
+        twice = (again, one.repeated(repeat, again.name, gate, pinned.judged, judging)) if repeat else ()
+        return (*steps, *twice, decided)
     return (
         *steps,
+        decided,
         one.register(following(registry, version, now), pinned.lineage("train", "retrain", parameters or {}), patience),
         *one.rolled_out(rollout, rollout_with or {}, rolling),
     )

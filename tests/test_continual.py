@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from agent import Status
 from agent.errors import ArtefactError, ConfigError, TrainingError
 from agent.training import asked, handed
+from checks.model import reproducible
 from tests.conftest import HOUSE, library
 from tests.lessons import NETS, WIDTH, clouds, job, pinned, table
 
@@ -53,6 +55,15 @@ def program(folder: Path, **more: str) -> subprocess.Popen[str]:
 
 def old_and_new(place, **more):
     return {"old": table(place / "old.parquet", (0, 1), seed=1, **more), "train": table(place / "new.parquet", (2, 3), seed=2, **more)}
+
+
+def test_training_again_in_another_process_comes_to_the_same_bits(place):
+    with program(job(place / "again", old_and_new(place), strategy="der++"), PYTHONHASHSEED="7") as running:
+        first = done(job(place / "one", old_and_new(place), strategy="der++"))
+        assert running.wait(200) == 0, running.stderr.read()
+    second = handed(place / "again", asked(place / "again"))
+    said = reproducible(None, None, label="y", files=first.files, files_again=second.files)
+    assert said.status is Status.OK and "bit by bit" in said.reason and "model.onnx" in said.reason and first.metrics == second.metrics
 
 
 # What is handed in

@@ -6,11 +6,17 @@ import json
 import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
+from agent import Locator, Status
+from agent.targets.folder import Folder, record
+from checks.lineage import repeated
+from examples.digits.again import again
 from examples.digits.failures import failures
-from examples.digits.gameday import FAIL, NOT_COVERED, PASS, Outcome, _wrong, report, table
+from examples.digits.gameday import FAIL, PASS, Outcome, _wrong, report, table
+from examples.digits.train import GOLDEN_ROWS, answer, graph, images, lineage, request, trained
 from tests.test_demo import Place, place  # noqa: F401 - a fixture
 
 GAMEDAY = (sys.executable, "-m", "examples.digits.gameday")
@@ -31,7 +37,7 @@ def test_two_failures_are_found_put_right_and_told(place: Place) -> None:  # noq
     assert (nulls["outcome"], nulls["found_by"]) == (PASS, "data.contract") and "a person" in nulls["recovered_by"]
     assert 0 < nulls["lost"] <= nulls["answers"]
     text = out.read_text()
-    assert "2 PASS, 0 FAIL, 0 not covered" in text and re.search(r"s: .*version 3 serves instead of 1", text)
+    assert "2 PASS, 0 FAIL" in text and re.search(r"s: .*version 3 serves instead of 1", text)
     assert place.left() == []
 
 
@@ -48,14 +54,27 @@ def test_nothing_is_left_when_it_is_ended_in_the_middle(place: Place, how: signa
     assert place.left() == [] and list((place.folder / "temporary files").iterdir()) == []
 
 
+def test_training_in_an_order_that_nobody_wrote_down_is_found_and_with_a_seed_it_is_well(tmp_path: Path) -> None:
+    """What the game day does to the registry and its watch then sees; the whole of it is `watchkeeper gameday`."""
+    data, models = images(), tmp_path / "digits"
+    made = trained(data, len(data.pixels), 1)
+    golden = [(request(pixels), answer(made, pixels)) for pixels in data.held_out[:GOLDEN_ROWS]]
+    record(models, "1", {"model.onnx": graph(made)}, golden=golden, lineage=lineage(data, made, len(data.pixels), 1, "0" * 64))
+    registry = Folder(Locator("digits", "registry", "folder:digits", folder=str(tmp_path)))
+    assert repeated(registry).status is Status.FAIL, "nobody has trained again"
+    for unseeded, status in ((False, Status.OK), (True, Status.FAIL), (False, Status.OK)):
+        name, said = again(models, "1", unseeded), repeated(registry)
+        assert said.status is status and f"version {name}, made again from the pins of 1" in said.reason
+
+
 def test_the_report_tells_each_failure_and_breaks_no_table() -> None:
     found = [
         Outcome("one", PASS, "a thing", "serving.parity", 1.234, "rollback (run 2), by watchkeeper", 2.5, 3, 90, "", ((0.5, "a|b\nc"),)),
         Outcome("two", FAIL, said="nobody noticed"),
-        Outcome("three", NOT_COVERED),
+        Outcome("three", FAIL),
     ]
     text, lines = report(found), table(found).splitlines()
-    assert "1 PASS, 1 FAIL, 1 not covered." in text and "- 0.5 s: a\\|b c" in text
+    assert "1 PASS, 2 FAIL." in text and "- 0.5 s: a\\|b c" in text
     assert "| one | PASS | serving.parity | 1.2 s | rollback (run 2), by watchkeeper | 2.5 s | 3 of 90 |" in text
     assert len({row.count(" | ") for row in text.splitlines() if row.startswith("| ")}) == 1
     assert lines[-1] == "  two: nobody noticed"
@@ -76,6 +95,8 @@ ROLLED, DECLINED, ASKS = ({"runbook": "rollback", "state": state} for state in (
         ("null burst", [DECLINED, ASKS], "1", ""),
         ("null burst", [DECLINED, ROLLED], "0", "rollback was carried out, which could not help"),
         ("drift", [ROLLED], "1", "could not help"),
+        ("non-reproducible training", [], "1", ""),
+        ("non-reproducible training", [ROLLED], "1", "could not help"),
     ],
 )
 def test_the_wrong_thing_done_or_nothing_done_does_not_pass(name: str, runs: list[dict[str, str]], now: str, said: str) -> None:

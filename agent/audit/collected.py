@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.audit.known import Known, rule, worst
+from agent.audit.known import GRADES, Known, graded, rule, worst
 from agent.audit.scoring import Answer
 
 ASKED = {
@@ -12,7 +12,6 @@ ASKED = {
     "DATA-09": ("watch privacy.identifiers with the class of every column", ""),
     "DATA-10": ("score some rows at random, log which, and watch influence.holdout", ""),
     "MODEL-02": ("record the commit in the lineage, have another person review what is merged, and watch code.reviewed", ""),
-    "MODEL-03": ("train once more from the same pins, record that as `repeats` of the other, and watch lineage.repeated", ""),
     "MODEL-04": ("lock the packages with their hashes, record the lock's sha256 in the lineage, and watch code.pinned", ""),
     "MODEL-05": ("watch baselines.simple on labelled rows that nobody trains on", ""),
     "MODEL-06": ("record the search that chose the configuration in the lineage, and watch lineage.search", ""),
@@ -30,7 +29,8 @@ ASKED = {
     "TEAM-08": ("keep a model card beside the code, with the numbers of the evaluation, and watch code.card", ""),
 }
 # Of these the catalogue says that not to have looked is itself a fail: nobody knows
-LOOKED_AT = ("DATA-08", "DATA-10", "MODEL-03", "MODEL-05", "MODEL-06", "MODEL-08", "MODEL-10", "DEPL-08", "TEAM-08")
+NOBODY = "no watch looks at it, so that nobody knows"
+LOOKED_AT = ("DATA-08", "DATA-10", "MODEL-05", "MODEL-06", "MODEL-08", "MODEL-10", "DEPL-08", "TEAM-08")
 
 
 def _collected(item: str, earn: str, lacks: str) -> None:
@@ -41,7 +41,7 @@ def _collected(item: str, earn: str, lacks: str) -> None:
     def asked_for(known: Known) -> Answer | None:
         """The last look of the watches that answer this question: ok is a pass, warn is half, fail is a fail; and so is no such watch."""
         if not known.watching(item):
-            return Answer("fail", known.seen_at, observed="no watch looks at it, so that nobody knows", evidence=known.configured("watches"))
+            return Answer("fail", known.seen_at, observed=NOBODY, evidence=known.configured("watches"))
         return worst(known, item)
 
     rule(item, earn=earn, lacks=lacks)(asked_for if item in LOOKED_AT else answered)
@@ -49,3 +49,18 @@ def _collected(item: str, earn: str, lacks: str) -> None:
 
 for _item, (_earn, _lacks) in ASKED.items():
     _collected(_item, _earn, _lacks)
+
+
+@rule(
+    "MODEL-03",
+    earn="prove it: watchkeeper drill retrain SERVICE; or record as `repeats` what was trained again from the same pins, and watch lineage.repeated",
+)
+def repeated(known: Known) -> Answer | None:
+    """The newest drill that trained twice, and the last look of the watches that answer this question, whichever is worse; neither is a fail."""
+    drilled, watched = known.drilled("MODEL-03"), worst(known, "MODEL-03")
+    if drilled is None:
+        nobody = Answer("fail", known.seen_at, observed=f"never drilled, and {NOBODY}", evidence=known.configured("watches"))
+        return watched if known.watching("MODEL-03") else nobody
+    told = f"{drilled.watch.partition('/')[2]}: {drilled.headline}"
+    tried = Answer(graded(drilled.status), drilled.looked_at, observed=told, evidence=known.rests(drilled))
+    return min((one for one in (tried, watched) if one is not None), key=lambda one: GRADES.index(one.said))

@@ -95,6 +95,13 @@ class Known:
             found += [(watch, signal, kept)] if signal and kept else []
         return found
 
+    def drilled(self, item: str) -> Finding | None:
+        """The newest finding that saw something, of a step of a drill whose check says that it is evidence for this question."""
+        answering = [name for name, one in plugins.listing("check").items() if item in one.promises.get("answers", ())]
+        steps = tuple(f"@run-{run.id}" for run in self.runs if run.drill)
+        found = (one for name in answering for one in self.ledger.findings(self.service.name, check=name, limit=MOST))
+        return max((one for one in found if one.status in SEEING and one.watch.endswith(steps)), key=lambda one: one.id, default=None)
+
     def looks(self, watch: WatchConfig, days: int) -> Looks:
         """How often a watch looked in the last so many days, how often it saw something, and how often it should have since it began.
 
@@ -170,13 +177,18 @@ def newest(known: Known, item: str) -> list[tuple[Signal, Finding, bool]]:
     return sorted(found, key=lambda one: order.index(one[0].status))
 
 
+def graded(status: Status) -> Said:
+    """What a look that saw something is worth as an answer."""
+    return "fail" if status is Status.FAIL else "partial" if status is Status.WARN else "pass"
+
+
 def worst(known: Known, item: str) -> Answer | None:
     """fail where a watch of the question fails, else as good as the rule allows; None where no watch has seen anything."""
     found = newest(known, item)
     if not found:
         return None
     signal, kept, again = found[0]
-    said: Said = "fail" if signal.status is Status.FAIL else "partial" if signal.status is Status.WARN else "pass"
+    said = graded(signal.status)
     words = "; ".join(f"{one.watch.partition('/')[2]}: {one.reason.partition(chr(10))[0]}" for one, _, _ in found)
     evidence = known.rests(*(kept for _, kept, _ in found))
     return Answer(said, min(one.looked_at for one, _, _ in found), again, kept.version, words, evidence=evidence)

@@ -131,7 +131,7 @@ def gameday(call: Call, only: tuple[str, ...], out: Path | None, keep: Path | No
     """Break the example stack in every way we know, one at a time, and see what is noticed and put right.
 
     A model server, its users and the agent are started, each a process of its own. For each failure: which check found it and when, what put it
-    right, how many requests were lost. Exit code 1 when one was missed, 3 when one is not covered yet.
+    right, how many requests were lost. Exit code 1 when one was missed.
     """
     from agent.starter import GAMEDAY, played
 
