@@ -28,8 +28,8 @@ ASKED = {
     "TEAM-07": ("count requests by caller, and watch scraped.consumers with those that are known", ""),
     "TEAM-08": ("keep a model card beside the code, with the numbers of the evaluation, and watch code.card", ""),
 }
-# Of these the catalogue says that not to have looked is itself a fail: nobody knows
 NOBODY = "no watch looks at it, so that nobody knows"
+# Of these the catalogue says that not to have looked is itself a fail
 LOOKED_AT = ("DATA-08", "DATA-10", "MODEL-05", "MODEL-06", "MODEL-08", "MODEL-10", "DEPL-08", "TEAM-08")
 
 
