@@ -11,10 +11,14 @@ EXTRAS ?=
 comma := ,
 WITH := $(if $(EXTRAS),$(comma)$(EXTRAS))
 
-.PHONY: demo test check bench docs peers constraints clean setup-demo setup-dev python
+.PHONY: demo demo-learn test check bench docs peers constraints clean setup-demo setup-dev python
 
 demo: setup-demo
 	@$(BIN)/watchkeeper demo $(ARGS)
+
+demo-learn: python
+	@"$(PYTHON)" .ci/venv.py ours 'examples,torch$(WITH)'
+	@$(BIN)/watchkeeper demo --learn $(ARGS)
 
 test: setup-dev
 	@$(BIN)/python -m pytest $(ARGS)

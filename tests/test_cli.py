@@ -24,6 +24,7 @@ import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 
+from agent import plugins
 from agent.cli import EXITS, main
 from agent.store import locked
 from tests.conftest import HOUSE
@@ -273,6 +274,14 @@ def test_a_rollback_is_refused_then_planned_then_done(desk: Desk) -> None:
     assert "is not KEY=VALUE" in desk("runbook", "run", "rollback", "fraud", "--param", "to", code=2)
     assert "succeeded" in desk("runbook", "cancel", 1, code=3)
     assert "no run 9" in desk("runbook", "approve", 9, code=3)
+
+
+def test_a_parameter_is_text_only_where_the_runbook_takes_text() -> None:
+    from agent.commands.acting import _parameters
+
+    book = plugins.listing("runbook")["retrain"]
+    given = ['parameters={"epochs": 5}', "version=7", 'sound=["data.contract"]', "held=0.3", "rollout="]
+    assert _parameters(book, given) == {"parameters": {"epochs": 5}, "version": "7", "sound": ["data.contract"], "held": 0.3, "rollout": ""}
 
 
 def test_a_drill_flips_and_flips_back_and_says_how_long_each_step_took(desk: Desk) -> None:

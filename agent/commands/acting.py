@@ -49,14 +49,14 @@ def runbook_run(call: Call, name: str, service: str, dry_run: bool, params: Sequ
 
 
 def _parameters(book: Plugin, given: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE: text where the runbook takes text, so that a version called 1 stays one; else JSON, such as 0.5 or true."""
+    """KEY=VALUE: text where the runbook takes text, so that a version called 1 stays one; else JSON, such as 0.5, true or {"epochs": 5}."""
     kinds = {known.name: known.annotation for known in book.parameters}
     made: dict[str, Any] = {}
     for pair in given:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise click.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--param")
-        made[key] = value if "str" in kinds.get(key, "str") else _json_or_text(value)
+        made[key] = value if "str" in map(str.strip, kinds.get(key, "str").split("|")) else _json_or_text(value)
     return made
 
 

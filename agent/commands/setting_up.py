@@ -107,18 +107,20 @@ def db_path(call: Call) -> None:
 
 @command("watchkeeper demo --once")
 @click.option("--once", is_flag=True, help="Tell the story once and end; exit code 0 only if every step of it was seen.")
+@click.option("--learn", is_flag=True, help="Tell of a model that is trained again instead; needs torch.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where the agent's page listens.  [default: a free port]")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Play in this folder, and leave everything there.")
 @click.option("--plain", is_flag=True, help="No colours, whatever the terminal.")
 @click.option("--mlserver", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PROGRAM", help="Play against MLServer instead.")
-def demo(call: Call, once: bool, port: int, keep: Path | None, plain: bool, mlserver: Path | None) -> None:
+def demo(call: Call, once: bool, learn: bool, port: int, keep: Path | None, plain: bool, mlserver: Path | None) -> None:
     """Watch a real model server go bad and be put right, on this machine.
 
     A model server, its users and the agent are started, each a process of its own; a bad version is deployed, and then the data breaks.
+    With --learn the data drifts, a retrained model that forgot is blocked, and one that did not is served.
     """
     from agent.starter import DEMO, played
 
-    flags = [word for word, on in (("--once", once), ("--plain", plain), ("--json", call.json)) if on]
+    flags = [word for word, on in (("--once", once), ("--learn", learn), ("--plain", plain), ("--json", call.json)) if on]
     played(DEMO, [*flags, f"--port={port}", *([f"--keep={keep}"] if keep else []), *([f"--mlserver={mlserver}"] if mlserver else [])])
 
 

@@ -1,6 +1,6 @@
 """The demo: a model server, its users and the agent, each a process of its own; what happens to them is told as it happens.
 
-python -m examples.digits.demo [--once] [--port N] [--keep DIR] [--plain] [--json] [--mlserver PROGRAM]
+python -m examples.digits.demo [--once] [--learn] [--port N] [--keep DIR] [--plain] [--json] [--mlserver PROGRAM]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from examples.digits.learning import Learning, Pupil
 from examples.digits.narrator import Narrator
 from examples.digits.served import Digits, folder_of
 from examples.digits.stage import BrokenOffError, Stage
@@ -23,12 +24,14 @@ from examples.digits.story import MissedError, Story
 from examples.mlserver.served import MLServer
 
 EXTRAS = ("onnxruntime", "sklearn", "skl2onnx")
+TORCH = ("torch", "onnxscript", "safetensors")
 INTERRUPTED = 130  # as a shell tells the end by Ctrl-C
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="watchkeeper demo", description="Watch a real model server go bad and be put right, on this machine.")
     parser.add_argument("--once", action="store_true", help="end after the story; status 0 only if every step of it was seen")
+    parser.add_argument("--learn", action="store_true", help="tell of a model that is trained again instead; needs torch")
     parser.add_argument("--port", type=int, default=0, help="where the agent's page listens; else a free port is taken")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="play in this folder and leave everything there")
     parser.add_argument("--plain", action="store_true", help="no colours, whatever the terminal")
@@ -37,11 +40,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def missing(port: int) -> str:
+def missing(port: int, learn: bool = False) -> str:
     """What keeps the demo from starting, in plain words; empty when nothing does."""
-    absent = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
+    absent = [name for name in (*EXTRAS, *(TORCH if learn else ())) if importlib.util.find_spec(name) is None]
     if absent:
-        return f"the demo needs {', '.join(absent)}: run `make demo`, or pip install 'watchkeeper[examples]'"
+        how = ("make demo-learn", "examples,torch") if learn else ("make demo", "examples")
+        return f"the demo needs {', '.join(absent)}: run `{how[0]}`, or pip install 'watchkeeper[{how[1]}]'"
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except (OSError, OverflowError) as problem:
@@ -52,7 +56,9 @@ def missing(port: int) -> str:
 def main(argv: Sequence[str]) -> int:
     """Tells the story; 0 when all of it was seen, 1 when a step was missed, 2 when it could not begin, 130 when it was interrupted."""
     given = arguments(argv)
-    why = missing(given.port)
+    why = missing(given.port, given.learn)
+    if given.learn and given.mlserver:
+        why = "--learn is told against the example's own server; leave out --mlserver"
     if why:
         return refused(why)
     try:
@@ -76,10 +82,9 @@ def as_ctrl_c(*_: object) -> None:
 def perform(given: argparse.Namespace, folder: Path) -> int:
     """The story in a folder; whatever happens, nothing that it started is left."""
     narrator, stage, seen = Narrator(given.plain, given.json), Stage(folder), INTERRUPTED
-    server = MLServer(stage, given.mlserver) if given.mlserver else Digits(stage)
     try:
         with stage, narrator:
-            seen = _played(Story(stage, narrator, server, given.port), narrator, given.once)
+            seen = _played(_story(given, stage, narrator), narrator, given.once)
     except KeyboardInterrupt:
         narrator.tell("story", "stopped")
     finally:
@@ -90,6 +95,12 @@ def perform(given: argparse.Namespace, folder: Path) -> int:
         seen = seen or 1
     narrator.tell("story", "nothing is left running")
     return seen
+
+
+def _story(given: argparse.Namespace, stage: Stage, narrator: Narrator) -> Story:
+    if given.learn:
+        return Learning(stage, narrator, Pupil(stage), given.port)
+    return Story(stage, narrator, MLServer(stage, given.mlserver) if given.mlserver else Digits(stage), given.port)
 
 
 def _played(story: Story, narrator: Narrator, once: bool) -> int:

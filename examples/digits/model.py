@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from examples.digits.preprocessing import PREPARATIONS
+from examples.digits.preprocessing import PREPARATIONS, as_sent
 
 DATATYPES = {"tensor(float)": "FP32", "tensor(int64)": "INT64"}
+LABEL: Mapping[str, Any] = {"name": "label", "datatype": "INT64", "shape": [-1]}
 PIXELS = 64
 MOST_IMAGES = 1024
 LARGEST = float(np.finfo(np.float32).max)
@@ -29,22 +30,25 @@ class DigitModel:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.version = folder.name
         self._session = onnxruntime.InferenceSession((folder / "model.onnx").read_bytes(), options, providers=["CPUExecutionProvider"])
-        self._prepare = PREPARATIONS[self.version]
+        self._prepare = PREPARATIONS.get(self.version, as_sent)
 
     @property
     def inputs(self) -> Sequence[Mapping[str, Any]]:
-        """Name, datatype and shape of each input, as the graph has them."""
-        return [_tensor(one) for one in self._session.get_inputs()]
+        """Datatype and shape of the input, which is the image whatever the graph calls it."""
+        return [{**_tensor(one), "name": "image"} for one in self._session.get_inputs()]
 
     @property
     def outputs(self) -> Sequence[Mapping[str, Any]]:
-        """Name, datatype and shape of each output, as the graph has them."""
-        return [_tensor(one) for one in self._session.get_outputs()]
+        """Name, datatype and shape of each output; the label is the likeliest digit where the graph gives probabilities alone."""
+        found = [_tensor(one) for one in self._session.get_outputs()]
+        return found if any(one["name"] == LABEL["name"] for one in found) else [LABEL, *found]
 
     def predict(self, pixels: np.ndarray) -> Mapping[str, np.ndarray]:
         """Raw pixels, n rows of 64, to `label` and `probabilities`."""
         names = [one.name for one in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, {"image": self._prepare(pixels).astype(np.float32)}), strict=True))
+        takes = self._session.get_inputs()[0].name
+        found = dict(zip(names, self._session.run(names, {takes: self._prepare(pixels).astype(np.float32)}), strict=True))
+        return found if "label" in found else {"label": found["probabilities"].argmax(axis=1), **found}
 
 
 def pixels_of(request: Any) -> np.ndarray:

@@ -19,5 +19,6 @@ def as_sent(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
+# Versions that are not named here prepare pixels in their graph.
 # The code released with version 2 was rewritten, and this step was lost; every test of the graph itself still passed.
 PREPARATIONS: Mapping[str, Preparation] = {"0": to_unit_range, "1": to_unit_range, "2": as_sent, "3": to_unit_range}

@@ -14,6 +14,8 @@ class Digits:
     """`examples.digits.server` with versions 0 and 1 loaded, and 1 served. A deployment is a load and a compare-and-set of its pointer."""
 
     name = "the example's own server"
+    versions, serves, follows = "0,1", "1", False
+    config = CONFIG
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.url = stage, ""
@@ -21,8 +23,9 @@ class Digits:
     def start(self) -> None:
         """Starts what serves; `up` tells when it does."""
         models = self.stage.folder / "models" / "digits"
-        log = self.stage.folder / "predictions.db"
-        self._actor: Actor = self.stage.python("model server", "examples.digits.server", "--models", models, "--port", "0", "--log", log)
+        log, follow = self.stage.folder / "predictions.db", ["--follow"] if self.follows else []
+        which = ("--versions", self.versions, "--serve", self.serves, *follow)
+        self._actor: Actor = self.stage.python("model server", "examples.digits.server", "--models", models, *which, "--port", "0", "--log", log)
 
     def up(self) -> bool:
         self.url = printed_url(self._actor, "digits .* at ") or ""
@@ -30,7 +33,7 @@ class Digits:
 
     def configure(self) -> dict[str, str]:
         """Writes the agent's configuration; gives the variables that it refers to."""
-        (self.stage.folder / "watchkeeper.yaml").write_bytes(CONFIG.read_bytes())
+        (self.stage.folder / "watchkeeper.yaml").write_bytes(self.config.read_bytes())
         return {"DIGITS_PORT": str(urlsplit(self.url).port)}
 
     def served(self) -> str:

@@ -17,7 +17,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,26 @@ class Serving:
 
     async def load(self, version: str) -> None:
         """Loads beside what is served; a version that fails to load changes nothing."""
-        registered = {path.parent.name for path in self.models.glob("*/model.onnx")}
+        registered = self._registered()
         if version not in registered:
             raise ProblemError(404, error=f"there is no version {version!r:.60}; there are {', '.join(sorted(registered)) or 'none'}")
         try:
             self.loaded[version] = await run_in_threadpool(DigitModel, self.models / version)
         except Exception as problem:  # whatever onnxruntime thinks of the file
             raise ProblemError(500, error=f"version {version} does not load: {problem}"[:500]) from problem
+
+    async def follow(self) -> None:
+        """Loads each version that is registered from now on; one that does not load is left, and asked for it can be told why."""
+        known = self._registered()
+        while True:
+            await asyncio.sleep(0.1)
+            for version in self._registered() - known:
+                known.add(version)
+                with suppress(ProblemError):
+                    await self.load(version)
+
+    def _registered(self) -> set[str]:
+        return {path.parent.name for path in self.models.glob("[!.]*/model.onnx")}
 
     def unload(self, version: str) -> None:
         """Forgets a version, unless it is the one that answers."""
@@ -219,6 +232,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, required=True, help="the folder with a folder for each version")
     parser.add_argument("--versions", default="0,1", help="those to load at first, with commas between")
     parser.add_argument("--serve", default="1", help="the one that answers at first")
+    parser.add_argument("--follow", action="store_true", help="load every version that is registered later, beside the others")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
     parser.add_argument("--log", type=Path, help="the SQLite file to log predictions in")
     parser.add_argument("--slow", action="append", default=[], metavar="VERSION=SECONDS", help="makes a version wait before it answers")
@@ -244,7 +258,10 @@ async def serve(given: argparse.Namespace, listening: socket.socket) -> None:
     sys.stdout.write(f"digits {serving.pointer} of {', '.join(sorted(serving.loaded))} at http://{host}:{port}\n")
     sys.stdout.flush()
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    following = asyncio.create_task(serving.follow()) if given.follow else None
     await uvicorn.Server(config).serve(sockets=[listening])
+    if following is not None:
+        following.cancel()
 
 
 def main() -> None:

@@ -29,11 +29,17 @@ class BrokenOffError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """One process, the leader of a group of its own; everything it says is in `log`."""
+    """One process, the leader of a group of its own; everything it says is in `log`. `fine`: the codes with which it may end."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    fine: Sequence[int] = (0,)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended otherwise than it may."""
+        return self.process.poll() not in (None, *self.fine)
 
     @property
     def text(self) -> str:
@@ -75,7 +81,7 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Actor:
+    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None, fine: Sequence[int] = (0,)) -> Actor:
         """Starts one; it gets no signal from our terminal, and does not outlive us."""
         log = self.folder / f"{name.replace(' ', '-')}.log"
         words = [*LEASH, str(os.getpid()), *(str(word) for word in command)]
@@ -83,18 +89,18 @@ class Stage:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder, env={**self.env, **(env or {})}, start_new_session=True
             )
-        self.actors.append(Actor(name, process, log))
+        self.actors.append(Actor(name, process, log, fine))
         return self.actors[-1]
 
-    def python(self, name: str, module: str, *words: str | Path) -> Actor:
+    def python(self, name: str, module: str, *words: str | Path, fine: Sequence[int] = (0,)) -> Actor:
         """`python -m module words` by the Python that runs us."""
-        return self.start(name, [sys.executable, "-m", module, *words])
+        return self.start(name, [sys.executable, "-m", module, *words], fine=fine)
 
     def done(self, actor: Actor) -> bool:
         """Whether one that is meant to end has ended well; then it is forgotten. BrokenOffError when it ended otherwise."""
         if actor.process.poll() is None:
             return False
-        if actor.process.returncode:
+        if actor.failed:
             actor.check()
         self.actors.remove(actor)
         return True

@@ -210,7 +210,7 @@ class Story:
     def follow(self) -> None:
         """Tells what the agent wrote down since it was last asked; BrokenOffError when an actor is gone."""
         for actor in self.stage.actors:
-            if actor.process.poll():
+            if actor.failed:
                 actor.check()
         self.answers.new()
         for event in self.agent.events() if self.agent.url else ():

@@ -4,8 +4,8 @@
 
 The word in the control file is the mode, read before each request: `good`; `broken`, an upstream that sends 8 x 7 pixels from 0 to 255;
 `bright`, one that sends the right number of pixels from 0 to 255; `short`, one that leaves a column out; `nulls`, one that sends every third
-pixel as null; `dim`, one whose images are half as bright; `silent`, one that sends nothing. Requests leave on time whether or not earlier ones
-are answered.
+pixel as null; `dim`, one whose images are half as bright; `turned`, one that turns them by a quarter; `silent`, one that sends nothing. Requests
+leave on time whether or not earlier ones are answered.
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ def dim(image: Image) -> list[float]:
     return [pixel / 2 for pixel in image]
 
 
+def turned(image: Image) -> list[float]:
+    """All 64 pixels, turned by a quarter against the clock."""
+    return [image[8 * row + 7 - column] for column in range(8) for row in range(8)]
+
+
 SILENT = "silent"
 MODES: Mapping[str, Callable[[Image], Sequence[float | None]]] = {
     "good": as_it_is,
@@ -65,6 +70,7 @@ MODES: Mapping[str, Callable[[Image], Sequence[float | None]]] = {
     "short": short,
     "nulls": nulls,
     "dim": dim,
+    "turned": turned,
     SILENT: as_it_is,
 }
 
