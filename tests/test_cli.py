@@ -306,8 +306,8 @@ def test_the_list_of_drills_says_by_its_exit_code_what_auto_still_needs(tmp_path
 
 
 def test_a_game_day_knows_the_failures_that_it_can_make(tmp_path: Path) -> None:
-    assert "schema change" in wk("gameday", "--only", "earthquake", code=2, folder=tmp_path)
-    assert "not covered" in wk("gameday", "--only", "non-reproducible training", code=3, folder=tmp_path)
+    said = wk("gameday", "--only", "earthquake", code=2, folder=tmp_path)
+    assert "schema change" in said and "non-reproducible training" in said
 
 
 def test_an_automatic_run_that_waits_for_a_person_is_approved_and_carried_out(desk: Desk) -> None:
