@@ -220,7 +220,7 @@ def _ready(told: Mapping[str, Json]) -> list[str]:
     lines = [
         f"{told['verdict']}: {told['headline']}",
         sections,
-        f"{told['answerable']} of {len(told['items'])} questions have a rule; the rest is unknown",
+        f"{told['answerable']} of {len(told['items'])} questions have a rule; the others are for people to attest",
     ]
     lines += [f"next: {one['item']} {one['question']} Now: {one['why']}. Do: {one['earn']}" for one in told["plan"][:FIRST]]
     lines += trend.lines(told["trend"])

@@ -201,4 +201,5 @@ def _comparison(word: str, one: Mapping[str, Json]) -> str:
 
 def _length(days: float) -> str:
     """Days as people say them, to the minute: "3m", "11d4h"."""
-    return spell(timedelta(minutes=round(days * 24 * 60))) if days else "0 d"
+    minutes = round(days * 24 * 60)
+    return spell(timedelta(minutes=minutes)) if minutes else "0 d" if not days else "under 1m"
