@@ -190,7 +190,7 @@ class Mlserver(OverOip, MLServer):
         return "\n" + "\n".join(lines)
 
 
-class Torchserve(OverOip, TorchServe):
+class Torchserve(TorchServe):
     """TorchServe, whose default is one of the versions that it has loaded; it speaks a protocol of its own."""
 
     most = 200.0  # requests a second that one worker and a JVM are sure to answer on two cores beside the agent and its users

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -85,8 +86,6 @@ def box(place: Path) -> Iterator[TorchServe]:
 
 
 def until(holds: Any) -> None:
-    import time
-
     end = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < end, "TorchServe did not start"
