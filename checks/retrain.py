@@ -10,6 +10,7 @@ from agent.errors import DataError
 from checks._due import Limits, Signs, calls, drifted, holds, learned_until, mine, rests
 
 UNDER_WAY = ("running", "compensating")
+REMEMBERED = 20  # looks of each watch
 
 
 @check(pillar="learning", asks="Is it time to learn from newer rows, and may that be done now?", cause="stale", exact=True, severity="ticket")
@@ -44,6 +45,8 @@ def due(
     named = [*drift, *evidence, *floor, *known]
     if unknown := next((name for name in named if name not in past.watches), None):
         return error(f"this service has no watch '{unknown}'; there is {', '.join(past.watches) or 'none'}")
+    if not 1 <= bad <= of <= REMEMBERED:
+        return error(f"bad is {bad} and of {of}; write 1 <= bad <= of <= {REMEMBERED}, for no more looks of a watch are remembered")
     signs, limits = Signs(drift, evidence, floor, every, volume, bad, of), Limits(least, cooldown, a_day, known)
     if under_way := next((run for run in mine(past, runbook) if run.state in UNDER_WAY), None):
         return skip(f"run {under_way.id} of {runbook} is {under_way.state} since {under_way.wanted_at:%Y-%m-%d %H:%M}")

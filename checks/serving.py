@@ -295,7 +295,7 @@ def answers(
     )
 
 
-@check(pillar="deployment", asks="Where does an inference's time go, and would another setting surely be faster?", severity="ticket")
+@check(pillar="deployment", asks="Where does an inference's time go, and would another setting surely be faster?", cause="", severity="ticket")
 def profile(
     scratch: Path,
     tell: Callable[[float, str], None],

@@ -96,6 +96,8 @@ def asked(record: Past, rows: int = 500, **given: Any) -> Verdict:
         (past(floor=[F] * 5, data=[]), {}, W, "held back, for data has not looked yet"),
         (past(floor=[F] * 5, troubled=True), {}, W, "held back, for data is in an open incident"),
         (past(floor=[F] * 5, data=[F]), {"sound": []}, F, "nothing speaks against it"),
+        (past(), {"bad": 4, "of": 3}, E, "write 1 <= bad <= of <= 20"),
+        (past(), {"of": 21}, E, "write 1 <= bad <= of <= 20"),
         (past(), {"drift": ["drit"]}, E, "no watch 'drit'; there is drift, proxy, floor, data"),
     ],
 )

@@ -63,6 +63,7 @@ def test_every_serving_check_says_what_it_asks_and_what_its_fail_points_at():
     promised = {name: (plugin.promises["cause"], plugin.promises.get("exact", False)) for name, plugin in ours.items()}
     assert promised == {
         "serving.way_back": ("", True),
+        "serving.profile": ("", False),
         "serving.ready": ("errors", True),
         "serving.signature": ("answers", True),
         "serving.latency": ("latency", False),
@@ -70,7 +71,7 @@ def test_every_serving_check_says_what_it_asks_and_what_its_fail_points_at():
         "serving.answers": ("answers", True),
         "serving.replay": ("answers", False),
     }
-    assert [name for name, plugin in ours.items() if plugin.heavy] == ["serving.answers", "serving.replay"]
+    assert [name for name, plugin in ours.items() if plugin.heavy] == ["serving.answers", "serving.profile", "serving.replay"]
 
 
 # ready
