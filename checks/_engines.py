@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 
 from agent import Artefact, bounded
 from agent.errors import ArtefactError, CannotError, DataError
 
-PROFILED = 20  # runs whose operators are added up
+COLD, PROFILED = 3, 20  # runs that are passed over, and those whose operators are told
 LENGTH = 16  # of axes that may have any, where rows are made up
+RUN = "watchkeeper: a run"  # in a profile of torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Operators:
-    """Microseconds by kind of operator and by operator, in all profiled runs, and those of the runs as a whole."""
+    """Microseconds by kind of operator and by operator, and those of a run as a whole: the middle ones of the profiled runs."""
 
     kinds: Mapping[str, float]
     nodes: Mapping[str, tuple[str, float]]
@@ -43,7 +46,7 @@ class Operators:
 
     @property
     def between(self) -> float:
-        """What the runs took besides: handing over, and waiting."""
+        """What a run took besides: handing over, and waiting."""
         return max(0.0, self.whole - sum(self.kinds.values()))
 
 
@@ -100,6 +103,8 @@ class Onnx:
             raise CannotError("onnxruntime is not installed; install watchkeeper[onnx]") from problem
         self._path, self._memory = artefact.path, memory
         self._inputs = self._session(Setting()).get_inputs()
+        if not self._inputs:
+            raise DataError(f"{self._path} takes nothing, so there is nothing to ask it")
         firsts = {one.shape[0] for one in self._inputs if one.shape and isinstance(one.shape[0], int) and one.shape[0] > 0}
         self.fixed = next(iter(firsts), None)
 
@@ -139,11 +144,11 @@ class Onnx:
 
     def operators(self, setting: Setting, fed: Mapping[str, Any], scratch: Path) -> Operators:
         session = self._session(setting, scratch / "profile")
-        for _ in range(PROFILED):
+        for _ in range(COLD + PROFILED):
             self._asked(session, fed)
         path = Path(session.end_profiling())
         try:
-            return read(json.loads(path.read_text(encoding="utf-8")))
+            return read(json.loads(path.read_text(encoding="utf-8")), COLD)
         finally:
             path.unlink(missing_ok=True)
 
@@ -155,6 +160,7 @@ class Onnx:
         options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if setting.beside > 1 else ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{setting.level.upper()}")
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if setting.spinning else "0")
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # after a run: it would take processors from the session timed next
         options.log_severity_level = 4  # what goes wrong is raised
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
@@ -164,6 +170,8 @@ class Onnx:
         except MemoryError as problem:
             raise ArtefactError(f"{self._path} does not load in {self._memory:,} bytes; allow it more memory") from problem
         except Exception as problem:
+            if "alloc" in str(problem).lower():  # the runtime's own word for what Python calls a MemoryError
+                raise ArtefactError(f"{self._path} does not load in {self._memory:,} bytes; allow it more memory") from problem
             raise ArtefactError(f"{self._path} is no graph that this runtime can run ({str(problem)[:300]})") from problem
 
     def _asked(self, session: Any, fed: Mapping[str, Any]) -> Sequence[Any]:
@@ -173,23 +181,50 @@ class Onnx:
         except MemoryError as problem:
             raise DataError(f"the graph does not run in {self._memory:,} bytes; allow it more memory, or smaller batches") from problem
         except Exception as problem:
+            if "alloc" in str(problem).lower():
+                raise DataError(f"the graph does not run in {self._memory:,} bytes; allow it more memory, or smaller batches") from problem
             raise DataError(f"the graph fails on these rows: {str(problem)[:300]}") from problem
 
 
-def read(events: Sequence[Mapping[str, Any]]) -> Operators:
-    """What onnxruntime's profile holds: an event for each kernel, and one for each run."""
-    kinds: dict[str, float] = {}
-    nodes: dict[str, tuple[str, float]] = {}
-    whole = 0.0
-    for event in events:
-        name, took = str(event.get("name", "")), float(event.get("dur", 0))
-        if event.get("cat") == "Session" and name == "model_run":
-            whole += took
-        elif event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            kind, node = str(event.get("args", {}).get("op_name", "?")), name.removesuffix("_kernel_time")
-            kinds[kind] = kinds.get(kind, 0.0) + took
-            nodes[node] = kind, nodes.get(node, (kind, 0.0))[1] + took
-    return Operators(kinds, nodes, max(whole, sum(kinds.values())))
+def read(events: Sequence[Mapping[str, Any]], cold: int = 0) -> Operators:
+    """What onnxruntime's profile holds: an event for each kernel, and one for each run, of which the first `cold` are passed over."""
+    runs = [(event["ts"], event["dur"]) for event in events if event.get("cat") == "Session" and event["name"] == "model_run"]
+    kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    return middle(sorted(runs)[cold:], _alone(kernels))
+
+
+def _alone(kernels: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, str, str, float]]:
+    """When each kernel began, its operator and kind, and its own microseconds: without those of kernels inside it, as a loop has them."""
+    rising = sorted(kernels, key=lambda one: (one["tid"], one["ts"], -one["dur"]))
+    own, around = [float(one["dur"]) for one in rising], list[int]()
+    for place, one in enumerate(rising):
+        while around and not _within(one, rising[around[-1]]):
+            around.pop()
+        if around:
+            own[around[-1]] -= one["dur"]
+        around.append(place)
+    for one, took in zip(rising, own, strict=True):
+        yield one["ts"], one["name"].removesuffix("_kernel_time"), str(one["args"].get("op_name", "?")), max(0.0, took)
+
+
+def _within(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """By its beginning alone: whole microseconds make an end look later than that of what it lies in."""
+    return bool(one["tid"] == other["tid"] and one["ts"] < other["ts"] + other["dur"])
+
+
+def middle(runs: Sequence[tuple[float, float]], kernels: Iterable[tuple[float, str, str, float]]) -> Operators:
+    """Each operator's middle time over the runs (beginning, microseconds): one that was held up for milliseconds in one of them takes no more by it.
+
+    What began before the first run is left out.
+    """
+    begun, kinds, took = [begin for begin, _ in runs], dict[str, str](), dict[str, list[float]]()
+    for begin, node, kind, own in kernels:
+        if (place := bisect_right(begun, begin) - 1) >= 0:
+            kinds[node] = kind
+            took.setdefault(node, [0.0] * len(runs))[place] += own
+    nodes = {node: (kinds[node], median(each)) for node, each in took.items()}
+    of = {kind: sum(own for other, own in nodes.values() if other == kind) for kind in dict.fromkeys(kinds.values())}
+    return Operators(of, nodes, max(median(whole for _, whole in runs), sum(of.values())))
 
 
 def _random(one: Any, rows: int) -> Any:
@@ -257,12 +292,12 @@ class Torch:
         from torch.profiler import ProfilerActivity, profile, record_function
 
         run = self.opened(setting)
-        run(fed)
+        for _ in range(COLD):
+            run(fed)
         with profile(activities=[ProfilerActivity.CPU]) as seen:
             for _ in range(PROFILED):
-                with record_function("watchkeeper: a run"):
+                with record_function(RUN):
                     run(fed)
-        averages = {one.key: one for one in seen.key_averages()}
-        whole = averages.pop("watchkeeper: a run").cpu_time_total
-        kinds = {name.removeprefix("aten::"): float(one.self_cpu_time_total) for name, one in averages.items()}
-        return Operators(kinds, {name: (name, took) for name, took in kinds.items()}, max(float(whole), sum(kinds.values())))
+        runs = [(one.time_range.start, one.time_range.elapsed_us()) for one in seen.events() if one.name == RUN]
+        named = [(one.time_range.start, one.name.removeprefix("aten::"), one.self_cpu_time_total) for one in seen.events() if one.name != RUN]
+        return middle(sorted(runs), ((begin, name, name, own) for begin, name, own in named))

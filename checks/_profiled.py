@@ -64,7 +64,9 @@ def verdict(told: Timed, engine: Engine, path: Path, whence: str, threads: int, 
     """Warns where something is left lying."""
     first, best = told.batches[0], told.best
     kind, took = max(told.operators.kinds.items(), key=lambda one: one[1], default=("nothing", 0.0))
-    said = f"{path.parent.name}/{path.name}: {_ms(first.p50)} at batch {first.size}, {took / (told.operators.whole or 1):.0%} of it in {kind}"
+    said = (
+        f"{path.resolve().parent.name}/{path.name}: {_ms(first.p50)} at batch {first.size}, {took / (told.operators.whole or 1):.0%} of it in {kind}"
+    )
     parts = {f"batch {one.size}": Reading(one.p50, None, one.interval, one.rounds, "s") for one in told.batches}
     machine = f"{engine.runtime} with {threads} thread{'s' if threads > 1 else ''} on this machine"
     made: dict[str, Json] = {"model": str(path), "runtime": engine.runtime, "threads": threads, "rows": whence}

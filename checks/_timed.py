@@ -16,7 +16,7 @@ from checks._engines import Engine, Operators, Setting, tiled
 
 ALONE = 0.3  # the part of the time in which the setting in use runs by itself
 SURE = 0.05  # how often anything at all may be recommended that gains nothing
-BASE = "as it is"
+BASE, AGAIN = "as it is", "as it is, again"  # the second shows how much two of the same differ
 Tell = Callable[[float, str], None]
 
 
@@ -44,11 +44,12 @@ class Gain:
     told: str
     setting: Setting
     ratios: Mapping[int, Ratio]
+    floor: float = 1.0  # what opening the same setting again changes, by where its weights happen to lie in memory
 
     @property
     def sure(self) -> bool:
-        """Surely faster somewhere, and surely slower nowhere."""
-        return any(one.low > 1 for one in self.ratios.values()) and all(one.high >= 1 for one in self.ratios.values())
+        """Surely faster somewhere, and by more than the same setting opened again; surely slower nowhere."""
+        return any(one.low > self.floor for one in self.ratios.values()) and all(one.high >= 1 for one in self.ratios.values())
 
     @property
     def gain(self) -> float:
@@ -76,18 +77,30 @@ def judged(times: Mapping[int, Mapping[str, Sequence[float]]], settings: Mapping
     """Every other setting beside BASE, from times taken in the same rounds. Nothing here measures.
 
     The chance that any is called sure by accident is at most SURE, whatever the noise: each of the intervals gets its part of it (Bonferroni).
+    Where AGAIN was timed, what is not surely faster than that differs from BASE is no gain.
     """
-    level = 1 - SURE / max(1, (len(settings) - 1) * len(times))
-    others = {told: setting for told, setting in settings.items() if told != BASE}
-    return [Gain(told, setting, {size: paired(took[BASE], took[told], level) for size, took in times.items()}) for told, setting in others.items()]
+    others = {told: setting for told, setting in settings.items() if told not in (BASE, AGAIN)}
+    level = 1 - SURE / max(1, len(others) * len(times))
+    same = [paired(took[BASE], took[AGAIN], level) for took in times.values() if AGAIN in took]
+    floor = max([1.0, *(max(one.high, 1 / one.low) for one in same)])
+    found = {told: {size: paired(took[BASE], took[told], level) for size, took in times.items()} for told in others}
+    return [Gain(told, others[told], ratios, floor) for told, ratios in found.items()]
 
 
-def measure(engine: Engine, base: Setting, fed: Mapping[str, Any], batches: Sequence[int], seconds: float, scratch: Path, tell: Tell) -> Timed:
-    """Everything, in about so many seconds. DataError where the model does not take the rows, or answers with what is no number."""
+def measure(
+    engine: Engine, base: Setting, fed: Mapping[str, Any], batches: Sequence[int], seconds: float, room: int, scratch: Path, tell: Tell
+) -> Timed:
+    """Everything, in about so many seconds, with no more settings open at once than so many bytes hold.
+
+    DataError where the model does not take the rows, or answers with what is no number.
+    """
     sizes = [engine.fixed] if engine.fixed else sorted(set(batches))
-    lots = {size: tiled(fed, size) for size in sizes}
+    try:
+        lots = {size: tiled(fed, size) for size in sizes}
+    except MemoryError as problem:
+        raise DataError(f"memory does not hold a batch of {max(sizes):,} rows; time smaller ones") from problem
     memory = _memory(engine, base, lots)
-    runs, broken = _opened(engine, base)
+    runs, broken = _opened(engine, base, room // max([1, *memory.values()]))
     _sound(runs[BASE][1](lots[sizes[0]]))
     tell(0.1, "where the time goes")
     operators = engine.operators(base, lots[sizes[0]], scratch)
@@ -101,9 +114,14 @@ def measure(engine: Engine, base: Setting, fed: Mapping[str, Any], batches: Sequ
     return Timed(curve, operators, sizes[0], judged(times, {told: one[0] for told, one in runs.items()}), broken)
 
 
-def _opened(engine: Engine, base: Setting) -> tuple[dict[str, tuple[Setting, Any]], dict[str, str]]:
+def _opened(engine: Engine, base: Setting, most: int) -> tuple[dict[str, tuple[Setting, Any]], dict[str, str]]:
     runs, broken = {BASE: (base, engine.opened(base))}, dict[str, str]()
+    if most > 1:
+        runs[AGAIN] = base, engine.opened(base)
     for setting in engine.settings(base):
+        if len(runs) >= max(1, most):
+            broken[setting.told(base)] = f"the memory that is allowed holds {len(runs)} settings at once; allow it more"
+            continue
         try:
             runs[setting.told(base)] = setting, engine.opened(setting)
         except WatchkeeperError as problem:
@@ -160,6 +178,7 @@ def report(found: Timed, **more: Json) -> Mapping[str, Json]:
         },
         "settings": [*map(_setting, found.gains), *broken],
         "recommended": None if best is None else best.told,
+        "floor": max((one.floor for one in found.gains), default=1.0),
     }
 
 

@@ -322,12 +322,14 @@ def profile(
     where one would surely save `worth` of the time at a batch size and surely cost nothing at the others; by accident that happens in one look of
     twenty at most. Rows are the newest of `live`, else made up. Weights need `factory` (module:function). The server's own machine may differ.
     """
+    if threads < 1 or rows < 1 or not batches or min(batches) < 1 or not 0 <= worth <= 1:
+        return error("`threads`, `rows` and each of `batches` are whole numbers from 1 on, and `worth` a share, 0 to 1; there is one batch at least")
     found = _file(path, registry, server, router, file, version)
     if isinstance(found, Verdict):
         return found
     engine = _profiled.engine(found, factory, memory)
     fed, whence = _profiled.rows(engine, live, features, rows)
-    told = _timed.measure(engine, Setting(threads), fed, batches, seconds.total_seconds(), scratch, tell)
+    told = _timed.measure(engine, Setting(threads), fed, batches, seconds.total_seconds(), memory, scratch, tell)
     return _profiled.verdict(told, engine, found, whence, threads, worth)
 
 

@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from agent import Locator, Status, Verdict
+from agent import Locator, Status, Verdict, admit
 from agent.cli import main
 from agent.errors import ArtefactError, DataError, WatchkeeperError
 from agent.perform import perform
 from agent.stats import FEWEST
 from agent.targets.folder import record
-from checks._engines import Operators, Setting, read, threads, tiled
-from checks._timed import BASE, SURE, Batch, Timed, judged, report
+from checks._engines import Onnx, Operators, Setting, read, threads, tiled
+from checks._timed import AGAIN, BASE, SURE, Batch, Timed, _opened, judged, report
 from checks._timed_page import page
 from tests import graphs
 
@@ -69,6 +69,14 @@ def test_the_same_times_are_no_gain(took: list[float]) -> None:
     assert not found.sure and found.gain == 0.0
 
 
+@settings(max_examples=50)
+@given(TIMES, st.floats(1.05, 2), st.floats(0.5, 2))
+def test_what_gains_no_more_than_the_same_setting_opened_again_is_no_gain(took: list[float], factor: float, apart: float) -> None:
+    times = {BASE: took, AGAIN: [time / apart for time in took], "2 threads": [time / factor for time in took]}
+    (found,) = judged({1: times}, {**SETTINGS, AGAIN: Setting()})
+    assert found.sure == (found.ratios[1].low > max(1, found.floor)) and found.floor == pytest.approx(max(apart, 1 / apart))
+
+
 def test_equal_settings_are_recommended_no_oftener_than_is_promised() -> None:
     rng, looks = np.random.default_rng(5), 400
     names = {BASE: Setting(), **{f"{n} threads": Setting(n) for n in range(2, 6)}}
@@ -90,26 +98,103 @@ def test_a_twofold_gain_in_heavy_noise_is_found_nearly_always() -> None:
 # What a profile holds
 
 
-def event(name: str, took: float, kind: str = "Node", operator: str = "") -> dict[str, Any]:
-    return {"cat": kind, "name": name, "dur": took, "args": {"op_name": operator} if operator else {}}
+def event(name: str, at: int, took: int, operator: str = "", thread: int = 1) -> dict[str, Any]:
+    """An event of onnxruntime's profile: of a kernel where it names its operator, else of the session."""
+    kind, args = ("Node", {"op_name": operator}) if operator else ("Session", {})
+    return {"cat": kind, "name": name, "ts": at, "dur": took, "tid": thread, "args": args}
 
 
-def test_kernels_are_added_up_and_what_is_left_of_the_runs_lies_between_them() -> None:
-    events = [
-        event("model_loading_uri", 900, "Session"),
-        event("a_fence_before", 50, operator="MatMul"),
-        event("a_kernel_time", 30, operator="MatMul"),
-        event("b_kernel_time", 20, operator="MatMul"),
-        event("c_kernel_time", 10, operator="Relu"),
-        event("a_kernel_time", 30, operator="MatMul"),
-        event("model_run", 100, "Session"),
-    ]
-    found = read(events)
-    assert found.kinds == {"MatMul": 80, "Relu": 10} and found.nodes["a"] == ("MatMul", 60) and (found.whole, found.between) == (100, 10)
+def one_run(at: int, first: int = 30) -> list[dict[str, Any]]:
+    kernels = [event("a_kernel_time", at, first, "MatMul"), event("b_kernel_time", at + first, 20, "MatMul")]
+    return [*kernels, event("c_kernel_time", at + first + 20, 10, "Relu"), event("model_run", at, first + 70)]
+
+
+def test_kernels_are_added_up_and_what_is_left_of_a_run_lies_between_them() -> None:
+    found = read([event("model_loading_uri", 0, 900), event("a_fence_before", 900, 50, "MatMul"), *one_run(1000), *one_run(2000)])
+    assert found.kinds == {"MatMul": 50, "Relu": 10} and found.nodes["a"] == ("MatMul", 30) and (found.whole, found.between) == (100, 40)
+
+
+def test_an_operator_that_was_held_up_once_takes_no_more_by_it() -> None:
+    runs = [one for n in range(5) for one in one_run(100_000 * n, 50_000 if n == 3 else 30)]
+    assert read(runs) == read([one for n in range(5) for one in one_run(100_000 * n)])
+
+
+def test_the_first_runs_are_passed_over() -> None:
+    assert read([*one_run(0, 900), *one_run(2000)], cold=1).kinds == {"MatMul": 50, "Relu": 10}
 
 
 def test_kernels_side_by_side_take_no_more_than_all_of_it() -> None:
-    assert read([event("a_kernel_time", 30, operator="Conv"), event("model_run", 20, "Session")]).between == 0
+    kernels = [event("a_kernel_time", 0, 30, "Conv"), event("b_kernel_time", 0, 30, "Relu", thread=2)]
+    found = read([*kernels, event("model_run", 0, 40)])
+    assert found.between == 0 and found.kinds == {"Conv": 30, "Relu": 30}
+
+
+TREES = st.recursive(st.integers(1, 50), lambda inner: st.lists(inner, min_size=1, max_size=4), max_leaves=20)
+
+
+@settings(max_examples=50)
+@given(st.lists(TREES, min_size=1, max_size=4))
+def test_kernels_within_kernels_are_counted_once(trees: list[Any]) -> None:
+    """A number is a kernel that takes so long; a list is one with others inside it, which takes two microseconds of its own."""
+    events, own = list[dict[str, Any]](), dict[str, float]()
+
+    def lay(tree: Any, at: int) -> int:
+        name = f"n{len(own)}"
+        own[name] = 2 if isinstance(tree, list) else tree
+        end = at + own[name]
+        for inner in tree if isinstance(tree, list) else ():
+            end = lay(inner, int(end) - 1) + 1
+        events.append(event(f"{name}_kernel_time", at, int(end) - at, "Loop" if isinstance(tree, list) else "MatMul"))
+        return int(end)
+
+    end = 0
+    for tree in trees:
+        end = lay(tree, end)
+    found = read([*events, event("model_run", 0, end + 5)])
+    assert {name: took for name, (_, took) in found.nodes.items()} == own and found.between == 5
+
+
+def test_a_loop_has_no_part_of_what_its_body_takes(tmp_path: Path) -> None:
+    found = told(profile(loop(tmp_path / "model.onnx"), memory=2**30, worth=1.0))
+    first, *rest = found["operators"]["kinds"]
+    assert first["name"] == "MatMul" and first["share"] + sum(one["share"] for one in rest) == pytest.approx(1)
+
+
+def loop(path: Path) -> Path:
+    """Ten times a matrix, in the body of a Loop."""
+    info, kinds = helper.make_tensor_value_info, TensorProto
+    inside = [helper.make_node("MatMul", ["a", "w"], ["b"], "inner"), helper.make_node("Identity", ["c"], ["d"])]
+    takes = [info("i", kinds.INT64, []), info("c", kinds.BOOL, []), info("a", kinds.FLOAT, None)]
+    body = helper.make_graph(inside, "body", takes, [info("d", kinds.BOOL, []), info("b", kinds.FLOAT, None)])
+    held = {"n": np.array(10, np.int64), "go": np.array(True), "w": np.eye(1024, dtype=np.float32)}
+    return graphs.saved(path, [helper.make_node("Loop", ["n", "go", "x"], ["y"], body=body)], held, ["n", 1024], 1024)
+
+
+def nothing(path: Path) -> Path:
+    """A graph without inputs."""
+    node = helper.make_node("RandomNormal", [], ["y"], shape=[2, 2])
+    graph = helper.make_graph([node], "nothing", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 2])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    return path
+
+
+def test_a_session_s_threads_stop_spinning_when_its_run_ends(tmp_path: Path) -> None:
+    session = Onnx(admit(graphs.mlp(tmp_path / "model.onnx", 64)), 2**30)._session(Setting(2))
+    assert session.get_session_options().get_session_config_entry("session.force_spinning_stop") == "1"
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_settings_for_which_there_is_no_room_are_told(tmp_path: Path, most: int) -> None:
+    engine = Onnx(admit(graphs.mlp(tmp_path / "model.onnx", 64)), 2**30)
+    runs, broken = _opened(engine, Setting(), most)
+    assert [*runs] == [BASE, AGAIN][: max(1, most)] and len(broken) == len(engine.settings(Setting()))
+    assert all("allow it more" in why for why in broken.values())
+
+
+@pytest.mark.parametrize("given_", [{"batches": []}, {"batches": [0]}, {"threads": 0}, {"rows": 0}, {"worth": float("nan")}, {"worth": 1.5}])
+def test_numbers_that_mean_nothing_are_refused(given_: Mapping[str, Any], tmp_path: Path) -> None:
+    verdict = profile(graphs.mlp(tmp_path / "model.onnx", 64), **given_)
+    assert verdict.status is Status.ERROR and "from 1 on" in verdict.reason
 
 
 def test_every_share_is_told_and_they_add_up_to_one(tmp_path: Path) -> None:
@@ -183,6 +268,10 @@ def custom(path: Path) -> Path:
     return graphs.saved(path, [helper.make_node("Odd", ["x"], ["y"], domain="com.example")], {}, ["n", graphs.CLASSES])
 
 
+def large(path: Path) -> Path:
+    return graphs.mlp(path, 3000)
+
+
 def words(path: Path) -> Path:
     path.write_bytes(b"not a model at all")
     return path
@@ -194,6 +283,9 @@ def words(path: Path) -> Path:
         (words, None, {}, "model"),
         (custom, None, {}, "com.example"),
         (nans, None, {}, "no number"),
+        (nothing, None, {}, "takes nothing"),
+        (graphs.mlp, None, {"batches": [10**12]}, "memory does not hold a batch"),
+        (large, None, {"memory": 40 * 2**20}, "does not load in"),
         (graphs.mlp, None, {"memory": 1000}, "bytes"),
         (graphs.mlp, {"a": [1.0, 2.0]}, {}, "do not fit the graph"),
         (graphs.mlp, {"a": ["x", "y"]}, {}, "holds text"),
@@ -262,7 +354,7 @@ def test_the_command_says_the_same_as_json(tmp_path: Path) -> None:
     ("given_", "code", "said"),
     [
         (["gone.onnx"], 2, "there is no file"),
-        (["model.onnx", "--html", "no/where.html"], 2, "cannot be written"),
+        (["model.onnx", "--html", "no/where.html"], 2, "cannot be written: there is no such folder"),
         (["bad.onnx"], 3, "could not tell"),
     ],
 )

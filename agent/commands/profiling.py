@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def profile(call: Call, model: Path, table: str | None, html: Path | None, **giv
 
     if not model.is_file():
         raise click.BadParameter(f"there is no file {model}")
+    if html is not None and not os.access(html.parent, os.W_OK):
+        raise click.BadParameter(f"{html} cannot be written: there is no such folder, or it is read-only; name another file", param_hint="--html")
     locators = {"live": Locator("profile", "live", table_url(table))} if table else {}
     parameters = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value not in (None, ())}
     parameters |= {"path": str(model), "seconds": f"{parameters['seconds']:g}s"}
