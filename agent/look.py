@@ -38,7 +38,7 @@ from agent.world import Watched, World
 Tell = Callable[[float, str], None]
 RELOOK = 0.25  # seconds between the looks that confirm
 CONFIRMED_WITHIN = 5.0
-YEAR = timedelta(days=366)  # of runs that a check is told of
+RUNS = 2000  # of its service, the newest, that a check is told of
 EACH = 1.0  # seconds between two questions whether a load test should go on
 
 
@@ -109,8 +109,8 @@ def _job(world: World, w: Watched, window: Window, version: str | None) -> dict[
 
 
 def past(world: World, ledger: Ledger, w: Watched) -> Past:
-    """What is recorded of its service besides: the other watches and how they stand, and the runs of the last year."""
-    service, now = w.service.name, world.clock()
+    """What is recorded of its service besides: the other watches and how they stand, and the newest runs, however old."""
+    service = w.service.name
     bad = {m.watch for incident in ledger.open_incidents(service) for m in incident.members if m.cleared_at is None}
     others = {one.key: one for one in world.of_service(service) if one.key != w.key}
     seen = {signal.watch: signal.statuses[::-1] for signal in ledger.all_signals() if signal.watch in others}
@@ -118,9 +118,7 @@ def past(world: World, ledger: Ledger, w: Watched) -> Past:
         key.removeprefix(f"{service}/"): Watching(one.cause, key in bad, [incidents.STATUSES[letter] for letter in seen.get(key, "")])
         for key, one in others.items()
     }
-    runs = [
-        Ran(run.id, run.runbook, run.state, run.wanted_at, run.ended_at) for run in ledger.runs(service=service, since=now - YEAR) if not run.drill
-    ]
+    runs = [Ran(run.id, run.runbook, run.state, run.wanted_at, run.ended_at) for run in ledger.runs(service=service, limit=RUNS) if not run.drill]
     return Past(watches, runs)
 
 

@@ -235,6 +235,22 @@ def test_auto_that_was_drilled_begins_without_asking(tmp_path):
         assert over.state == "succeeded" and not over.approvals, over.said
 
 
+def test_a_run_of_long_ago_is_remembered_so_that_old_rows_are_not_new_again(tmp_path):
+    from agent.look import past as recorded
+
+    with learning(tmp_path, WATCHES) as desk:
+        ago = desk.world.clock() - 400 * DAY
+
+        def keep(ledger: Ledger) -> None:
+            run, _ = ledger.want(runbook="retrain", service="fraud", mode="auto", by="ada", reason="", wanted_at=ago)
+            ledger.save_run(replace(run, state="succeeded", ended_at=ago + HOUR))
+
+        desk.world.store.write(keep)
+        with desk.world.store.read() as ledger:
+            found = recorded(desk.world, ledger, desk.world.find("fraud/retrain.due"))
+        assert [(run.runbook, run.state, run.wanted_at) for run in found.runs] == [("retrain", "succeeded", ago)]
+
+
 # As a daemon does it
 
 HURRIED = """
