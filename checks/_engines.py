@@ -16,7 +16,6 @@ from agent.errors import ArtefactError, CannotError, DataError
 
 COLD, PROFILED = 3, 20  # runs that are passed over, and those whose operators are told
 LENGTH = 16  # of axes that may have any, where rows are made up
-RUN = "watchkeeper: a run"  # in a profile of torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +90,19 @@ def tiled(fed: Mapping[str, Any], size: int) -> Mapping[str, Any]:
     return {name: value[np.arange(size) % have] for name, value in fed.items()}
 
 
+def side_by_side(columns: Mapping[str, Any], features: Sequence[str]) -> Any:
+    """The features in their order, all columns where none are named, as numbers of shape [rows, features]. DataError where they are none."""
+    import numpy as np
+
+    names = list(features) or list(columns)
+    if missing := [name for name in names if name not in columns]:
+        raise DataError(f"the rows have no column '{missing[0]}'; there is {', '.join(columns)}")
+    try:
+        return np.stack([np.asarray(columns[name], dtype=np.float64) for name in names], axis=1)
+    except (TypeError, ValueError) as problem:
+        raise DataError("the model takes numbers side by side, and a column holds text; name the columns with features") from problem
+
+
 class Onnx:
     """An admitted graph under onnxruntime's CPU provider."""
 
@@ -112,19 +124,11 @@ class Onnx:
         return {one.name: _random(one, rows) for one in self._inputs}
 
     def taken(self, columns: Mapping[str, Any], features: Sequence[str]) -> Mapping[str, Any]:
-        import numpy as np
-
         from checks._onnx import UnlikeError, feed
 
         named = dict(columns)
         if len(self._inputs) == 1 and self._inputs[0].name not in named:
-            names = list(features) or list(named)
-            if missing := [name for name in names if name not in named]:
-                raise DataError(f"the rows have no column '{missing[0]}'; there is {', '.join(named)}")
-            try:
-                named = {self._inputs[0].name: np.stack([np.asarray(named[name], dtype=np.float64) for name in names], axis=1)}
-            except (TypeError, ValueError) as problem:
-                raise DataError("the graph takes numbers side by side, and a column holds text; name the columns with features") from problem
+            named = {self._inputs[0].name: side_by_side(columns, features)}
         try:
             fed = feed(self._inputs, {name: value.tolist() if hasattr(value, "tolist") else value for name, value in named.items()})
         except UnlikeError as problem:
@@ -167,10 +171,8 @@ class Onnx:
         try:
             with bounded(self._memory):
                 return ort.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
-        except MemoryError as problem:
-            raise ArtefactError(f"{self._path} does not load in {self._memory:,} bytes; allow it more memory") from problem
         except Exception as problem:
-            if "alloc" in str(problem).lower():  # the runtime's own word for what Python calls a MemoryError
+            if _starved(problem):
                 raise ArtefactError(f"{self._path} does not load in {self._memory:,} bytes; allow it more memory") from problem
             raise ArtefactError(f"{self._path} is no graph that this runtime can run ({str(problem)[:300]})") from problem
 
@@ -178,12 +180,15 @@ class Onnx:
         try:
             with bounded(self._memory):
                 return list(session.run(None, dict(fed)))
-        except MemoryError as problem:
-            raise DataError(f"the graph does not run in {self._memory:,} bytes; allow it more memory, or smaller batches") from problem
         except Exception as problem:
-            if "alloc" in str(problem).lower():
+            if _starved(problem):
                 raise DataError(f"the graph does not run in {self._memory:,} bytes; allow it more memory, or smaller batches") from problem
             raise DataError(f"the graph fails on these rows: {str(problem)[:300]}") from problem
+
+
+def _starved(problem: Exception) -> bool:
+    """Whether memory was too little; the runtime has a word of its own for it."""
+    return isinstance(problem, MemoryError) or "alloc" in str(problem).lower()
 
 
 def read(events: Sequence[Mapping[str, Any]], cold: int = 0) -> Operators:
@@ -238,66 +243,3 @@ def _random(one: Any, rows: int) -> Any:
         return np.full(shape, "a", dtype=object)
     kind = np.dtype({"float": "float32", "double": "float64"}.get(word, word))
     return rng.normal(size=shape).astype(kind) if kind.kind == "f" else rng.integers(0, 2, size=shape).astype(kind)
-
-
-class Torch:
-    """A torch module in eager mode on the CPU."""
-
-    runtime = "torch"
-    fixed: int | None = None
-
-    def __init__(self, module: Any) -> None:
-        import inspect
-
-        self._module = module
-        self._names = [one.name for one in inspect.signature(module.forward).parameters.values() if one.default is one.empty and one.kind in (0, 1)]
-
-    def made_up(self, rows: int) -> Mapping[str, Any]:
-        raise DataError("a torch module does not say what it takes; give it rows")
-
-    def taken(self, columns: Mapping[str, Any], features: Sequence[str]) -> Mapping[str, Any]:
-        import numpy as np
-
-        if len(self._names) == 1 and self._names[0] not in columns:
-            names = list(features) or list(columns)
-            if missing := [name for name in names if name not in columns]:
-                raise DataError(f"the rows have no column '{missing[0]}'; there is {', '.join(columns)}")
-            named = {self._names[0]: np.stack([np.asarray(columns[name], dtype=np.float64) for name in names], axis=1)}
-        elif lacking := [name for name in self._names if name not in columns]:
-            raise DataError(f"the module takes '{lacking[0]}', and the rows have no such column; there is {', '.join(columns)}")
-        else:
-            named = {name: np.asarray(list(columns[name])) for name in self._names}
-        if any(value.dtype.kind not in "fiub" for value in named.values()):
-            raise DataError("the module takes numbers, and a column holds text or lists of several lengths")
-        return {name: value.astype(np.float32 if value.dtype.kind == "f" else np.int64) for name, value in named.items()}
-
-    def settings(self, base: Setting) -> Sequence[Setting]:
-        return [replace(base, threads=count) for count in threads() if count != base.threads]
-
-    def opened(self, setting: Setting) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
-        import torch
-
-        def run(fed: Mapping[str, Any]) -> Sequence[Any]:
-            torch.set_num_threads(setting.threads)
-            try:
-                with torch.inference_mode():
-                    found = self._module(*(torch.from_numpy(fed[name]) for name in self._names))
-            except Exception as problem:
-                raise DataError(f"the module fails on these rows: {type(problem).__name__}: {str(problem)[:300]}") from problem
-            return [one.numpy() for one in (found if isinstance(found, tuple | list) else (found,))]
-
-        return run
-
-    def operators(self, setting: Setting, fed: Mapping[str, Any], scratch: Path) -> Operators:
-        from torch.profiler import ProfilerActivity, profile, record_function
-
-        run = self.opened(setting)
-        for _ in range(COLD):
-            run(fed)
-        with profile(activities=[ProfilerActivity.CPU]) as seen:
-            for _ in range(PROFILED):
-                with record_function(RUN):
-                    run(fed)
-        runs = [(one.time_range.start, one.time_range.elapsed_us()) for one in seen.events() if one.name == RUN]
-        named = [(one.time_range.start, one.name.removeprefix("aten::"), one.self_cpu_time_total) for one in seen.events() if one.name != RUN]
-        return middle(sorted(runs), ((begin, name, name, own) for begin, name, own in named))

@@ -11,7 +11,8 @@ from typing import Any
 
 from agent import Columns, Json, Reading, Verdict, admit, logged, module, ok, warn
 from agent.errors import ArtefactError, DataError
-from checks._engines import LENGTH, Engine, Onnx, Torch
+from checks._engines import LENGTH, Engine, Onnx
+from checks._engines_torch import Torch
 from checks._timed import Timed, as_bytes, report
 from checks._timed_page import page
 

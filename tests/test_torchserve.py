@@ -16,6 +16,7 @@ import pytest
 from agent import Absent, Done, Locator, Try
 from agent.errors import AnswerError, ServerError
 from agent.targets import connect
+from examples.torchserve.served import CONFIG, STUB
 from tests.clients import asking
 from tests.conftest import need
 from tests.processes import start
@@ -34,20 +35,6 @@ def handle(data, context):
 def asked(row):
     body = row.get("body") or row.get("data")
     return json.loads(body) if isinstance(body, (bytes, bytearray)) else body
-"""
-TORCH = "class Tensor: ...\n"  # all that TorchServe's worker asks of it
-CONFIG = """
-inference_address={inference}
-management_address={management}
-metrics_address=http://127.0.0.1:{metrics}
-grpc_inference_address=127.0.0.1
-grpc_management_address=127.0.0.1
-grpc_inference_port={grpc}
-grpc_management_port={grpc_management}
-disable_token_authorization=true
-enable_model_api=true
-default_workers_per_model=1
-number_of_netty_threads=2
 """
 
 
@@ -78,10 +65,10 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     inference, management = (f"http://127.0.0.1:{port}" for port in ports[:2])
     for name in ("stub", "store", "tmp"):
         (place / name).mkdir()
-    (place / "stub" / "torch.py").write_text(TORCH)
+    (place / "stub" / "torch.py").write_text(STUB)
     (place / "handler.py").write_text(HANDLER)
     named = dict(zip(("metrics", "grpc", "grpc_management"), ports[2:], strict=True))
-    (place / "config.properties").write_text(CONFIG.format(inference=inference, management=management, **named))
+    (place / "config.properties").write_text(CONFIG.format(url=inference, management=management, **named))
     path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
     env = {"PATH": path, "PYTHONPATH": str(place / "stub"), "TMPDIR": str(place / "tmp"), "LOG_LOCATION": str(place), "METRICS_LOCATION": str(place)}
     for version in ("2.0", "3.0"):
