@@ -21,13 +21,14 @@ from agent.errors import DataError
 from agent.model import Json, to_json
 from agent.store import Ledger
 
+DIGESTS = ("chain.jsonl", "anchors.json", "verify.py")  # files of ours that hold digests, whose digits pass for card numbers by chance
 MOST = 20  # places of an identifier that are told
 
 
 def bundle(config: Config, ledger: Ledger, report: Mapping[str, Json], anchors: Sequence[verify.Anchor] = ()) -> bytes:
     """The bundle of a report that was made from this snapshot. DataError names each place where an identifier would leave with it."""
     files = dict(_files(config, ledger, report, anchors))
-    leaks = list(found({name: body for name, body in files.items() if name not in ("chain.jsonl", "verify.py")}, _people(config, report)))
+    leaks = list(found({name: body for name, body in files.items() if name not in DIGESTS}, _people(config, report)))
     if leaks:
         more = [f"and in {len(leaks) - MOST} more places"] if len(leaks) > MOST else []
         raise DataError("\n".join(["the bundle would tell of people, and is not written:", *leaks[:MOST], *more]))
